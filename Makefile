@@ -1,0 +1,65 @@
+# Two commands on a fresh machine: `make train` and `make test`. Each makes .venv first if need be.
+# PYTHON chooses the interpreter (3.10 to 3.13); ARGS goes to the program: `make train ARGS="arch=resnet epochs=5"`.
+
+PYTHON ?=
+ARGS ?=
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup train test check clean
+
+help: ## say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
+	  printf '  make %-8s %s\n' "$$target" "$$does"; done
+	@echo '  PYTHON=python3.12 chooses the interpreter, ARGS="arch=resnet" goes to train.py or to pytest'
+
+setup: $(READY) ## make .venv with everything that Costate needs
+	@echo 'Ready: $(VENV)'
+
+train: $(READY) ## run the main job on the digits that come with scikit-learn
+	@$(BIN)/python train.py $(ARGS)
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ARGS)
+
+# Whether an import is ours depends on other files, which ruff's cache does not know.
+check: $(READY) ## lint, formatting and types
+	@$(BIN)/ruff check --no-cache .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## remove .venv and every cache; runs/ and data/ stay
+	@rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first Python that is new enough and can make an environment; pip is the last thing that appears in one.
+define MAKE_VENV
+for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python); do \
+  if "$$python" -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null; then \
+    exec "$$python" -m venv $(VENV); \
+  fi; \
+done; \
+echo 'No Python 3.10 to 3.13 with venv is on the path: install one, or name it with PYTHON=...' >&2; exit 1
+endef
+
+# PyPI's torch for Linux brings gigabytes of CUDA. Without a GPU, take the CPU build wherever one is on offer.
+define INSTALL_CPU_TORCH
+nvidia-smi >/dev/null 2>&1 || \
+  $(BIN)/python -c 'from importlib.metadata import version; assert version("torch").startswith("$(TORCH)")' 2>/dev/null || \
+  $(PIP) install --quiet --no-deps --retries 1 --timeout 10 --extra-index-url $(TORCH_CPU_INDEX) \
+    torch==$(TORCH)+cpu 2>/dev/null || echo 'No CPU build of torch is on offer here: taking the ordinary one.'
+endef
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/pip || { $(MAKE_VENV); }
+	@echo 'Installing into $(VENV) (a few minutes the first time) ...'
+	@$(INSTALL_CPU_TORCH)
+	@$(PIP) install --quiet --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
