@@ -1,0 +1,1 @@
+"""Costate trains deep networks without the backward lock."""

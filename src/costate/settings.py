@@ -1,0 +1,32 @@
+"""Types for settings: a plain type and the bound that its values keep. Light: imports no torch."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An interval of allowed numbers: ``least`` is inside, ``above`` is outside, ``most`` is inside."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in the interval; not-a-number is within no bound."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+        )
+
+    def __str__(self) -> str:
+        parts = (("at least", self.least), ("above", self.above), ("at most", self.most))
+        return " and ".join(f"{word} {number:g}" for word, number in parts if number is not None)
+
+
+Count = Annotated[int, Bound(least=1)]
+Size = Annotated[int, Bound(least=0)]
+Rate = Annotated[float, Bound(above=0)]
+Amount = Annotated[float, Bound(least=0)]
+Share = Annotated[float, Bound(least=0, most=1)]
