@@ -1,0 +1,30 @@
+"""A run of consecutive layers: a whole network, or one stage of it."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Block(nn.Module, ABC):
+    """Consecutive layers; the first block of a network has its opening, the last one its head.
+
+    What goes in and out of a block is one tensor, (batch, *shape): states of two fields are stacked on axis 1.
+    """
+
+    @property
+    @abstractmethod
+    def layers(self) -> int:
+        """Number of layers, which is the number of stages that the block can be cut into."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """State at the end of the block, or the network's output, from the state (or the samples) at its beginning."""
+
+    @abstractmethod
+    def penalty(self) -> Float[Tensor, ""] | None:
+        """What regularisation adds to the loss; None where it adds nothing."""
+
+    @abstractmethod
+    def slice(self, start: int, end: int) -> "Block":
+        """A copy of layers start, ..., end − 1."""

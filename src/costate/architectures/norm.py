@@ -1,0 +1,74 @@
+"""Batch norm of n layers, their parameters and running statistics stacked on axis 0."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MOMENTUM, EPS = 0.1, 1e-5
+Gather = Callable[[Tensor], Tensor]
+
+
+@final
+class Norm(nn.Module):
+    """x ← scale (x − mean) / √(var + ε) + shift, mean and variance over batch and pixels (Ioffe & Szegedy, 2015).
+
+    Attributes:
+        gather: (numbers,) of every rank that shares a batch -> (ranks, numbers), differentiable; None if this process
+            has all of it. With it, the statistics are those of the joint batch, whatever each rank's share of it is.
+    """
+
+    gather: Gather | None = None
+
+    def __init__(self, layers: int, width: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(layers, width))
+        self.shift = nn.Parameter(torch.zeros(layers, width))
+        self.register_buffer("mean", torch.zeros(layers, width))
+        self.register_buffer("var", torch.ones(layers, width))
+
+    def unbind(self) -> list[Callable[[Tensor], Tensor]]:
+        """The norm of each layer: a function of (batch, width, ...)."""
+        stacks = (self.scale, self.shift, self.get_buffer("mean"), self.get_buffer("var"))
+        normalise = self.alone if self.gather is None or not self.training else partial(self.jointly, self.gather)
+        return [partial(normalise, *of_layer) for of_layer in zip(*(s.unbind(0) for s in stacks), strict=True)]
+
+    def forward(self, x: Float[Tensor, "batch width ..."]) -> Float[Tensor, "batch width ..."]:
+        """The norm of a single layer."""
+        (normalise,) = self.unbind()
+        return normalise(x)
+
+    def alone(self, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Tensor) -> Tensor:
+        return F.batch_norm(x, mean, var, scale, shift, self.training, MOMENTUM, EPS)
+
+    @staticmethod
+    def jointly(gather: Gather, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Tensor) -> Tensor:
+        """The same with the statistics of the joint batch."""
+        n, centre, spread = joint_moments(x, gather)
+        with torch.no_grad():
+            mean.lerp_(centre, MOMENTUM)
+            var.lerp_(spread * n / (n - 1), MOMENTUM)
+        along = (-1, *(1,) * (x.ndim - 2))
+        return (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
+
+
+def joint_moments(
+    x: Float[Tensor, "batch width ..."], gather: Gather
+) -> tuple[Float[Tensor, ""], Float[Tensor, " width"], Float[Tensor, " width"]]:
+    """Number, mean m and variance v of a channel's values on all ranks r, from one exchange.
+
+    m = Σ_r n_r m_r / n,  v = Σ_r (S_r + n_r (m_r − m)²) / n,  S_r = Σ (x − m_r)² on r (Chan, Golub & LeVeque, 1983):
+    no difference of large squares, which would lose digits.
+    """
+    across, width = [0, *range(2, x.ndim)], x.shape[1]
+    centre = x.mean(across)
+    spread = (x - centre.view(-1, *(1,) * (x.ndim - 2))).square().sum(across)
+    row = torch.cat([x.new_tensor([x.numel() / width]), centre, spread])
+    share, centre, spread = gather(row).split([1, width, width], dim=1)
+    n = share.sum()
+    m = (share * centre).sum(0) / n
+    return n, m, (spread + share * (centre - m).square()).sum(0) / n

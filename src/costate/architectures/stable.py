@@ -1,0 +1,134 @@
+"""Stable networks: an opening, `depth` steps of an integrator over the time interval [0, T], a head.
+
+h   time step T / depth
+θ   weights of a layer, K and b
+α   weight of the smoothness in time
+"""
+
+import copy
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from costate.architectures.block import Block
+from costate.architectures.fields import Field, Layer
+from costate.architectures.forms import Form
+from costate.architectures.integrators import Integrator
+from costate.architectures.network import Network
+from costate.settings import Amount, Count, Rate
+from costate.types import Shape
+
+
+@final
+class StableBlock(Block):
+    """Steps of an integrator; the state's fields are stacked on axis 1 wherever the block ends without a head.
+
+    Args:
+        opening: samples to Y, if the block is a network's first; the second field starts at 0.
+        field: weights of the layers.
+        head: Y to the output, if the block is a network's last.
+        integrator: what a layer does.
+        h: time step.
+        smoothness: α.
+    """
+
+    def __init__(
+        self,
+        opening: nn.Module | None,
+        field: Field,
+        head: nn.Module | None,
+        integrator: Integrator,
+        h: float,
+        smoothness: float,
+    ):
+        super().__init__()
+        self.opening = opening
+        self.field = field
+        self.head = head
+        self.integrator = integrator
+        self.h = h
+        self.smoothness = smoothness
+
+    @property
+    def layers(self) -> int:
+        return len(self.field.K)
+
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        state = self.enter(x)
+        for layer in self.steps():
+            state = self.integrator.step(state, layer)
+        return self.leave(state)
+
+    def steps(self) -> list[Layer]:
+        """The layers as the integrator takes them, under today's weights."""
+        half = self.integrator.half_start and self.opening is not None
+        return self.field.layers(self.integrator.weights(self.field), self.h, self.h / 2 if half else self.h)
+
+    def enter(self, x: Float[Tensor, "batch ..."]) -> tuple[Tensor, ...]:
+        """The state's fields, from the samples or from the tensor at the boundary."""
+        if self.opening is None:
+            # Not views: how operands lie in memory decides a product's last bits, which are to be the uncut network's.
+            return tuple(field.contiguous() for field in x.chunk(self.integrator.fields, dim=1))
+        # Under autocast an opening gives bfloat16, in which Y + h σ would lose the small steps.
+        Y = self.opening(x).to(self.field.K.dtype)
+        return Y, *(torch.zeros_like(Y) for _ in range(self.integrator.fields - 1))
+
+    def leave(self, state: tuple[Tensor, ...]) -> Float[Tensor, "batch ..."]:
+        """The head of Y, or the tensor at the boundary."""
+        if self.head is not None:
+            return self.head(state[0])
+        return state[0] if len(state) == 1 else torch.cat(state, dim=1)
+
+    def penalty(self) -> Float[Tensor, ""] | None:
+        """α/(2h) Σ ‖θ_{j+1} − θ_j‖² over neighbouring layers of the block (Haber & Ruthotto, 2017, section 5)."""
+        if self.smoothness == 0 or self.layers == 1:
+            return None
+        squares = [θ.diff(dim=0).square().sum() for θ in (self.field.K, self.field.b)]
+        return self.smoothness / (2 * self.h) * torch.stack(squares).sum()
+
+    def slice(self, start: int, end: int) -> "StableBlock":
+        opening = copy.deepcopy(self.opening) if start == 0 else None
+        head = copy.deepcopy(self.head) if end == self.layers else None
+        return StableBlock(opening, self.field.slice(start, end), head, self.integrator, self.h, self.smoothness)
+
+
+@final
+class StableNetwork(Network):
+    """dY/dt = f(Y; θ(t)) on [0, T], discretised by the integrator (Haber & Ruthotto, 2017; Chang et al., 2018).
+
+    Args:
+        shape: of a sample.
+        outputs: numbers that the head gives.
+        integrator: what a layer does.
+        form: whether states are vectors or images.
+        depth: number of layers.
+        T: end of the time interval, h = T / depth.
+        width: features or channels of one field.
+        activation: σ.
+        norm: whether there is batch norm in front of each σ.
+        smoothness: α ≥ 0.
+
+    Raises:
+        ValueError: if samples of that shape do not go with the form and the width.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        outputs: int,
+        *,
+        integrator: Integrator,
+        form: Form,
+        depth: Count,
+        T: Rate,
+        width: Count,
+        activation: Literal["tanh", "relu"],
+        norm: bool,
+        smoothness: Amount,
+    ):
+        opening = form.opening(shape, width)
+        field = form.field(depth, width, integrator.evaluations, activation, norm)
+        head = form.head(width, outputs)
+        super().__init__(StableBlock(opening, field, head, integrator, T / depth, smoothness), "raise arch.depth")

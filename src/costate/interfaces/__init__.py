@@ -1,0 +1,9 @@
+"""What stands on a boundary between two stages and says what the gradient of the loss is there."""
+
+from costate.interfaces.base import Interface, Learning
+from costate.interfaces.exact import Exact
+from costate.interfaces.loss import Loss
+from costate.interfaces.silent import Silent
+from costate.interfaces.synthetic import Synthetic
+
+__all__ = ["Exact", "Interface", "Learning", "Loss", "Silent", "Synthetic"]

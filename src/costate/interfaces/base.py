@@ -1,0 +1,43 @@
+"""The joint between two stages.
+
+    h   state at the boundary, detached                (batch, *shape)
+    y   labels of the batch
+    g   gradient of the batch's mean loss at h         (batch, *shape)
+    n   number of the batch since training began
+
+Messages between stages carry g as backpropagation has it, on the scale of the mean loss. An interface that learns
+works on the scale of each sample's own loss, batch times g, so that its target does not depend on the batch size.
+"""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from costate.types import Labels, State
+
+
+class Interface(nn.Module, ABC):
+    """Answers one question: what is g at this boundary?"""
+
+    @abstractmethod
+    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> State:
+        """The g under which the stage in front of the boundary updates.
+
+        Args:
+            arrived: what the next stage found at its input, or None if the schedule does not wait for it.
+        """
+
+
+class Learning(Interface):
+    """An interface that learns from the gradients that arrive, be it late.
+
+    Attributes:
+        last: prediction and target of the latest fit, each sample's own scale, for those who measure.
+    """
+
+    last: tuple[Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def fit(self, h: State, y: Labels, target: State) -> Float[Tensor, ""]:
+        """Regression loss of the prediction at h against the gradient that arrived there; its graph ends at h."""

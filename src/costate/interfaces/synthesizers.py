@@ -1,0 +1,108 @@
+"""Nets that predict the gradient at a boundary from the state there, ĝ = S(h, c).
+
+Each ends in a layer that starts at zero: an untrained synthesizer answers ĝ = 0 (Jaderberg et al., 2017).
+h is (batch, *shape), c is (batch, context) or None, ĝ has the shape of h.
+"""
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from costate.settings import Count, Size
+from costate.types import Context, Shape, State
+
+
+class Synthesizer(nn.Module, ABC):
+    """Predicts each sample's gradient from its state and, where conditioned, from its label."""
+
+    @abstractmethod
+    def forward(self, h: State, c: Context | None) -> State: ...
+
+
+class Linear(Synthesizer):
+    """ĝ = [h, c] A + a."""
+
+    def __init__(self, shape: Shape, context: int):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        self.layer = _zero(nn.Linear(features + context, features))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.layer(_row(h, c)).view_as(h)
+
+
+class Mlp(Synthesizer):
+    """ĝ = [h, c] through `layers` hidden layers with batch norm and ReLU; the paper's for MNIST has 1024-1024."""
+
+    def __init__(self, shape: Shape, context: int, *, layers: Count, width: Count):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        widths = [features + context] + [width] * layers
+        parts: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            # Batch statistics alone: a synthesizer is only ever asked about training batches.
+            parts += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, track_running_stats=False), nn.ReLU()]
+        self.net = nn.Sequential(*parts, _zero(nn.Linear(width, features)))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.net(_row(h, c)).view_as(h)
+
+
+class Conv(Synthesizer):
+    """ĝ = [h, c] through `layers` hidden convolutions with batch norm and ReLU; c enters as constant channels.
+
+    Raises:
+        ValueError: the state at the boundary is no image.
+    """
+
+    def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
+        super().__init__()
+        if len(shape) != 3:
+            raise ValueError(
+                f"method/synthesizer=conv needs images at the boundaries, here they hold {shape[0]} features: "
+                "use method/synthesizer=linear or mlp."
+            )
+        widths = [shape[0] + context] + [channels] * layers
+        parts: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            parts += [
+                nn.Conv2d(a, b, kernel, padding="same", bias=False),
+                nn.BatchNorm2d(b, track_running_stats=False),
+                nn.ReLU(),
+            ]
+        self.net = nn.Sequential(*parts, _zero(nn.Conv2d(widths[-1], shape[0], kernel, padding="same")))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        if c is not None:
+            channels = c[:, :, None, None].expand(-1, -1, *h.shape[2:])
+            return self.net(torch.cat([h, channels.to(h.dtype)], dim=1))
+        return self.net(h)
+
+
+class Suited(Synthesizer):
+    """`Conv` where the state is an image, `Linear` where it is a vector."""
+
+    def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
+        super().__init__()
+        self.net: Synthesizer = (
+            Conv(shape, context, layers=layers, channels=channels, kernel=kernel)
+            if len(shape) == 3
+            else Linear(shape, context)
+        )
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.net(h, c)
+
+
+def _row(h: Tensor, c: Tensor | None) -> Tensor:
+    row = h.flatten(1)
+    return row if c is None else torch.cat([row, c.to(row.dtype)], dim=1)
+
+
+def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,8 @@
+"""How the boundaries of a network are trained: an interface for each of them, and a schedule."""
+
+from costate.methods.backprop import Backprop
+from costate.methods.base import Method
+from costate.methods.no_bprop import NoBprop
+from costate.methods.synthetic_gradients import SyntheticGradients
+
+__all__ = ["Backprop", "Method", "NoBprop", "SyntheticGradients"]

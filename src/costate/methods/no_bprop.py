@@ -1,0 +1,19 @@
+"""No gradient crosses a boundary: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017)."""
+
+from collections.abc import Iterator
+
+from costate.interfaces import Silent
+from costate.methods.base import Method
+from costate.schedules import Event, decoupled
+from costate.tasks import Task
+from costate.types import Shape
+
+
+class NoBprop(Method):
+    """Silent interfaces, decoupled schedule."""
+
+    def interface(self, shape: Shape, task: Task) -> Silent:
+        return Silent()
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return decoupled(stages, n, lag)

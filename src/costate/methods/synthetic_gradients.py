@@ -1,0 +1,46 @@
+"""Synthetic gradients (Jaderberg et al., 2017): stages update at once, under gradients that synthesizers predict."""
+
+from collections.abc import Callable, Iterator
+
+from costate.interfaces import Synthetic
+from costate.interfaces.synthesizers import Synthesizer
+from costate.methods.base import Method
+from costate.schedules import Event, decoupled, locked
+from costate.settings import Share, Size
+from costate.tasks import Task
+from costate.types import Shape
+
+
+class SyntheticGradients(Method):
+    """Synthetic interfaces; decoupled, but locked while a share of the true gradient is used.
+
+    Args:
+        conditioned: whether synthesizers read the label beside the state.
+        warmup_steps: batches at the start for which stages use true gradients, while the synthesizers already learn.
+        mix: λ, the share of the true gradient after that; 0 is decoupled, 1 is backpropagation.
+        synthesizer: makes a synthesizer for a shape and a number of label entries.
+    """
+
+    def __init__(
+        self,
+        *,
+        conditioned: bool,
+        warmup_steps: Size,
+        mix: Share,
+        synthesizer: Callable[[Shape, int], Synthesizer],
+    ):
+        self.conditioned = conditioned
+        self.warmup_steps = warmup_steps
+        self.mix = mix
+        self.synthesizer = synthesizer
+
+    def interface(self, shape: Shape, task: Task) -> Synthetic:
+        context = task.context if self.conditioned else 0
+        return Synthetic(self.synthesizer(shape, context), task if self.conditioned else None, self.share)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return (locked if self.share(n) > 0 else decoupled)(stages, n, lag)
+
+    def share(self, n: int) -> float:
+        """λ at batch n."""
+        return 1.0 if n < self.warmup_steps else self.mix

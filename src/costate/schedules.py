@@ -1,0 +1,65 @@
+"""In which order the stages of a network work: pure generators of operations, without torch.
+
+Three operations, each of one stage k on one batch n:
+
+    forward k n   h_k = block_k(h_{k-1}); h_k goes down to stage k+1
+    update  k n   the backward pass of block k under the gradient at h_k; its input's gradient goes up to stage k-1
+    learn   k n   the interface between k and k+1 learns from the gradient that stage k+1 sent up
+
+A stage steps its weights, and its interface's, after its operations of one call. `lag` is how many batches late an
+interface learns. Every message is sent before it is used: h_k in `forward k`, the gradient at h_k in `update k+1`.
+"""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import NamedTuple
+
+
+class Operation(Enum):
+    """What a stage does."""
+
+    FORWARD = "forward"
+    UPDATE = "update"
+    LEARN = "learn"
+
+
+class Event(NamedTuple):
+    """One operation of one stage on one batch."""
+
+    operation: Operation
+    stage: int
+    batch: int
+
+
+def locked(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
+    """The backward lock: nobody updates before the gradient has come up from the last stage.
+
+    stage 0   F . . . . U L
+    stage 1   . F . . U . .  L        time runs to the right; lag 0
+    stage 2   . . F U . . .
+    """
+    for k in range(stages):
+        yield Event(Operation.FORWARD, k, batch)
+    for k in reversed(range(stages)):
+        yield Event(Operation.UPDATE, k, batch)
+    yield from _learn(stages, batch - lag)
+
+
+def decoupled(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
+    """No lock: a stage updates at once, under what its own interface answers.
+
+    stage 0   F U . L
+    stage 1   . F U . L               lag 0; with lag 1 each L is of the batch before
+    stage 2   . . F U
+    """
+    for k in range(stages):
+        yield Event(Operation.FORWARD, k, batch)
+        yield Event(Operation.UPDATE, k, batch)
+    yield from _learn(stages, batch - lag)
+
+
+def _learn(stages: int, batch: int) -> Iterator[Event]:
+    """The last stage has the loss itself, so it has nothing to learn."""
+    if batch >= 0:
+        for k in range(stages - 1):
+            yield Event(Operation.LEARN, k, batch)

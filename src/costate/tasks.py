@@ -1,0 +1,79 @@
+"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer."""
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import costate.compat  # noqa: F401  (torchmetrics imports torchvision)
+
+import torchmetrics
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from costate.types import Context, Labels
+
+
+class Task(ABC):
+    """A loss over outputs and labels, with the score that people read.
+
+    Attributes:
+        outputs: numbers that the head gives for a sample.
+        context: numbers that tell a synthesizer the label of a sample.
+        score: name of the score in logs and tables.
+        mode: whether a good score is a high ("max") or a low one ("min").
+    """
+
+    outputs: int
+    context: int
+    score: str
+    mode: Literal["min", "max"]
+
+    @abstractmethod
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        """Mean over the batch of each sample's own loss."""
+
+    @abstractmethod
+    def describe(self, y: Labels) -> Context:
+        """The label as numbers: what a conditioned synthesizer reads beside the state."""
+
+    @abstractmethod
+    def metric(self) -> torchmetrics.Metric:
+        """A fresh metric that accumulates the score over batches and ranks."""
+
+
+class Classification(Task):
+    """Cross-entropy over logits (the softmax is inside the loss) and accuracy."""
+
+    score = "accuracy"
+    mode = "max"
+
+    def __init__(self, classes: int):
+        self.outputs = self.context = classes
+
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        return F.cross_entropy(output, y)
+
+    def describe(self, y: Labels) -> Context:
+        return F.one_hot(y, self.context).float()
+
+    def metric(self) -> torchmetrics.Metric:
+        return torchmetrics.classification.MulticlassAccuracy(self.outputs, average="micro")
+
+
+class Regression(Task):
+    """Mean squared error over the outputs of a sample; the targets are their own description."""
+
+    score = "mse"
+    mode = "min"
+
+    def __init__(self, outputs: int):
+        self.outputs = self.context = outputs
+
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        return F.mse_loss(output, y)
+
+    def describe(self, y: Labels) -> Context:
+        return y
+
+    def metric(self) -> torchmetrics.Metric:
+        return torchmetrics.MeanSquaredError()
