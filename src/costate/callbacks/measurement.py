@@ -1,0 +1,70 @@
+"""What measuring callbacks share: when to measure, and where the numbers go."""
+
+from abc import ABC, abstractmethod
+from statistics import fmean
+from typing import Any, final
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from costate.settings import Count
+
+
+class Measurement(Callback, ABC):
+    """Measures every few batches, and on the last one of an epoch, between the backward passes and the step.
+
+    Each number goes to the loggers, and its mean over the epoch to `trainer.callback_metrics`. Lightning's `log` is for
+    the means alone: whatever has been logged by it is looked at again on every batch of the epoch, 25 µs a number.
+
+    Args:
+        every: batches from one measurement to the next.
+    """
+
+    def __init__(self, every: Count):
+        self.every = every
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        """All that this process has measured in this epoch: (batch, numbers)."""
+
+    @abstractmethod
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        """Numbers by the names under which they are logged."""
+
+    @final
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        n = trainer.global_step
+        if (n + 1) % self.every and not trainer.is_last_batch:
+            return
+        measured = self.measure(pl_module)
+        if not measured:
+            return
+        # One transfer from the device for all of them.
+        numbers = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
+        self.rows.append((n, numbers))
+        self._log(trainer, n, numbers)
+
+    @final
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        execution: Any = pl_module.execution
+        rows = execution.collect(self.rows)
+        # Rank 0's own rows are the first ones, and have been logged.
+        for n, numbers in rows[len(self.rows) :]:
+            self._log(trainer, n, numbers)
+        values: dict[str, list[float]] = {}
+        for name, number in (item for _, numbers in rows for item in numbers.items()):
+            values.setdefault(name, []).append(number)
+        pl_module.log_dict({name: fmean(numbers) for name, numbers in values.items()}, logger=False)
+        self.rows = []
+
+    def _log(self, trainer: Trainer, n: int, numbers: dict[str, float]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
+
+    @final
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    @final
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = [(n, numbers) for n, numbers in state_dict["rows"]]

@@ -1,0 +1,108 @@
+"""How a run ends on the command line: one sentence for what a user can mend, a traceback for what only we can."""
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from costate.execution import launch
+from costate.runs import RunFolder
+from costate.schema import suggestion
+
+REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit codes: settings that cannot be, anything else that went wrong, Ctrl-C."""
+
+FULL = "HYDRA_FULL_ERROR"
+
+
+class CommandLine:
+    """Runs a Hydra program, one job or a sweep, and knows its exit code."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.traces = os.environ.get(FULL)
+
+    def run(self, main: Callable[[], None]) -> int:
+        """Composes and runs; returns the exit code."""
+        # Hydra hands composition errors on, instead of printing them and leaving with code 1.
+        os.environ[FULL] = "1"
+        try:
+            main()
+        except CompactHydraException as error:
+            print(_composition(error), file=sys.stderr)
+            return REFUSED
+        except YAMLError as error:
+            print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
+            return REFUSED
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            return INTERRUPTED
+        return self.code
+
+    def job(self, task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+        """Turns the errors of a job into words; a job of a sweep that fails does not stop the others."""
+
+        @functools.wraps(task)
+        def run(cfg: DictConfig) -> None:
+            os.environ.pop(FULL, None)
+            try:
+                task(cfg)
+            except Exception as error:
+                self._fail(error)
+
+        return run
+
+    def _fail(self, error: Exception) -> None:
+        error = cause(error)
+        refused = _is_ours(error)
+        told = refused or isinstance(error, launch.RankError)
+        code = error.code if isinstance(error, launch.RankError) else REFUSED if refused else FAILED
+        if launch.report(error):
+            raise SystemExit(code)
+        if self.traces or not told:
+            traceback.print_exception(error)
+        else:
+            print(error, file=sys.stderr)
+        hydra = HydraConfig.get()
+        folder = RunFolder(hydra.runtime.output_dir, hydra.overrides.task)
+        if hydra.mode != RunMode.MULTIRUN:
+            folder.discard()
+            raise SystemExit(code)
+        folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}"})
+        self.code = self.code or code
+
+
+def cause(error: Exception) -> Exception:
+    """What a constructor raised, out of Hydra's wrapping."""
+    while isinstance(error, InstantiationException) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether costate itself refuses; another library's ValueError is a surprise and keeps its traceback."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, ValueError) and frame.f_globals.get("__name__", "").split(".")[0] == "costate"
+
+
+def _composition(error: CompactHydraException) -> str:
+    """Hydra's complaint about axes and settings, with a proposal where a name is nearly right."""
+    inner: Any = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        axis, _, option = error.missing_cfg_file.rpartition("/")
+        return (
+            f"{axis}={option}: no such option{suggestion(option, error.options)}; there are {', '.join(error.options)}."
+        )
+    if isinstance(inner, OmegaConfBaseException) and inner.parent_node is not None and inner.full_key:
+        known = [str(key) for key in inner.parent_node if key != "hydra" and not str(key).startswith("_")]
+        return f"{inner.full_key}: no such setting{suggestion(str(inner.key), known)}; there are {', '.join(known)}."
+    return str(error)

@@ -1,0 +1,163 @@
+"""In which order rows are read, and the loader that reads them: one gather per batch, no worker processes.
+
+Rows are counted from 0; B is the joint batch of all replicas; replica r of R reads its share of each joint batch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from costate.types import Labels, State
+
+
+class Rows(NamedTuple):
+    """Samples x (rows, *shape), as bytes or floats, and their labels y: (rows,) classes or (rows, outputs) targets."""
+
+    x: Tensor
+    y: Tensor
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """A random generator that is a pure function of the seeds."""
+    # torch's CPU generator keeps 32 bits of its seed and starts alike from neighbouring ones: mix first.
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+
+
+class Order(ABC):
+    """Which rows are read in which batch of which epoch."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+
+    @abstractmethod
+    def epoch(self, epoch: int) -> tuple[Int[Tensor, " _"], ...]:
+        """The row numbers of each batch."""
+
+
+@dataclass(frozen=True)
+class Shuffled(Order):
+    """Training order: π = permutation(seed, epoch); batch i of replica r is π[i B : (i + 1) B][r :: R].
+
+    What does not fill a last joint batch is left out: each row is read at most once in an epoch.
+
+    Raises:
+        ValueError: B is more than there are rows, or no multiple of R.
+    """
+
+    rows: int
+    batch_size: int
+    seed: int
+    replica: int = 0
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.rows:
+            raise ValueError(
+                f"data.batch_size={self.batch_size} is more than there are training rows: choose at most {self.rows}."
+            )
+        if self.batch_size % self.replicas:
+            raise ValueError(
+                f"data.batch_size={self.batch_size} cannot be shared out evenly among {self.replicas} processes: "
+                f"choose a multiple of {self.replicas}."
+            )
+
+    def __len__(self) -> int:
+        return self.rows // self.batch_size
+
+    def epoch(self, epoch: int) -> tuple[Int[Tensor, " _"], ...]:
+        permutation = torch.randperm(self.rows, generator=generator(self.seed, epoch))
+        joint = permutation[: len(self) * self.batch_size].view(len(self), self.batch_size)
+        return joint[:, self.replica :: self.replicas].contiguous().unbind()
+
+
+@dataclass(frozen=True)
+class InOrder(Order):
+    """Evaluation order: replica r reads rows r, r + R, r + 2R, ...; every row is read once, by one replica.
+
+    Every replica has the same number of batches, none of them empty, so that collective calls per batch match.
+
+    Raises:
+        ValueError: there are fewer rows than replicas.
+    """
+
+    rows: int
+    batch_size: int
+    replica: int = 0
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < self.replicas:
+            raise ValueError(
+                f"{self.rows} rows to evaluate are too few for {self.replicas} processes: "
+                "raise data.validation (and data.test) or use fewer devices."
+            )
+
+    def __len__(self) -> int:
+        return min(-(-self.rows // self.batch_size), self.rows // self.replicas)
+
+    def epoch(self, epoch: int) -> tuple[Int[Tensor, " _"], ...]:
+        return torch.arange(self.replica, self.rows, self.replicas).tensor_split(len(self))
+
+
+def gather(x: Shaped[Tensor, " rows *shape"], index: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch *shape"]:
+    """x[index], in memory of its own."""
+    # By numpy, on one thread: torch would share this little work out among all threads, which takes longer than the
+    # work itself where they are busy.
+    batch = torch.empty(len(index), *x.shape[1:], dtype=x.dtype)
+    np.take(x.numpy(), index.numpy(), axis=0, out=batch.numpy(), mode="clip")  # other modes copy once more
+    return batch
+
+
+class Loader:
+    """Reads rows in an order, a fresh pair (x float, y) per batch; Lightning can save and restore its place.
+
+    torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
+    uninterrupted one, and it would stack rows one by one.
+    """
+
+    batch_sampler = None  # Lightning asks for it wherever there is a sampler
+
+    def __init__(self, rows: Rows, order: Order, prepare: Callable[[Tensor], Tensor]):
+        self.rows = rows
+        self.order = order
+        self.prepare = prepare
+        self.epoch = 0
+        self.batch = 0  # batches handed out in this epoch
+        self._skip = 0  # batches that the next pass leaves out, since they were handed out before a restart
+
+    @property
+    def sampler(self) -> "Loader":
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; a place within another epoch is forgotten."""
+        if epoch != self.epoch:
+            self.epoch, self.batch, self._skip = epoch, 0, 0
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[State, Labels]]:
+        # A generator: nothing happens before the first batch is asked for. Lightning restores a loader, makes its
+        # iterator, and only then says which epoch it is.
+        self.batch, self._skip = self._skip, 0
+        for index in self.order.epoch(self.epoch)[self.batch :]:
+            self.batch += 1
+            yield self.prepare(gather(self.rows.x, index)), gather(self.rows.y, index)
+
+    def state_dict(self) -> dict[str, int]:
+        """The place: epoch and batches handed out in it. It does not depend on the replica."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass over that epoch go on behind that batch."""
+        self.epoch = state["epoch"]
+        self.batch = self._skip = state["batch"]

@@ -1,0 +1,101 @@
+"""Image sets of torchvision, converted once into a file of arrays and held in memory as bytes."""
+
+from abc import ABC
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets
+
+from costate.data import store
+from costate.data.batches import Rows, gather
+from costate.data.memory import InMemory, Parts, divide
+from costate.data.sources import Source
+from costate.settings import Count, Size
+from costate.tasks import Classification
+
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class Images(InMemory, ABC):
+    """An image set with an official test part; validation comes out of the training part.
+
+    Args:
+        root: folder of the source files, in torchvision's layout; only read, unless it lacks them.
+        cache: folder of the converted file.
+        download: whether source files that are missing are fetched.
+        train: training rows; null for all that validation leaves.
+        validation: rows held out for validation.
+
+    Raises:
+        ValueError: (on reading) the source is missing or corrupt, or the parts ask for more rows than there are.
+    """
+
+    source: Source
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        cache: str,
+        download: bool,
+        train: Count | None,
+        validation: Count,
+        batch_size: Count,
+        seed: Size,
+        shuffle_seed: Size,
+    ):
+        task = Classification(self.source.classes)
+        super().__init__(self.source.shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
+        self.root = Path(root).expanduser()
+        self.path = Path(cache).expanduser() / f"{self.source.name}.h5"
+        self.download = download
+        self.sizes = train, validation
+
+    def read(self) -> Parts:
+        arrays = store.load(
+            self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
+        )
+        learn, test = (_rows(arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in ("train", "test"))
+        train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
+        return Parts(_take(learn, train), _take(learn, validation), test)
+
+
+def _rows(images: np.ndarray, labels: np.ndarray) -> Rows:
+    return Rows(torch.from_numpy(images), torch.from_numpy(labels).long())
+
+
+def _take(rows: Rows, part: Tensor) -> Rows:
+    return Rows(gather(rows.x, part), gather(rows.y, part))
+
+
+class Mnist(Images):
+    """Handwritten digits (LeCun, Cortes & Burges, 1998): 60,000 + 10,000 grey images of 28 × 28, ten classes."""
+
+    source = Source("mnist", datasets.MNIST, "MNIST/raw", IDX, (1, 28, 28), 10)
+
+
+class FashionMnist(Images):
+    """Articles of clothing (Xiao, Rasul & Vollgraf, 2017): as MNIST in every size."""
+
+    source = Source("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw", IDX, (1, 28, 28), 10)
+
+
+class Cifar10(Images):
+    """Things and animals (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32 × 32, ten classes."""
+
+    source = Source(
+        "cifar10",
+        datasets.CIFAR10,
+        "cifar-10-batches-py",
+        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
+        (3, 32, 32),
+        10,
+    )
+
+
+class Cifar100(Images):
+    """As CIFAR-10 in size, with a hundred classes (Krizhevsky, 2009)."""
+
+    source = Source("cifar100", datasets.CIFAR100, "cifar-100-python", ("train", "test", "meta"), (3, 32, 32), 100)

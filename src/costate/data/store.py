@@ -1,0 +1,107 @@
+"""A file of arrays (HDF5) that stands for slower source files: whole or absent, checked when read, made by one process.
+
+A file holds its arrays, a checksum over all of them, and the signature of the source that they were made from.
+"""
+
+import logging
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+LAYOUT = b"1"  # enters the checksum: files of another layout count as damaged
+
+
+class UnusableError(Exception):
+    """Why a file cannot be used."""
+
+
+def load(path: Path, source: str | None, make: Callable[[], Arrays]) -> Arrays:
+    """The arrays of the file, which is made, or made again, where it is absent, damaged or out of date.
+
+    Args:
+        path: of the file.
+        source: signature of the source; None if the source is not there to compare with.
+        make: reads the arrays from the source.
+
+    Raises:
+        ValueError: the file's folder cannot be written to.
+    """
+    try:
+        return read(path, source)
+    except (FileNotFoundError, UnusableError):
+        pass
+    with _writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            try:
+                return read(path, source)  # another process was faster
+            except FileNotFoundError:
+                pass
+            except UnusableError as reason:
+                log.warning("%s %s: making it again from the source.", path, reason)
+            arrays = make()
+            write(path, source, arrays)
+            log.info("Converted the source into %s.", path)
+    return arrays
+
+
+def read(path: Path, source: str | None) -> Arrays:
+    """The arrays of the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UnusableError: it is damaged, or was made from another source.
+    """
+    try:
+        # Nobody writes to a file in place, and some file systems cannot lock.
+        with h5py.File(path, "r", locking=False) as file:
+            arrays = {name: file[name][()] for name in file}
+            expected, made_from = file.attrs["checksum"], file.attrs["source"]
+    except FileNotFoundError:
+        raise
+    except Exception:  # h5py's errors over damaged files are of many types
+        raise UnusableError("is damaged or half-written") from None
+    if expected != checksum(arrays):
+        raise UnusableError("is damaged or half-written")
+    if source is not None and made_from != source:
+        raise UnusableError("was made from other source files")
+    return arrays
+
+
+def write(path: Path, source: str | None, arrays: Arrays) -> None:
+    """Put the file in its place in one step. The caller holds the lock."""
+    partial = path.with_suffix(".partial")  # always the same name: what a killed process leaves is written over
+    with h5py.File(partial, "w", libver="latest") as file:
+        for name, array in arrays.items():
+            file[name] = array
+        file.attrs["checksum"] = checksum(arrays)
+        file.attrs["source"] = source or ""
+    os.replace(partial, path)
+
+
+def checksum(arrays: Arrays) -> int:
+    """CRC-32 over names, types, shapes and contents."""
+    total = zlib.crc32(LAYOUT)
+    for name, array in sorted(arrays.items()):
+        total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(np.ascontiguousarray(array).data, total)
+    return total
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise ValueError(
+            f"data.cache={folder} cannot be written to ({fault.strerror or fault}): choose another folder."
+        ) from fault

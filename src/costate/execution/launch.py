@@ -1,0 +1,126 @@
+"""Several ranks for one run: who starts them, and what each is told.
+
+A run that wants R ranks is started once, by `python train.py ...`. That process becomes the supervisor and starts
+train.py again R times with the settings of this very job, a job of a sweep included. Ranks that torchrun has started
+do their share at once. Light on purpose (no torch): it is called before anything heavy is imported.
+"""
+
+import contextlib
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from costate.execution.supervisor import RankError, Supervisor, report
+
+__all__ = ["RankError", "agreed", "delegate", "rank", "report"]
+
+
+def rank() -> int | None:
+    """This process's number among the ranks of a run, or None if it is no rank."""
+    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+
+
+def agreed(name: str, make: Callable[[], str]) -> str:
+    """What `make` returns on rank 0, on every rank: for ranks of torchrun, which share nothing but an address."""
+    if rank() is None:
+        return make()
+    if rank() == 0:
+        _store().set(name, make())
+    return _store().get(name).decode()
+
+
+@cache
+def _store() -> Any:
+    """Kept as long as the process lives: it may be the one that the others, and the process group, connect to."""
+    from torch.distributed import PrefixStore, rendezvous
+
+    store, _, _ = next(rendezvous("env://"))
+    return PrefixStore("costate", store)
+
+
+def delegate(ranks: int, hosts: int = 1) -> bool:
+    """Runs the current Hydra job as `ranks` processes; False where this process is to do its share of it itself.
+
+    Args:
+        ranks: over all hosts.
+        hosts: that the ranks are spread over; more than one needs torchrun.
+
+    Raises:
+        ValueError: torchrun has started a sweep or another number of ranks, or is needed for several hosts; or a rank
+            refused its settings.
+        RankError: a rank failed.
+        SystemExit: the ranks were interrupted.
+    """
+    if rank() is not None:
+        if int(os.environ["WORLD_SIZE"]) != ranks:
+            raise ValueError(
+                f"{os.environ['WORLD_SIZE']} ranks were started and the settings ask for {ranks}: "
+                f"let trainer.devices × trainer.num_nodes and the number of processes agree."
+            )
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise ValueError("A sweep starts the ranks of each job itself: leave torchrun out, or run a single job.")
+        return False
+    if ranks == 1:
+        return False
+    if hosts > 1:
+        raise ValueError(
+            f"trainer.num_nodes={hosts} needs torchrun on every host: "
+            f"torchrun --nnodes={hosts} --nproc-per-node={ranks // hosts} --rdzv-endpoint=HOST:PORT train.py ..."
+        )
+    environment = shared_environment(ranks)
+    environments = [{**environment, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(ranks)]
+    Supervisor(_command(), environments, Path(HydraConfig.get().runtime.output_dir)).run()
+    return True
+
+
+def _command() -> list[str]:
+    """train.py with the settings of this job, and this job's folder."""
+    hydra = HydraConfig.get()
+    command = [sys.executable, str(Path(sys.argv[0]).resolve()), f"--config-name={hydra.job.config_name}"]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            command += ["--config-dir", source.path]
+    command += [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
+    folder = hydra.runtime.output_dir.replace("'", r"\'")
+    # Hydra's own records of the job are this process's.
+    own = [f"hydra.run.dir='{folder}'", "hydra.mode=RUN", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    return [*command, *hydra.overrides.task, *own]
+
+
+def shared_environment(ranks: int) -> dict[str, str]:
+    environment = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        # By this Lightning knows that its processes have been started for it, inside a SLURM job too.
+        "TORCHELASTIC_RUN_ID": "costate",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // ranks))),
+    }
+    # All on one host: gloo would look up the host's name, which a closed network may not know.
+    loopback = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
+    if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
+        environment["GLOO_SOCKET_IFNAME"] = loopback.pop()
+    return environment
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _free_port() -> int:
+    """Below the range from which the system gives ports away by itself: the ranks take seconds to come to it."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -1,0 +1,166 @@
+"""One stage a process, and no process waits for a gradient.
+
+Rank r holds stage K − 1 − r, so that rank 0, which has the screen and the log, has the loss:
+
+    rank 1, stage 0   F0 U0    F1 U1 L0   F2 U2 L1   ...        with lag 1
+                        \\h0  /g0  \\h1  /g1
+    rank 0, stage 1      F0 U0      F1 U1      F2 U2     ...
+
+Every rank sees the same batches in the same order, so labels do not travel. A stage learns from the gradient of batch
+n − lag after it has updated on batch n: so it is never more than lag batches ahead of the stage behind it.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from costate.execution.base import Execution
+from costate.execution.clock import Clock
+from costate.execution.links import Inbox, Outbox
+from costate.methods import Method
+from costate.schedules import Operation
+from costate.settings import Count, Size
+from costate.stage import Stage
+from costate.types import Input, Labels, State
+
+
+@final
+class Pipeline(Execution):
+    """Plays one stage's share of a schedule; messages travel with isend and irecv (gloo on CPUs, nccl on GPUs).
+
+    Args:
+        lag: how many batches late the interfaces learn; 0 waits for the gradient of the batch itself.
+        window: messages of a kind under way at once; bounds memory where no gradient holds a stage back.
+    """
+
+    def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size, window: Count):
+        super().__init__(stages, method, lag)
+        self.window = window
+        self.clock = Clock()
+        self.own = -1
+        self._awaited: deque[int] = deque()
+
+    def connect(self) -> None:
+        """Takes this rank's place; every rank calls it, once torch.distributed is there.
+
+        Raises:
+            ValueError: there are not as many ranks as stages.
+        """
+        stages, ranks = len(self.stages), dist.get_world_size()
+        if stages != ranks:
+            raise ValueError(
+                f"execution=pipeline runs one stage a process: stages={stages}, but {ranks} ranks were started."
+            )
+        self.own = len(self.stages) - 1 - dist.get_rank()
+        # A group for each direction: nccl plays the messages of a group strictly in order, and two directions would
+        # wait for each other.
+        down, up = dist.new_group(), dist.new_group()
+        before, behind = dist.get_rank() + 1, dist.get_rank() - 1
+        self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
+        self._gradients_in, self._gradients_out = Inbox(behind, up), Outbox(before, up, self.window)
+
+    def _rank_of(self, k: int) -> int:
+        return len(self.stages) - 1 - k
+
+    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        updated: set[tuple[int, int]] = set()
+        output = None
+        for operation, k, batch in self.method.schedule(len(self.stages), n, self.lag):
+            if operation is Operation.UPDATE:
+                updated.add((k, batch))
+            if k != self.own:
+                continue
+            if operation is Operation.FORWARD:
+                output = self._forward(batch, x, y, more)
+            elif operation is Operation.UPDATE:
+                # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
+                self._update(batch, waits=(k + 1, batch) in updated)
+            elif self.heard(k):
+                self._learn(batch)
+        return output if self.own == len(self.stages) - 1 else None
+
+    def average(self) -> None:
+        """One process holds a stage: nothing to average."""
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Gives every rank the tensors of every stage; takes in the gradients that are still on their way."""
+        if self._awaited:
+            self._gradient(self._awaited[-1])
+        self._states_out.flush()
+        self._gradients_out.flush()
+        for k, stage in enumerate(self.stages):
+            for tensor in (*stage.parameters(), *stage.buffers()):
+                dist.broadcast(tensor.detach(), src=self._rank_of(k))
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        parts: list[Any] = [None] * len(self.stages)
+        dist.all_gather_object(parts, rows)
+        return [row for part in parts for row in part]
+
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gives every rank the optimizer's state of every stage."""
+        for k, stage in enumerate(self.stages):
+            parameters = list(stage.parameters())
+            states: list[Any] = [[optimizer.state.get(p, {}) for p in parameters]]
+            dist.broadcast_object_list(states, src=self._rank_of(k))
+            if k != self.own:
+                optimizer.state.update({p: state for p, state in zip(parameters, states[0], strict=True) if state})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Each stage's as its own rank has it, so that it loads in one process as well."""
+        own = super().state_dict()
+        states: list[Any] = [None] * len(self.stages)
+        dist.all_gather_object(states, (own["flights"][self.own], own["gradients"]))
+        flights, gradients = zip(*(states[self._rank_of(k)] for k in range(len(self.stages))), strict=True)
+        return {"flights": list(flights), "gradients": {key: g for part in gradients for key, g in part.items()}}
+
+    def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
+        first, last = self.own == 0, self.own == len(self.stages) - 1
+        stage = self.stages[self.own]
+        if first:
+            # The mark travels with the states.
+            self.stopping = self.asked
+        else:
+            like = x.new_empty(len(x), *stage.inlet)
+            if not self._states_in:
+                self._states_in.expect(like)
+            with self.clock.span("wait for state"):
+                x, self.stopping = self._states_in.take()
+            if more and not self.stopping:
+                self._states_in.expect(like)
+        with self.clock.span("forward"):
+            h = stage.send(n, x, y, first)
+        if not last:
+            with self.clock.span("send state"):
+                self._states_out.send(h, self.stopping)
+            if self.heard(self.own):
+                self._gradients_in.expect(h)
+                self._awaited.append(n)
+        return h
+
+    def _update(self, n: int, waits: bool) -> None:
+        arrived = self._gradient(n) if waits else None
+        with self.clock.span("update"):
+            g = self.stages[self.own].update(n, arrived)
+        if g is not None and self.heard(self.own - 1):
+            with self.clock.span("send gradient"):
+                self._gradients_out.send(g)
+
+    def _learn(self, n: int) -> None:
+        g = self._gradient(n)
+        with self.clock.span("learn"):
+            self.stages[self.own].learn(n, g)
+        del self.gradients[self.own, n]
+
+    def _gradient(self, n: int) -> Tensor:
+        """The gradient at our output for batch n; those of earlier batches, if any, come before it and are kept."""
+        while (self.own, n) not in self.gradients:
+            with self.clock.span("wait for gradient"):
+                g, _ = self._gradients_in.take()
+            self.gradients[self.own, self._awaited.popleft()] = g
+        return self.gradients[self.own, n]

@@ -1,0 +1,169 @@
+"""Data parallel by hand: R ranks that hold the same network compute what one process computes on the joint batch.
+
+Rank r has the rows r, r + R, r + 2R, ... of each joint batch, all ranks equally many, and its loss is their mean:
+so the joint loss is the mean of the ranks' losses, and the joint gradient the mean of their gradients.
+
+Torch's own wrapper reduces once a backward pass; a decoupled step has several, so ours reduces once, after the last.
+Without a process group every function here is that of one process.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from costate.architectures.norm import Norm, joint_moments
+
+Group = dist.ProcessGroup | None
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -> None:
+    """Puts the mean over the ranks into every `.grad`, g ← Σ_r g_r / R, by one all-reduce a device and precision.
+
+    A gradient that is None counts as zero where another rank has one, and stays None where none has, so that an
+    optimizer skips the parameters that it would skip in one process.
+
+    Args:
+        parameters: the same ones in the same order on every rank.
+    """
+    if _ranks(group) == 1:
+        return
+    for bucket in _buckets(parameters):
+        dtype = torch.promote_types(bucket[0].dtype, torch.float32)
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        has = gradients[0].new_tensor([float(p.grad is not None) for p in bucket], dtype=dtype)
+        flat = torch.cat([*(g.reshape(-1).to(dtype) for g in gradients), has])
+        dist.all_reduce(flat, group=group)
+        flat /= _ranks(group)
+        *means, has = flat.split([*(p.numel() for p in bucket), len(bucket)])
+        for p, mean, some in zip(bucket, means, has.tolist(), strict=True):
+            if some:
+                p.grad = mean.view_as(p).to(p.dtype)
+
+
+def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    buckets: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
+    for p in parameters:
+        if p.requires_grad:
+            buckets.setdefault((p.device, p.dtype), []).append(p)
+    return list(buckets.values())
+
+
+def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
+    """Whether any rank wishes so."""
+    if _ranks(group) == 1:
+        return wish
+    wishes = torch.tensor(float(wish), device=device)
+    dist.all_reduce(wishes, group=group)
+    return bool(wishes)
+
+
+def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Tensor, "joint ..."]:
+    """The joint batch, of which every rank r holds the rows r::R."""
+    parts = [torch.empty_like(Y) for _ in range(_ranks(group))]
+    if len(parts) == 1:
+        return Y
+    dist.all_gather(parts, Y.contiguous(), group=group)
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tensor, "rows ..."]:
+    """This rank's rows of a joint batch."""
+    R = _ranks(group)
+    return Y if R == 1 else Y[dist.get_rank(group) :: R]
+
+
+def joint_gather(row: Float[Tensor, " numbers"], group: Group = None) -> Float[Tensor, "ranks numbers"]:
+    """The rows of all ranks, with the gradient of the joint loss."""
+    return row[None] if _ranks(group) == 1 else _Gather.apply(row, group)
+
+
+class _Gather(torch.autograd.Function):
+    """A row enters the loss ℓ_s of every rank s, and what comes back on rank r is averaged: ∂(Σ_s ℓ_s)/∂row_r."""
+
+    @staticmethod
+    def forward(ctx: Any, row: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        # Quicker than a gather where messages are small.
+        rows = row.new_zeros(_ranks(group), len(row))
+        rows[dist.get_rank(group)] = row
+        dist.all_reduce(rows, group=group)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=ctx.group)
+        return total[dist.get_rank(ctx.group)], None
+
+
+class JointBatchNorm(nn.Module):
+    """A batch norm over the rows of all ranks, with the parameters and buffers of the given one (torch's wants a GPU).
+
+    Y ← w (Y − m) / √(v + eps) + b, with the mean m and variance v of the joint batch (Ioffe & Szegedy, 2015).
+    """
+
+    weight: Tensor | None
+    bias: Tensor
+    running_mean: Tensor | None
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: _BatchNorm, group: Group = None):
+        super().__init__()
+        self.eps, self.momentum, self.group = norm.eps, norm.momentum, group
+        self.register_parameter("weight", norm.weight)
+        self.register_parameter("bias", norm.bias)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(norm, name))
+        self.train(norm.training)
+
+    def forward(self, Y: Float[Tensor, "rows channels *rest"]) -> Float[Tensor, "rows channels *rest"]:
+        if not self.training and self.running_mean is not None:
+            return F.batch_norm(Y, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        X = Y.to(torch.promote_types(Y.dtype, torch.float32))
+        n, m, v = joint_moments(X, partial(joint_gather, group=self.group))
+        if self.training and self.running_mean is not None:
+            self._track(m, v * n / (n - 1))
+        axes = (-1, *[1] * (Y.dim() - 2))
+        X = (X - m.view(axes)) * (v + self.eps).rsqrt().view(axes)
+        if self.weight is not None:
+            X = X * self.weight.view(axes) + self.bias.view(axes)
+        return X.to(Y.dtype)
+
+    @torch.no_grad()
+    def _track(self, m: Tensor, v: Tensor) -> None:
+        assert self.running_mean is not None, "asked of norms that track"
+        self.num_batches_tracked += 1
+        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(m, share)
+        self.running_var.lerp_(v, share)
+
+
+def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
+    """Lets every batch norm in a module see the joint batch; parameters, buffers and their names stay."""
+    if isinstance(module, _BatchNorm):
+        return JointBatchNorm(module, group)
+    if isinstance(module, Norm):
+        module.gather = partial(joint_gather, group=group)
+    for name, child in module.named_children():
+        setattr(module, name, join_batch_norms(child, group))
+    return module
+
+
+@torch.no_grad()
+def share_start(module: nn.Module, group: Group = None) -> None:
+    """Gives every rank the parameters and buffers of the group's first one."""
+    for tensor in [*module.parameters(), *module.buffers()]:
+        dist.broadcast(tensor, group=group, group_src=0)
+
+
+def _ranks(group: Group) -> int:
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1

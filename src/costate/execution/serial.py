@@ -1,0 +1,76 @@
+"""All stages in one process, under any trainer."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+
+from costate.execution.base import Execution
+from costate.execution.replicas import any_rank, average_gradients, joint_rows, own_rows
+from costate.methods import Method
+from costate.schedules import Operation
+from costate.settings import Size
+from costate.stage import Stage
+from costate.types import Input, Labels, State
+
+
+@final
+class Serial(Execution):
+    """One process holds all stages; several processes are replicas of each other.
+
+    Args:
+        lag: how many batches late the interfaces learn.
+    """
+
+    def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size):
+        super().__init__(stages, method, lag)
+
+    def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
+        h = x
+        for operation, k, batch in self.method.schedule(len(self.stages), n, self.lag):
+            stage = self.stages[k]
+            if operation is Operation.FORWARD:
+                h = stage.send(batch, h, y, first=k == 0)
+            elif operation is Operation.UPDATE:
+                g = stage.update(batch, self.gradients.get((k, batch)))
+                if g is not None and self.heard(k - 1):
+                    self.gradients[k - 1, batch] = g
+            elif (k, batch) in self.gradients:
+                stage.learn(batch, self.gradients.pop((k, batch)))
+        return h
+
+    def average(self) -> None:
+        parameters = [p for stage in self.stages for p in stage.parameters()]
+        average_gradients(parameters)
+        self.stopping = any_rank(self.asked, parameters[0].device)
+
+    def gather(self) -> None:
+        """Replicas are equal."""
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        return rows
+
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Replicas are equal."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the joint batch: a checkpoint does not tell how many replicas there were."""
+        state = super().state_dict()
+        return {
+            "flights": [
+                {n: tuple(map(joint_rows, rows)) for n, rows in flights.items()} for flights in state["flights"]
+            ],
+            "gradients": {key: _rescaled(joint_rows(g), len(g)) for key, g in state["gradients"].items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        own = {
+            "flights": [{n: tuple(map(own_rows, rows)) for n, rows in flights.items()} for flights in state["flights"]],
+            "gradients": {key: _rescaled(own_rows(g), len(g)) for key, g in state["gradients"].items()},
+        }
+        super().load_state_dict(own, device)
+
+
+def _rescaled(g: torch.Tensor, rows: int) -> torch.Tensor:
+    """A gradient of the mean over so many rows, as one of the mean over the rows that it has now."""
+    return g * (rows / len(g))

@@ -1,0 +1,163 @@
+"""A network cut in stages, as a LightningModule with manual optimisation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning
+import torch
+import torchmetrics
+from torch import Tensor, nn
+
+from costate.architectures.block import Block
+from costate.execution.base import Execution
+from costate.interfaces import Loss
+from costate.methods import Method
+from costate.settings import Count
+from costate.stage import Stage
+from costate.tasks import Task
+from costate.training.annealing import Annealing
+from costate.training.optimizers import Optimizer
+from costate.types import Shape
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Training(lightning.LightningModule):
+    """Trains stages by a method; one optimizer steps once a batch, so that `trainer.global_step` counts batches.
+
+    Args:
+        blocks: the stages of a network, in the order of the forward pass.
+        shape: shape of one sample.
+        execution: who plays the schedule of the method.
+        clip: bound on the gradient norm of each stage and of each interface, or None.
+        log_every: batches from one line of the log to the next.
+        config: the resolved settings of the run, kept in checkpoints.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        shape: Shape,
+        task: Task,
+        method: Method,
+        execution: Callable[[Sequence[Stage], Method], Execution],
+        optimizer: Optimizer,
+        annealing: Annealing,
+        *,
+        clip: float | None,
+        log_every: Count,
+        config: dict[str, Any],
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.save_hyperparameters(config)
+        self.task, self.optimizer, self.annealing = task, optimizer, annealing
+        self.clip, self.log_every = clip, log_every
+        parts = stages(blocks, shape, task, method)
+        self.stages = nn.ModuleList(parts)
+        self.execution = execution(parts, method)
+        self.val = _Scores(task)
+        self.test = _Scores(task)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def configure_optimizers(self) -> Any:
+        groups = [
+            {"params": list(part.parameters()), "name": f"{name}/{k}"}
+            for k, stage in enumerate(self.execution.stages)
+            for name, part in (("block", stage.block), ("interface", stage.interface))
+        ]
+        optimizer = self.optimizer([group for group in groups if group["params"]])
+        steps = self.trainer.estimated_stepping_batches
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: self.annealing.factor(n / steps))]
+
+    def on_fit_start(self) -> None:
+        self.execution.connect()
+
+    def training_step(self, batch: Batch, i: int) -> None:
+        n = self.trainer.global_step
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        output = self.execution.step(n, *batch, more=not self.trainer.is_last_batch)
+        self.execution.average()
+        optimizer.step()
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        if output is not None and ((n + 1) % self.log_every == 0 or self.trainer.is_last_batch):
+            self._log_training(output, batch[1], n)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Each stage by itself: a process that holds one stage must come to the same result."""
+        if self.clip is not None:
+            for group in optimizer.param_groups:
+                nn.utils.clip_grad_norm_(group["params"], self.clip)
+
+    def _log_training(self, output: Tensor, y: Tensor, n: int) -> None:
+        interface = self.execution.stages[-1].interface
+        assert isinstance(interface, Loss)
+        loss = interface.value
+        if not loss.isfinite():
+            raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
+        # Called, not computed: that is the score of this rank's batch alone, without asking the others.
+        score = self.task.metric().to(output.device)(output, y)
+        self.log_dict({"train/loss": loss, f"train/{self.task.score}": score}, prog_bar=True)
+
+    def on_validation_start(self) -> None:
+        self.execution.gather()
+
+    def validation_step(self, batch: Batch, i: int) -> None:
+        self.val(self(batch[0]), batch[1])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.val.compute("val"), prog_bar=True)
+
+    def test_step(self, batch: Batch, i: int) -> None:
+        self.test(self(batch[0]), batch[1])
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict(self.test.compute("test"))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["execution"] = self.execution.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
+
+
+class _Scores(nn.Module):
+    """Loss and score over all batches of all ranks."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+        self.loss = torchmetrics.MeanMetric()
+        self.score = task.metric()
+
+    def forward(self, output: Tensor, y: Tensor) -> None:
+        self.loss.update(self.task.loss(output, y), len(y))
+        self.score.update(output, y)
+
+    def compute(self, prefix: str) -> dict[str, Tensor]:
+        values = {f"{prefix}/loss": self.loss.compute(), f"{prefix}/{self.task.score}": self.score.compute()}
+        self.loss.reset()
+        self.score.reset()
+        return values
+
+
+def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
+    """Puts the method's interfaces between the blocks and the loss behind the last."""
+    result = []
+    for block in blocks[:-1]:
+        inlet, shape = shape, _shape_behind(block, shape)
+        result.append(Stage(block, method.interface(shape, task), inlet))
+    return [*result, Stage(blocks[-1], Loss(task), shape)]
+
+
+@torch.no_grad()
+def _shape_behind(block: Block, shape: Shape) -> Shape:
+    training = block.training
+    h = block.eval()(torch.zeros(1, *shape))
+    block.train(training)
+    return tuple(h.shape[1:])

@@ -1,0 +1,126 @@
+"""The Lightning trainer of a run."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.strategies import Strategy
+
+from costate.callbacks.lines import Lines
+from costate.settings import Count
+
+UNHELPFUL = (
+    # Scores are those of all ranks already; the rest is rank 0's.
+    "It is recommended to use .*sync_dist=True",
+    # Small data sets have short epochs; every epoch writes a line of its own.
+    "The number of training batches .* is smaller than the logging interval",
+    # trainer=cpu has been asked for.
+    "GPU available but not used",
+    # Lightning's own use of a class that torch has renamed.
+    ".*LeafSpec.* is deprecated",
+)
+"""Warnings that nobody who trains a network here can act on."""
+
+FIXED: dict[str, Any] = {
+    # config.yaml has the settings, and the table at the end the number of parameters.
+    "enable_autolog_hparams": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    # The data module deals out the rows of each joint batch.
+    "use_distributed_sampler": False,
+}
+
+
+def build(
+    folder: Path,
+    epochs: int,
+    log_every: int,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    *,
+    accelerator: Literal["cpu", "gpu", "auto"],
+    devices: Count,
+    num_nodes: Count,
+    strategy: Strategy,
+    precision: Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"],
+    progress: Literal["auto", "bar", "lines", "none"],
+    train_batches: Count | None,
+    eval_batches: Count | None,
+    profiler: Literal["none", "simple", "pytorch"],
+) -> Trainer:
+    """A trainer that logs what the module logs, and says only what its user can act on.
+
+    Raises:
+        ValueError: a GPU is asked for and there are not as many; or half precision.
+    """
+    _prepare()
+    shown = _progress(progress)
+    return Trainer(
+        accelerator=_accelerator(accelerator, devices),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy if devices * num_nodes > 1 else "auto",
+        precision=_precision(precision),
+        max_epochs=epochs,
+        callbacks=[*callbacks, *shown],
+        logger=loggers,
+        log_every_n_steps=log_every,
+        limit_train_batches=train_batches,
+        limit_val_batches=eval_batches,
+        limit_test_batches=eval_batches,
+        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in shown),
+        profiler=_profiler(profiler, folder),
+        default_root_dir=folder,
+        **FIXED,
+    )
+
+
+def _precision(precision: Any) -> Any:
+    if precision.startswith("16"):
+        raise ValueError(
+            f"trainer.precision={precision}: float16 needs its losses scaled, once for all stages, which decoupled "
+            f"stages do not share: use trainer.precision=bf16-mixed."
+        )
+    return precision
+
+
+def _accelerator(wish: str, devices: int) -> str:
+    there = torch.cuda.device_count()
+    if wish == "auto":
+        return "gpu" if there >= devices else "cpu"
+    if wish == "gpu" and there == 0:
+        raise ValueError("trainer=gpu: torch sees no GPU on this machine; use trainer=cpu.")
+    if wish == "gpu" and there < devices:
+        raise ValueError(f"trainer.devices={devices} is more than the {there} GPUs of this machine.")
+    return wish
+
+
+def _progress(kind: str) -> list[Callback]:
+    bar = kind == "bar" or (kind == "auto" and sys.stdout.isatty())
+    if kind == "none":
+        return []
+    # Drawing the bar costs about as much as a step of a small network.
+    return [TQDMProgressBar(refresh_rate=10), Lines()] if bar else [Lines()]
+
+
+def _profiler(kind: str, folder: Path) -> Profiler | None:
+    profilers: dict[str, Any] = {"simple": SimpleProfiler, "pytorch": PyTorchProfiler}
+    return profilers[kind](dirpath=folder, filename="profile") if kind in profilers else None
+
+
+def _prepare() -> None:
+    # At INFO Lightning tells which accelerators it has not found and advertises its services.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in UNHELPFUL:
+        warnings.filterwarnings("ignore", message)
+    # Costs next to nothing, and a resumed run on a GPU comes to the same numbers.
+    torch.backends.cudnn.deterministic = True
