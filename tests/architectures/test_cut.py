@@ -1,0 +1,99 @@
+"""Cutting: for every architecture of conf/ and every number of stages, the stages make the network, bit for bit."""
+
+import copy
+import functools
+
+import pytest
+import torch
+
+from composing import network
+from small import PRODUCTS, STABLE, refusal
+
+SHAPE, OUTPUTS = (2, 8, 8), 3
+
+
+def build(product: str, *overrides: str, seed: int = 0):
+    torch.manual_seed(seed)
+    return network(SHAPE, OUTPUTS, *product.split(), *overrides)
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        *(f"{product} arch.norm={norm}" for product in PRODUCTS for norm in ("true", "false")),
+        *(f"arch={arch} arch.width=33" for arch in STABLE),
+    ],
+)
+def test_stages_make_the_network(product):
+    """Outputs, and the gradients that come back through all boundaries, are equal bit for bit; an odd width too."""
+    whole = build(product)
+    x = torch.randn(3, *SHAPE)
+    output = whole(x)
+    assert output.shape == (3, OUTPUTS)
+    output.square().sum().backward()
+    gradients = copy.deepcopy(whole)
+    for parameter, hers in zip(gradients.parameters(), whole.parameters(), strict=True):
+        parameter.data = hers.grad
+    for count in range(1, whole.layers + 1):
+        stages = whole.cut(count)
+        again = functools.reduce(lambda h, stage: stage(h), stages, x)
+        assert torch.equal(again, output)
+        again.square().sum().backward()
+        for stage, expected in zip(stages, gradients.cut(count), strict=True):
+            for (name, parameter), gradient in zip(stage.named_parameters(), expected.parameters(), strict=True):
+                assert torch.equal(parameter.grad, gradient), (count, name)
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_cutting_draws_nothing(product):
+    """The network is whole before it is cut: initial weights, and draws after them, depend on the seed alone."""
+    whole = build(product)
+    state = torch.get_rng_state()
+    for count in range(1, whole.layers + 1):
+        whole.cut(count)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), build(product).parameters(), strict=True))
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_stages_share_nothing_with_the_network(product):
+    whole = build(product)
+    x = torch.randn(5, *SHAPE)
+    before = whole.eval()(x)
+    for stage in whole.cut(2):
+        for parameter in stage.parameters():
+            assert parameter.untyped_storage().nbytes() == parameter.nbytes, "a view would hold all layers' memory"
+            parameter.data.zero_()
+    assert torch.equal(whole(x), before)
+
+
+@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize(("depth", "stages", "layers"), [(16, 4, [4] * 4), (8, 3, [3, 2, 3]), (5, 5, [1] * 5)])
+def test_stages_have_equal_times(arch, depth, stages, layers):
+    """A boundary is at the layer next to its time k T / stages, and every stage keeps the network's time step."""
+    parts = build(f"arch={arch}", f"arch.depth={depth}", "arch.T=2").cut(stages)
+    assert [part.layers for part in parts] == layers
+    assert {part.h for part in parts} == {2 / depth}
+
+
+def test_doubled_depth_doubles_every_stage():
+    sizes = [[part.layers for part in build("arch=verlet", f"arch.depth={depth}").cut(4)] for depth in (8, 16)]
+    assert sizes[1] == [2 * layers for layers in sizes[0]]
+
+
+@pytest.mark.parametrize(
+    ("product", "stages", "message"),
+    [
+        ("arch=verlet arch.depth=8", 9, "9 is more than the 8 layers of the network: lower stages or raise arch.depth"),
+        ("arch=cnn", 4, "4 is more than the 3 layers of the network: lower stages or list more arch.filters"),
+        (
+            "arch=mlp arch.widths=[]",
+            2,
+            "2 is more than the 1 layer of the network: lower stages or list more arch.widths",
+        ),
+        ("arch=mlp", 0, "0 is below 1: stages=1 trains the network as a whole"),
+        ("arch=resnet", -1, "-1 is below 1: stages=1 trains the network as a whole"),
+    ],
+)
+def test_impossible_cuts_are_refused(product, stages, message):
+    assert refusal(lambda: build(product).cut(stages)) == f"stages={message}"

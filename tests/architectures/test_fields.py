@@ -1,0 +1,81 @@
+"""The linear algebra of dense and convolutional fields."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from small import INTEGRATORS, block, conv, dense
+
+FIELDS = {"dense": (dense, (5, 4)), "conv": (conv, (5, 4, 6, 7))}
+EVERY = pytest.mark.parametrize(("make", "shape"), FIELDS.values(), ids=FIELDS)
+
+
+@EVERY
+def test_adjoint(make, shape):
+    """⟨Y K, Z⟩ = ⟨Y, Z Kᵀ⟩."""
+    field = make(2, shape[1])
+    Y, Z = torch.randn(2, *shape, dtype=torch.float64)
+    for layer in field.layers(field.K, 1.0, 1.0):
+        image = field.affine(Y, layer.K, None)
+        assert torch.allclose((image * Z).sum(), (Y * layer.adjoint(Z)).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_adjoint_of_a_convolution_is_conv_transpose(kernel):
+    field = conv(3, 4, kernel=kernel)
+    Z = torch.randn(2, 4, 6, 7, dtype=torch.float64)
+    for layer in field.layers(field.K, 1.0, 1.0):
+        assert torch.allclose(layer.adjoint(Z), F.conv_transpose2d(Z, layer.K, padding=kernel // 2), atol=1e-12)
+
+
+@EVERY
+def test_layers_are_the_equations(make, shape):
+    """σ(Y K + b) and σ(Y Kᵀ + b), written out with matrices and with torch's own convolutions."""
+    field, Y = make(3, shape[1]), torch.randn(*shape, dtype=torch.float64)
+    for j, layer in enumerate(field.layers(field.K, 1.0, 1.0)):
+        K, b = field.K[j], field.b[j]
+        if make is dense:
+            image, transposed = Y @ K + b, Y @ K.T + b
+        else:
+            image, transposed = F.conv2d(Y, K, b, padding=1), F.conv_transpose2d(Y, K, b, padding=1)
+        assert torch.allclose(layer(Y), image.tanh(), atol=1e-12)
+        assert torch.allclose(layer.transposed(Y), transposed.tanh(), atol=1e-12)
+
+
+@EVERY
+def test_skew(make, shape):
+    """Y ½ (K − Kᵀ − γ I) = ½ (Y K − Y Kᵀ − γ Y)."""
+    field, Y = make(2, shape[1]), torch.randn(*shape, dtype=torch.float64)
+    skews = field.layers(field.skew(0.3), 1.0, 1.0)
+    for layer, skew in zip(field.layers(field.K, 1.0, 1.0), skews, strict=True):
+        expected = 0.5 * (field.affine(Y, layer.K, None) - layer.adjoint(Y) - 0.3 * Y)
+        assert torch.allclose(field.affine(Y, skew.K, None), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("gamma", [0.0, 0.1, 2.0])
+@pytest.mark.parametrize(("make", "shape"), [(dense, (1, 6)), (conv, (1, 3, 4, 3))], ids=FIELDS)
+def test_antisymmetric_field_does_not_grow(make, shape, gamma, activation):
+    """Eigenvalues of the Jacobian of σ(½ Y (K − Kᵀ − γ I) + b) have real part ≤ 0; those of σ(Y K + b) do not."""
+    free = []
+    for seed in range(8):
+        field, Y = make(1, shape[1], seed=seed, activation=activation), torch.randn(*shape, dtype=torch.float64)
+        for K in (field.skew(gamma), field.K):
+            (layer,) = field.layers(K, 1.0, 1.0)
+            jacobian = torch.autograd.functional.jacobian(layer, Y).reshape(Y.numel(), Y.numel())
+            free.append(torch.linalg.eigvals(jacobian).real.max().item())
+    assert max(free[::2]) <= 1e-12
+    assert max(free[1::2]) > 0.1
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+@EVERY
+def test_gradients(make, shape, name):
+    """Those of autograd are those of finite differences, for the state and for the stacked weights."""
+    whole = block(make(2, 2), INTEGRATORS[name])
+    Y = torch.randn(2, 2, *(3 for _ in shape[2:]), dtype=torch.float64, requires_grad=True)
+
+    def output(Y, K, b):
+        return torch.func.functional_call(whole, {"field.K": K, "field.b": b}, Y)
+
+    assert torch.autograd.gradcheck(output, (Y, whole.field.K, whole.field.b), fast_mode=True)

@@ -1,0 +1,83 @@
+"""The networks of the DNI paper."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from composing import network
+from small import refusal
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def test_mlp_has_one_hidden_layer_of_256():
+    mlp = network((1, 28, 28), 10, "arch=mlp")
+    assert mlp.layers == 2
+    assert parameters(mlp) == (784 + 1) * 256 + (256 + 1) * 10
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_mlp_is_written_out(activation, norm):
+    """Any number of hidden layers, batch norm in front of σ, a linear layer at the end."""
+    mlp = network((2,), 3, "arch=mlp", "arch.widths=[24,12]", f"arch.activation={activation}", f"arch.norm={norm}")
+    first, second, (_, last) = mlp.block.chain
+    σ = getattr(torch, activation)
+    x = torch.randn(5, 2)
+    N = partial(F.batch_norm, running_mean=None, running_var=None, training=True) if norm else nn.Identity()
+    expected = last(σ(N(second.linear(σ(N(first.linear(x)))))))
+    assert mlp.layers == 3
+    assert torch.allclose(mlp(x), expected, atol=1e-6)
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    assert network((1, 8, 8), 3, "arch=mlp", "arch.widths=[]").layers == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32)])
+def test_cnn_is_written_out(shape):
+    """16 and 32 filters 5 × 5, batch norm, ReLU and max pooling, and a linear layer; any size of images."""
+    torch.manual_seed(0)
+    cnn = network(shape, 10, "arch=cnn")
+    first, second, (_, last) = cnn.block.chain
+    written = nn.Sequential(
+        *(nn.Conv2d(shape[0], 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 5, padding=2), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(32 * (shape[1] // 4) * (shape[2] // 4), 10)),
+    )
+    written[0], written[4], written[9] = first.conv, second.conv, last
+    x = torch.randn(6, *shape)
+    assert cnn.layers == 3
+    assert torch.allclose(cnn(x), written(x), atol=1e-6)
+    assert torch.allclose(cnn.eval()(x), written.eval()(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "overrides", "message"),
+    [
+        (
+            (2,),
+            ["arch=cnn"],
+            "arch=cnn needs images (channels, height, width); data gives 2 features: use arch=mlp",
+        ),
+        (
+            (1, 8, 32),
+            ["arch=cnn", "arch.filters=[4,4,4,4]"],
+            "arch.filters=[4, 4, 4, 4] halves images 4 times, and those of the data have 8 × 32 pixels: "
+            "list fewer arch.filters",
+        ),
+        ((2,), ["arch=mlp", "arch.widths=[8,0]"], "arch.widths=[8, 0] has a number below 1: a layer has at least one"),
+        (
+            (1, 8, 8),
+            ["arch=cnn", "arch.filters=[0]"],
+            "arch.filters=[0] has a number below 1: a layer has at least one",
+        ),
+    ],
+)
+def test_impossible_networks_are_refused(shape, overrides, message):
+    assert refusal(lambda: network(shape, 3, *overrides)) == message

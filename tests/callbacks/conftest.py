@@ -1,0 +1,80 @@
+"""A small training for the callbacks to look at."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+
+from composing import config, network
+from costate.tasks import Classification
+from costate.training.module import Training
+
+BATCHES = 8
+SHAPE, CLASSES = (4,), 3
+
+
+class Recorder(Logger):
+    """Keeps what is logged: (step, numbers)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+    def log_hyperparams(self, *arguments: Any) -> None: ...
+
+    name = version = None
+
+    def column(self, name: str) -> dict[int, float]:
+        return {step: numbers[name] for step, numbers in self.rows if name in numbers}
+
+
+class Fit:
+    """What a fit leaves behind."""
+
+    def __init__(self, module: LightningModule, callbacks: Sequence[Callback], epochs: int):
+        self.module, self.recorder = module, Recorder()
+        self.trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=epochs,
+            callbacks=list(callbacks),
+            logger=self.recorder,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=module.log_every,
+        )
+        self.trainer.fit(module, loader(), loader())
+        self.means = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
+
+
+def loader() -> DataLoader:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(16 * BATCHES, *SHAPE, generator=generator)
+    data = TensorDataset(x, x[:, :CLASSES].argmax(dim=1))
+    return DataLoader(data, batch_size=16, collate_fn=lambda rows: tuple(default_collate(rows)))
+
+
+def training(*overrides: str) -> Training:
+    """Composed from conf/; the same weights for the same settings."""
+    cfg = config("log_every=4", *overrides)
+    torch.manual_seed(0)
+    blocks = network(SHAPE, CLASSES, "arch=resnet", "arch.depth=6", "arch.width=8").cut(3)
+    rules = [instantiate(node, _convert_="all") for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
+    task = Classification(CLASSES)
+    return Training(blocks, SHAPE, task, *rules, clip=cfg.clip, log_every=cfg.log_every, config={})
+
+
+@pytest.fixture
+def fit() -> Callable[..., Fit]:
+    def run(*overrides: str, callbacks: Sequence[Callback] = (), epochs: int = 2) -> Fit:
+        return Fit(training(*overrides), callbacks, epochs)
+
+    return run

@@ -1,0 +1,119 @@
+"""Measuring callbacks tell what is there when they should, and change nothing."""
+
+import io
+from statistics import fmean
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Callback
+
+from composing import config, options
+from costate.callbacks.gradient_norms import GradientNorms
+from costate.callbacks.gradient_quality import GradientQuality
+from costate.callbacks.measurement import Measurement
+from costate.measures import cosine, explained_variance, relative_error
+
+
+class Counting(Measurement):
+    """Measures the number of the batch."""
+
+    def measure(self, module):
+        return {"n": torch.tensor(float(module.trainer.global_step))}
+
+
+def measurements(every: int) -> list:
+    nodes = config("callbacks=default", f"log_every={every}").callbacks
+    return [instantiate(node, _convert_="all") for node in nodes.values()]
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_measuring_changes_neither_weights_nor_random_numbers(fit, method):
+    def state(callbacks):
+        tensors = fit(f"method={method}", "clip=0.5", callbacks=callbacks).module.state_dict()
+        return {**tensors, "random": torch.rand(3)}
+
+    with_them, without = state(measurements(every=1)), state([])
+    assert with_them.keys() == without.keys()
+    for name, tensor in without.items():
+        assert torch.equal(tensor, with_them[name]), name
+
+
+def test_measures_every_few_batches_and_on_the_last_of_an_epoch(fit):
+    run = fit(callbacks=[Counting(every=3)])  # two epochs of 8 batches
+    assert run.recorder.column("n") == {n: n for n in (2, 5, 7, 8, 11, 14, 15)}
+
+
+def test_callback_metrics_hold_the_mean_over_the_last_epoch(fit):
+    run = fit(callbacks=measurements(every=1))
+    for name in ("boundary/0/cosine", "boundary/1/relative_error", "stage/2/gradient_norm"):
+        column = run.recorder.column(name)
+        assert sorted(column) == list(range(16))
+        assert run.means[name] == pytest.approx(fmean(column[n] for n in range(8, 16)))
+
+
+def test_a_resumed_epoch_keeps_what_it_has_measured():
+    before, after, file = Counting(every=1), Counting(every=1), io.BytesIO()
+    before.rows = [(3, {"n": 1.0}), (5, {"n": 2.0})]
+    torch.save(before.state_dict(), file)
+    file.seek(0)
+    after.load_state_dict(torch.load(file, weights_only=True))
+    assert after.rows == before.rows
+
+
+def test_gradient_quality_is_that_of_the_latest_fit(fit):
+    run = fit("method=sg", callbacks=[GradientQuality(every=1)])
+    quantities = {"cosine": cosine, "relative_error": relative_error, "explained_variance": explained_variance}
+    for k, stage in enumerate(list(run.module.stages)[:-1]):
+        for name, quantity in quantities.items():
+            assert run.recorder.column(f"boundary/{k}/{name}")[15] == quantity(*stage.interface.last).item()
+    assert not run.recorder.column("boundary/2/cosine"), "nothing is predicted behind the last stage"
+
+
+def test_untrained_synthesizers_have_quality_zero(fit):
+    run = fit("method=sg", callbacks=[GradientQuality(every=1)])
+    names = ("cosine", "relative_error", "explained_variance")
+    first, last = ([run.recorder.column(f"boundary/{k}/{name}")[0] for name in names] for k in range(2))
+    assert last == pytest.approx([0, 1, 0], abs=1e-12)
+    assert first == [0, 0, 0], "the next stage was answered 0, so its own answer is 0"
+
+
+def test_a_late_synthesizer_is_measured_from_its_first_fit_on(fit):
+    run = fit("method=sg", "execution.lag=1", callbacks=[GradientQuality(every=1)])
+    assert sorted(run.recorder.column("boundary/0/cosine")) == list(range(1, 16))
+
+
+@pytest.mark.parametrize("method", ["backprop", "none"])
+def test_where_nothing_is_predicted_nothing_is_measured(fit, method):
+    run = fit(f"method={method}", callbacks=[GradientQuality(every=1)])
+    assert not [name for _, numbers in run.recorder.rows for name in numbers if name.startswith("boundary")]
+
+
+@pytest.mark.parametrize("clip", ["null", "1e-3"])
+def test_gradient_norms_are_those_of_autograd_before_clipping(fit, clip):
+    run = fit("method=backprop", f"clip={clip}", "optimizer.lr=1e-30", callbacks=[GradientNorms(every=1)], epochs=1)
+    x, y = list(run.trainer.train_dataloader)[-1]
+    run.module.zero_grad()
+    run.module.task.loss(run.module(x), y).backward()
+    for k, stage in enumerate(run.module.stages):
+        reference = torch.cat([p.grad.flatten() for p in stage.block.parameters()]).norm().item()
+        assert run.recorder.column(f"stage/{k}/gradient_norm")[7] == pytest.approx(reference, rel=1e-5)
+
+
+def test_gradient_norms_leave_interfaces_out(fit):
+    class Reference(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            groups = {group["name"]: group["params"] for group in optimizer.param_groups}
+            self.norms = [torch.cat([p.grad.flatten() for p in groups[f"block/{k}"]]).norm().item() for k in range(3)]
+
+    reference = Reference()
+    run = fit("method=sg", callbacks=[GradientNorms(every=1), reference], epochs=1)
+    norms = [run.recorder.column(f"stage/{k}/gradient_norm")[7] for k in range(3)]
+    assert norms == pytest.approx(reference.norms, rel=1e-5)
+
+
+def test_a_stage_without_gradients_is_not_measured(fit):
+    module = fit("method=backprop", epochs=1).module
+    module.zero_grad(set_to_none=True)
+    measured = GradientNorms(every=1).measure(module)
+    assert measured == {}

@@ -1,0 +1,103 @@
+"""Samples per second by a clock that the training itself moves."""
+
+from types import SimpleNamespace
+
+import lightning
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from costate.callbacks import throughput
+from costate.callbacks.throughput import Throughput
+
+BATCH, BATCHES = 4, 5
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stands still until somebody adds to `now`."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+class Slow(lightning.LightningModule):
+    """The first two batches take 10 s each, later ones 2 s, a validation 1000 s."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.automatic_optimization = False
+        self.layer, self.clock, self.batches = nn.Linear(1, 1), clock, 0
+
+    def training_step(self, batch, i):
+        self.clock.now += 10 if self.batches < 2 else 2
+        self.batches += 1
+        self.optimizers().step()
+
+    def validation_step(self, batch, i):
+        self.clock.now += 1000 / BATCHES
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters())
+
+
+def fit(clock, callback, folder, epochs=2, checkpoint=None, callbacks=(), **settings):
+    data = DataLoader(TensorDataset(torch.zeros(BATCH * BATCHES, 1)), batch_size=BATCH)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=[callback, *callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **settings,
+    )
+    trainer.fit(Slow(clock), data, data, ckpt_path=checkpoint)
+    trainer.save_checkpoint(folder / "end.ckpt")
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"val_check_interval": 2}])
+def test_neither_validation_nor_the_first_batches_count(clock, tmp_path, settings):
+    measured = fit(clock, Throughput(warmup=2), tmp_path, **settings)
+    assert measured["samples_per_second"] == BATCH / 2
+
+
+def test_fit_seconds_count_everything(clock, tmp_path):
+    assert fit(clock, Throughput(warmup=2), tmp_path)["fit_seconds"] == 2 * 10 + 8 * 2 + 2 * 1000
+
+
+def test_a_run_that_is_over_before_it_is_warm_is_measured_all_the_same(clock, tmp_path):
+    measured = fit(clock, Throughput(warmup=100), tmp_path, epochs=1)
+    assert measured["samples_per_second"] == pytest.approx(5 * BATCH / (2 * 10 + 3 * 2))
+
+
+def test_a_resumed_run_goes_on_counting(clock, tmp_path):
+    fit(clock, Throughput(warmup=2), tmp_path, epochs=1)
+    clock.now += 10_000
+    measured = fit(clock, Throughput(warmup=0), tmp_path, epochs=2, checkpoint=tmp_path / "end.ckpt")
+    # 3 batches of 2 s before; then, the module being new, 2 of 10 s and 3 of 2 s.
+    assert measured["samples_per_second"] == pytest.approx(8 * BATCH / (3 * 2 + 2 * 10 + 3 * 2))
+    assert measured["fit_seconds"] == 2 * (2 * 10 + 3 * 2 + 1000)
+
+
+def test_a_run_that_is_resumed_within_an_epoch_is_measured(clock, tmp_path):
+    class Save(lightning.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 2:
+                trainer.save_checkpoint(tmp_path / "middle.ckpt")
+
+    fit(clock, Throughput(warmup=0), tmp_path, epochs=1, callbacks=[Save()])
+    clock.now += 10_000
+    measured = fit(clock, Throughput(warmup=0), tmp_path, epochs=1, checkpoint=tmp_path / "middle.ckpt")
+    # 2 batches of 10 s and one of 2 s before; then, the module being new, 2 of 10 s.
+    assert measured["samples_per_second"] == pytest.approx(5 * BATCH / (4 * 10 + 2))
+
+
+def test_the_samples_of_all_replicas_count(clock, tmp_path, monkeypatch):
+    """The ranks of a pipeline are none: all see the same batch."""
+    monkeypatch.setattr(lightning.Trainer, "distributed_sampler_kwargs", {"num_replicas": 3, "rank": 1})
+    assert fit(clock, Throughput(warmup=2), tmp_path)["samples_per_second"] == 3 * BATCH / 2

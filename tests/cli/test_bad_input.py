@@ -1,0 +1,151 @@
+"""What cannot be is refused in one sentence, before any training, and leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from running import ROOT, SMALL, command, refusal
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
+        (["arch/form=conv", "data=ellipse"], "images"),
+        (["stages=17"], "stages=17 is more than the 16 layers"),
+        (["arch=mlp", "stages=3"], "stages=3 is more than the 2 layers"),
+        (["arch/form=dense", "arch.form.opening=pad", "arch.width=8"], "arch.width=8"),
+        (["data.batch_size=5000"], "data.batch_size=5000 is more than"),
+        (["trainer.precision=16-mixed"], "use trainer.precision=bf16-mixed"),
+        (["method/synthesizer=conv", "data=ellipse"], "method/synthesizer=conv needs images"),
+        (["data=mnist", "data.root=nowhere", "data.cache=nothing", "data.download=false"], "data=digits"),
+    ],
+)
+def test_impossible_products_are_refused_before_training(tmp_path, monkeypatch, overrides, sentence):
+    monkeypatch.chdir(tmp_path)
+    reason = refusal(tmp_path / "run", *overrides, "trainer.progress=none")
+    assert sentence in reason
+    assert "\n" not in reason
+    assert not (tmp_path / "run").exists(), "training has begun"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_absent_is_said(tmp_path):
+    assert refusal(tmp_path, "trainer=gpu") == "trainer=gpu: torch sees no GPU on this machine; use trainer=cpu."
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stages=0", "stages must be an integer at least 1, not 0."),
+        ("arch.depth=-1", "arch.depth must be an integer at least 1, not -1."),
+        ("optimizer.lr=fast", "optimizer.lr must be a number above 0, not 'fast'."),
+        ("arch.activation=tan", "arch.activation must be one of tanh, relu, not 'tan' (did you mean tanh?)."),
+        ("+arch.dept=2", "arch.dept: no such setting (did you mean depth?)."),
+    ],
+)
+def test_settings_out_of_bounds_name_the_key(tmp_path, setting, message):
+    assert refusal(tmp_path, setting) == message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["arch=verlt"], "arch=verlt: no such option (did you mean verlet?); there are antisymmetric, "),
+        (["arch.dept=3"], "arch.dept: no such setting (did you mean depth?); there are "),
+        (["method/synthesizer=liner"], "method/synthesizer=liner: no such option (did you mean linear?); there are "),
+        (["epochs=none"], "epochs must be an integer at least 1, not 'none'."),
+        (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
+    ],
+)
+def test_the_command_ends_in_one_sentence_with_code_2(tmp_path, overrides, sentence):
+    done = command(*overrides, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [], "an empty run folder is left"
+
+
+LIGHT = """
+import runpy, sys
+sys.argv = {argv}
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    heavy = {{"torch", "lightning", "numpy", "torchvision", "matplotlib"}} & sys.modules.keys()
+    print("heavy:", sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("word", ["--help", "arch=verlt", "arch.depth=0"])
+def test_answers_need_no_heavy_import(tmp_path, word):
+    code = LIGHT.format(argv=[str(ROOT / "train.py"), word])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == "heavy: []"
+
+
+def test_help_tells_the_axes_their_options_and_examples(tmp_path):
+    done = command("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in (
+        "arch: antisymmetric, cnn, leapfrog, mlp, resnet, verlet",
+        "method: backprop, none, sg",
+        "data: cifar",
+    ):
+        assert part in done.stdout
+    assert "python train.py -m" in done.stdout
+
+
+APP = """
+import sys
+import hydra
+from costate.commandline import CommandLine
+
+line = CommandLine()
+
+@hydra.main(version_base="1.3", config_path=None)
+@line.job
+def main(cfg):
+    {body}
+
+sys.exit(line.run(main))
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "told"),
+    [
+        ("pass", 0, ""),
+        ("import costate.schema; costate.schema.check(cfg)", 2, "seed is missing.\n"),
+        ("int('x')", 1, "ValueError: invalid literal for int() with base 10: 'x'\n"),
+        ("raise RuntimeError('no')", 1, "RuntimeError: no\n"),
+        ("raise KeyboardInterrupt", 130, "Interrupted.\n"),
+        ("sys.exit(143)", 143, ""),
+    ],
+)
+def test_what_a_user_can_mend_is_a_sentence_and_what_is_a_surprise_has_a_traceback(tmp_path, body, code, told):
+    (tmp_path / "app.py").write_text(APP.format(body=body))
+    done = subprocess.run([sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert done.stderr.endswith(told)
+    assert ("Traceback" in done.stderr) == (code == 1)
+    assert "hydra/_internal" not in done.stderr, "frames that are not ours"
+
+
+def test_a_sweep_goes_on_after_jobs_that_fail_and_ends_with_the_code_of_the_first(tmp_path):
+    words = ["-m", *SMALL, "debug=fast", "arch=cnn,verlet", "+callbacks.alarm._target_=alarm.Surprise,alarm.Calm"]
+    done = command(*[word for word in words if "width" not in word and "depth" not in word], cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("arch=cnn needs images") == 2
+    assert done.stderr.count("Traceback") == 1
+    assert "warn" not in done.stderr.lower(), "noise that nobody can act on"
+    (sweep,) = tmp_path.glob("runs/sweeps/*/*")
+    results = [json.loads((sweep / job / "summary.json").read_text()) for job in "0123"]
+    assert [result.get("error", "")[:21] for result in results] == ["arch=cnn needs images"] * 2 + [
+        "ValueError: invalid l",
+        "",
+    ]
+    assert (sweep / "summary.csv").exists()

@@ -1,0 +1,165 @@
+"""A run that was stopped and resumed is the run that was not, in every number that it leaves behind."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from costate.callbacks.interruption import Interruption
+from costate.runs import RunFolder
+from costate.schema import SettingError
+from running import QUIET, SMALL, command, differences, fit, last
+
+RUN = (*SMALL, *QUIET, "stages=2", "execution.lag=1", "method.mix=0.25", "method.warmup_steps=4", "seed=0")
+BATCHES = 6  # an epoch of 96 rows
+TIMES = ("fit_seconds", "samples_per_second")
+
+
+def alarm(batch: int, signum: int) -> tuple[str, ...]:
+    return tuple(f"+callbacks.alarm.{key}={value}" for key, value in (("batch", batch), ("signum", signum)))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> RunFolder:
+    """The run that is never stopped; it has a callback more, so that its settings are those of the others."""
+    return fit(tmp_path_factory.mktemp("whole"), *RUN, "+callbacks.alarm._target_=alarm.Alarm", *alarm(-1, 0))
+
+
+def stop(path: Path, batch: int, signum: int) -> RunFolder:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as exit:
+        fit(path, *RUN, "+callbacks.alarm._target_=alarm.Alarm", *alarm(batch, signum))
+    assert exit.value.code == 128 + signum
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    return RunFolder(path)
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with (folder.path / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "signum"),
+    [
+        (0, signal.SIGINT),  # the first
+        (7, signal.SIGTERM),  # in the middle of an epoch, and one whose numbers are logged
+        (BATCHES - 1, signal.SIGINT),  # the last of an epoch
+        (BATCHES - 2, signal.SIGTERM),  # one batch is left of an epoch
+        (3 * BATCHES - 1, signal.SIGTERM),  # the last of all
+    ],
+)
+def test_a_run_that_is_stopped_by_a_signal_resumes_to_the_same_numbers(tmp_path, capfd, whole, batch, signum):
+    folder = stop(tmp_path, batch, signum)
+    assert capfd.readouterr().err.strip().endswith(f"Interrupted. To go on: python train.py resume={folder}")
+    assert not folder.summary.exists()
+    done = batch + 1
+    assert last(folder)["global_step"] == done
+
+    fit(tmp_path, f"resume={tmp_path}")
+    skip = [".callbacks.Throughput", ".hyper_parameters.callbacks.alarm", ".callbacks.Checkpoints.latest"]
+    assert [key for key in differences(last(folder), last(whole)) if not key.startswith(tuple(skip))] == []
+    assert rows(folder) == rows(whole)
+    same = [name for name in whole.results() if name not in (*TIMES, "overrides")]
+    assert {name: folder.results()[name] for name in same} == {name: whole.results()[name] for name in same}
+
+
+def test_time_adds_up_over_the_parts_of_a_run(tmp_path):
+    folder = stop(tmp_path, 7, signal.SIGINT)
+    state = last(folder)
+    assert state["callbacks"]["Throughput"]["before"] > 0
+    state["callbacks"]["Throughput"]["before"] = 1000.0
+    torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
+    fit(tmp_path, f"resume={tmp_path}")
+    assert 1000 < folder.results()["fit_seconds"] < 1100
+
+
+def test_more_epochs_are_the_run_that_had_them_from_the_start(tmp_path):
+    run = (*SMALL, *QUIET, "annealing=constant")
+    straight = fit(tmp_path / "straight", *run, "epochs=4")
+    twice = fit(tmp_path / "twice", *run, "epochs=2")
+    fit(twice.path, f"resume={twice.path}", "epochs=4")
+    skip = (".callbacks.Throughput", ".callbacks.Checkpoints.latest")
+    assert [key for key in differences(last(twice), last(straight)) if not key.startswith(skip)] == []
+    tested = [row for row in rows(twice) if row["test/accuracy"]]
+    assert len(tested) == 1, "the test of the two epochs is not one of the four"
+    assert rows(twice) == rows(straight)
+
+
+def test_a_resumed_run_remembers_its_best_score_and_tests_that_checkpoint(tmp_path):
+    folder = fit(tmp_path, *SMALL, *QUIET, "annealing=constant", "epochs=1")
+    tested = folder.results()["test/loss"]
+    best = (tmp_path / "checkpoints" / "best.ckpt").read_bytes()
+    state = last(folder)
+    state["callbacks"]["Checkpoints"]["record"] = {"val/accuracy": 2.0, "val/loss": 0.0}
+    torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
+    fit(tmp_path, f"resume={tmp_path}", "epochs=2")
+    assert (folder.results()["val/accuracy"], folder.results()["test/loss"]) == (2.0, tested)
+    assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == best
+
+
+def test_checkpoints_hold_the_resolved_settings_as_plain_values(whole):
+    saved = OmegaConf.to_container(OmegaConf.load(whole.config))
+    assert last(whole)["hyper_parameters"] == saved
+    assert "${" not in whole.config.read_text()
+    assert json.loads(whole.summary.read_text())["seed"] == 0
+
+
+def test_a_signal_during_the_test_leaves_a_finished_training(tmp_path, whole):
+    words = ("+callbacks.alarm._target_=alarm.AlarmInTest", *alarm(0, signal.SIGINT)[1:])
+    with pytest.raises(SystemExit) as exit:
+        fit(tmp_path, *RUN, *words)
+    assert exit.value.code == 128 + signal.SIGINT
+    assert not RunFolder(tmp_path).summary.exists()
+    OmegaConf.save(OmegaConf.load(whole.config), tmp_path / "config.yaml")
+    assert fit(tmp_path, f"resume={tmp_path}").results()["test/loss"] == whole.results()["test/loss"]
+
+
+@pytest.mark.parametrize("override", ["arch=mlp", "arch.depth=9", "seed=3", "method=backprop", "stages=1", "clip=1"])
+def test_another_training_is_refused(whole, override):
+    key = override.partition("=")[0]
+    with pytest.raises(SettingError, match=f"^{key} cannot change when a run is resumed"):
+        fit(whole.path, f"resume={whole.path}", override)
+
+
+def test_settings_that_say_the_same_are_no_change(whole):
+    cfg = OmegaConf.create({"arch": {"depth": 4}, "resume": str(whole.path), "epochs": 9, "clip": None})
+    folder = RunFolder(whole.path, ["arch.depth=4", f"resume={whole.path}", "epochs=9", "clip=null"])
+    saved = folder.saved(cfg)
+    assert saved == {**OmegaConf.load(whole.config), "epochs": 9}
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(SettingError, match="no run is there"):
+        fit(tmp_path, f"resume={tmp_path}")
+
+
+def test_the_command_that_an_interruption_proposes_goes_on(tmp_path):
+    stopped = command(*SMALL, "+callbacks.alarm._target_=alarm.Alarm", *alarm(8, signal.SIGTERM), cwd=tmp_path)
+    assert stopped.returncode == 128 + signal.SIGTERM
+    proposal = stopped.stderr.strip().splitlines()[-1].split()[-1]
+    assert proposal.startswith("resume=runs/")
+    resumed = command(proposal, cwd=tmp_path)
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert "epoch   2/3" in resumed.stdout
+    again = command(proposal, cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "has finished its 3 epochs" in again.stdout
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path, monkeypatch):
+    sent: list[tuple[int, object]] = []
+    monkeypatch.setattr("os.kill", lambda pid, signum: sent.append((signum, signal.getsignal(signum))))
+    interruption = Interruption(tmp_path / "last.ckpt", "")
+    interruption.execution = SimpleNamespace(stop=lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    interruption._note(signal.SIGINT, None)
+    assert sent == []
+    interruption._note(signal.SIGINT, None)
+    signal.signal(signal.SIGINT, before)
+    assert sent == [(signal.SIGINT, signal.SIG_DFL)]

@@ -1,0 +1,132 @@
+"""One stage a process computes what one process computes with all stages: every tensor, bit for bit."""
+
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from composing import method, network
+from costate.execution.base import Execution
+from costate.execution.pipeline import Pipeline
+from costate.execution.serial import Serial
+from costate.methods import Method
+from costate.stage import Stage
+from costate.tasks import Classification
+from costate.training.module import stages as make_stages
+from ranks import on_ranks
+
+SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
+METHODS = {
+    "backprop": ("method=backprop",),
+    "none": ("method=none",),
+    "sg": ("method=sg",),
+    "sg unconditioned": ("method=sg", "method.conditioned=false"),
+    "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
+    "sg mixed": ("method=sg", "method.mix=0.5"),
+}
+Case = tuple[str, int]
+CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)]
+
+
+@cache
+def rules() -> dict[str, Method]:
+    return {name: method(*overrides) for name, overrides in METHODS.items()}
+
+
+def stages(count: int, rule: Method) -> list[Stage]:
+    torch.manual_seed(0)
+    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01")
+    return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
+        for _ in range(STEPS)
+    ]
+
+
+def train(parts: list[Stage], execution: Execution) -> dict[str, Any]:
+    """Everything that a run leaves behind, after a pause in which all processes hold the whole network."""
+    optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01, fused=True)
+    for n, (x, y) in enumerate(batches()):
+        optimizer.zero_grad()
+        execution.step(n, x, y, more=n not in (PAUSE, STEPS - 1))
+        optimizer.step()
+        if n in (PAUSE, STEPS - 1):
+            execution.gather()
+            execution.gather_optimizer(optimizer)
+    return {
+        "stages": [stage.state_dict() for stage in parts],
+        "optimizer": optimizer.state_dict(),
+        "execution": execution.state_dict(),
+    }
+
+
+def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
+    results = {}
+    for name, lag in CASES:
+        parts = stages(count, rules()[name])
+        execution = Pipeline(parts, rules()[name], lag=lag, window=2)
+        execution.connect()
+        results[name, lag] = train(parts, execution)
+    return results
+
+
+def assert_equal(found: Any, expected: Any, path: str = "") -> int:
+    """Tensor by tensor through nested dictionaries and lists; the number of tensors."""
+    if isinstance(expected, Tensor):
+        assert torch.equal(found, expected), path
+        return 1
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), path
+        return sum(assert_equal(found[key], value, f"{path}/{key}") for key, value in expected.items())
+    if isinstance(expected, list | tuple):
+        assert len(found) == len(expected), path
+        return sum(assert_equal(a, b, f"{path}/{i}") for i, (a, b) in enumerate(zip(found, expected, strict=True)))
+    assert found == expected, path
+    return 0
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_rank_ends_with_what_one_process_has(count, tmp_path):
+    ranks = on_ranks(count, tmp_path, partial(on_pipeline, count))
+    for name, lag in CASES:
+        parts = stages(count, rules()[name])
+        expected = train(parts, Serial(parts, rules()[name], lag=lag))
+        for found in ranks:
+            assert assert_equal(found[name, lag], expected, f"{name}, lag {lag}") > 10
+
+
+def stopped_batches() -> int:
+    """Rank 1 holds the first stage: asked to stop, it marks one more batch, after which all ranks have stopped."""
+    rule = rules()["sg"]
+    parts = stages(2, rule)
+    execution = Pipeline(parts, rule, lag=1, window=2)
+    execution.connect()
+    for n, (x, y) in enumerate(batches()):
+        if execution.own == 0 and n == 3:
+            execution.stop()
+        execution.step(n, x, y, more=True)
+        if execution.stopping:
+            execution.gather()
+            return n
+    return -1
+
+
+def test_all_ranks_stop_behind_the_same_batch(tmp_path):
+    assert on_ranks(2, tmp_path, stopped_batches) == [3, 3]
+
+
+def refusal() -> str:
+    execution = Pipeline(stages(3, rules()["sg"]), rules()["sg"], lag=1, window=2)
+    with pytest.raises(ValueError, match="stages=3, but 2 ranks") as caught:
+        execution.connect()
+    return str(caught.value)
+
+
+def test_another_number_of_ranks_than_stages_is_refused(tmp_path):
+    assert len(set(on_ranks(2, tmp_path, refusal))) == 1

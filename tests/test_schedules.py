@@ -1,0 +1,58 @@
+"""Schedules as tables, and the one law that they keep: a message is sent before it is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+from costate.schedules import Event, Operation, decoupled, locked
+
+LETTER = {Operation.FORWARD: "F", Operation.UPDATE: "U", Operation.LEARN: "L"}
+
+
+def table(events: list[Event]) -> str:
+    return " ".join(f"{LETTER[operation]}{k}.{n}" for operation, k, n in events)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages", "batch", "lag", "expected"),
+    [
+        (locked, 1, 7, 0, "F0.7 U0.7"),
+        (locked, 3, 0, 0, "F0.0 F1.0 F2.0 U2.0 U1.0 U0.0 L0.0 L1.0"),
+        (locked, 2, 4, 1, "F0.4 F1.4 U1.4 U0.4 L0.3"),
+        (decoupled, 1, 7, 0, "F0.7 U0.7"),
+        (decoupled, 3, 5, 0, "F0.5 U0.5 F1.5 U1.5 F2.5 U2.5 L0.5 L1.5"),
+        (decoupled, 3, 5, 1, "F0.5 U0.5 F1.5 U1.5 F2.5 U2.5 L0.4 L1.4"),
+        (decoupled, 2, 0, 1, "F0.0 U0.0 F1.0 U1.0"),
+        (decoupled, 2, 1, 2, "F0.1 U0.1 F1.1 U1.1"),
+    ],
+)
+def test_table(schedule, stages, batch, lag, expected):
+    assert table(schedule(stages, batch, lag)) == expected
+
+
+@pytest.mark.parametrize("schedule", [locked, decoupled])
+@pytest.mark.parametrize("stages", [1, 2, 3, 5])
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_every_message_is_sent_before_it_is_used_and_nothing_happens_twice(schedule, stages, lag):
+    batches = 6
+    done: set[Event] = set()
+    for n in range(batches):
+        for event in schedule(stages, n, lag):
+            operation, k, batch = event
+            needed = {
+                Operation.FORWARD: [Event(Operation.FORWARD, k - 1, batch)] if k > 0 else [],
+                Operation.UPDATE: [Event(Operation.FORWARD, k, batch)],
+                Operation.LEARN: [Event(Operation.UPDATE, k, batch), Event(Operation.UPDATE, k + 1, batch)],
+            }[operation]
+            if schedule is locked and operation is Operation.UPDATE and k < stages - 1:
+                needed.append(Event(Operation.UPDATE, k + 1, batch))
+            assert all(event in done for event in needed), f"{event} needs {needed}"
+            assert event not in done
+            done.add(event)
+    assert len(done) == batches * 2 * stages + max(batches - lag, 0) * (stages - 1)
+
+
+def test_schedules_know_no_torch():
+    code = "import sys, costate.schedules; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,75 @@
+"""Train a network in stages: python train.py arch=verlet method=sg data=mnist (see --help)."""
+
+import sys
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from costate.commandline import CommandLine
+from costate.execution import launch
+from costate.runs import RunFolder
+from costate.schema import check
+
+line = CommandLine()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@line.job
+def main(cfg: DictConfig) -> None:
+    """One job: check its settings, then train here, or have several ranks do so."""
+    hydra_cfg = HydraConfig.get()
+    folder = RunFolder(cfg.resume or hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
+    if cfg.resume is None:
+        folder.claim()
+    else:
+        cfg = folder.saved(cfg)
+    cfg = check(cfg)
+    if folder.results().get("epochs", 0) >= cfg.epochs:
+        print(f"{folder} has finished its {cfg.epochs} epochs: to go on, add epochs=... to resume=...")
+    elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes):
+        train(cfg, folder)
+
+
+def train(cfg: DictConfig, folder: RunFolder) -> None:
+    """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
+    import torch
+
+    from costate.callbacks.checkpoints import Checkpoints
+    from costate.callbacks.interruption import Interruption
+    from costate.training import summary
+    from costate.training.module import Training
+
+    def build(node: DictConfig, *objects: Any) -> Any:
+        return instantiate(node, *objects, _convert_="all")
+
+    config: Any = OmegaConf.to_container(cfg)
+    torch.manual_seed(cfg.seed)
+    data = build(cfg.data)
+    blocks = build(cfg.arch, data.shape, data.task.outputs).cut(cfg.stages)
+    rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
+    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, log_every=cfg.log_every, config=config)
+
+    checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
+    interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
+    measurements = [build(node) for node in cfg.callbacks.values()]
+    loggers = build(cfg.logger, folder.path, checkpoints.batches())
+    callbacks = [*measurements, checkpoints, interruption]
+    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, callbacks, loggers)
+    data.prepare_data()
+
+    if trainer.is_global_zero:
+        folder.begin(cfg)
+    trainer.fit(model, data, ckpt_path=checkpoints.last if checkpoints.last.exists() else None)
+    checkpoints.restore_best(model)
+    tested = trainer.test(model, data, verbose=False)[0]
+    if trainer.is_global_zero:
+        results = checkpoints.latest | checkpoints.record | tested | summary.facts(model)
+        folder.end(results)
+        summary.show(results, title=str(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(line.run(main))
