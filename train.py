@@ -39,6 +39,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
+    from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
     from costate.training.module import Training
 
@@ -50,13 +51,13 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     data = build(cfg.data)
     blocks = build(cfg.arch, data.shape, data.task.outputs).cut(cfg.stages)
     rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
-    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, log_every=cfg.log_every, config=config)
+    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
     measurements = [build(node) for node in cfg.callbacks.values()]
     loggers = build(cfg.logger, folder.path, checkpoints.batches())
-    callbacks = [*measurements, checkpoints, interruption]
+    callbacks = [TrainingScore(every=cfg.log_every), *measurements, checkpoints, interruption]
     trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, callbacks, loggers)
     data.prepare_data()
 

@@ -56,6 +56,11 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     return list(buckets.values())
 
 
+def alone(group: Group = None) -> bool:
+    """Whether there are no other ranks."""
+    return _ranks(group) == 1
+
+
 def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
     """Whether any rank wishes so."""
     if _ranks(group) == 1:

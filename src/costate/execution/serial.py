@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 
 from costate.execution.base import Execution
-from costate.execution.replicas import any_rank, average_gradients, joint_rows, own_rows
+from costate.execution.replicas import alone, any_rank, average_gradients, joint_rows, own_rows
 from costate.methods import Method
 from costate.schedules import Operation
 from costate.settings import Size
@@ -40,6 +40,9 @@ class Serial(Execution):
         return h
 
     def average(self) -> None:
+        if alone():
+            self.stopping = self.asked
+            return
         parameters = [p for stage in self.stages for p in stage.parameters()]
         average_gradients(parameters)
         self.stopping = any_rank(self.asked, parameters[0].device)
