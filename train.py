@@ -39,6 +39,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
+    from costate.callbacks.timeline import Timeline
     from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
     from costate.training.module import Training
@@ -57,8 +58,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
     measurements = [build(node) for node in cfg.callbacks.values()]
     loggers = build(cfg.logger, folder.path, checkpoints.batches())
-    callbacks = [TrainingScore(every=cfg.log_every), *measurements, checkpoints, interruption]
-    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, callbacks, loggers)
+    always = [TrainingScore(every=cfg.log_every), Timeline(folder.path / "trace.json"), checkpoints, interruption]
+    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [*measurements, *always], loggers)
     data.prepare_data()
 
     if trainer.is_global_zero:
