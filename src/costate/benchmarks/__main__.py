@@ -2,9 +2,9 @@
 
 import argparse
 
-from costate.benchmarks import overhead, pipeline, reading
+from costate.benchmarks import overhead, pipeline, reading, scaling
 
-BENCHMARKS = {"overhead": overhead, "pipeline": pipeline, "reading": reading}
+BENCHMARKS = {"overhead": overhead, "pipeline": pipeline, "reading": reading, "scaling": scaling}
 
 
 def main() -> None:

@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in options.cases:
-        setting, backprop = _setting(case, options.synthesizer)
+        setting, backprop = setting_of(case, options.synthesizer)
         print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
-        rounds = [_round(setting, backprop) for _ in range(options.rounds)]
+        rounds = [alternately(setting, backprop) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
         print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -66,7 +66,8 @@ def run(options: argparse.Namespace) -> None:
     (options.out / "pipeline.md").write_text(text + "\n")
 
 
-def _setting(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:
+def setting_of(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:
+    """The network of a case, and the node of backpropagation."""
     name, batch, shape, classes, overrides = CASES[case]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", ["arch=verlet", "method=sg", f"method/synthesizer={synthesizer}", *overrides])
@@ -77,16 +78,17 @@ def _setting(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:
     return Setting(name, arch, method, optimizer, shape, classes, batch), backprop
 
 
-def _round(setting: Setting, backprop: dict[str, Any]) -> Rows:
+def alternately(setting: Setting, backprop: dict[str, Any]) -> Rows:
     """Every way once, in fresh processes."""
     rows: Rows = {}
-    rows |= _launch(1, 1, _alone, setting, "1 thread")
-    rows |= _launch(1, os.cpu_count() or 1, _alone, setting, "all threads")
-    rows |= _launch(2, 1, _together, setting, backprop)
+    rows |= launch(1, 1, _alone, setting, "1 thread")
+    rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads")
+    rows |= launch(2, 1, _together, setting, backprop)
     return rows
 
 
-def _launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+def launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+    """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -124,7 +126,7 @@ def _together(setting: Setting, backprop: dict[str, Any]) -> Rows:
 def _time(contestant: Contestant) -> dict[str, float | None]:
     """Milliseconds a batch, the smallest busy share of the ranks, kilobytes sent a batch by all.
 
-    From the end of one batch to that of another, on the slowest rank: neither filling a pipeline nor draining it counts.
+    From the end of one batch to that of another, on the slowest rank: neither filling nor draining a pipeline counts.
     """
     batches = contestant.setting.batches()
 

@@ -1,0 +1,138 @@
+"""A discrete-event simulation of ways to train on many processes.
+
+    F, B   seconds of the forward and of the backward pass of the whole network on so many rows: c0 + c1 rows each
+    P, L   seconds in which a boundary's synthesizer predicts and learns
+    O      seconds of the optimizer's step of the whole network
+    α, β   latency (seconds) and bandwidth (bytes a second) of a link
+    K, R   stages and replicas; m micro-batches
+
+A process does one thing at a time, messages travel meanwhile; the network is cut evenly. What is asked for is the time
+from one step to the next when the pipeline is full.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from costate.schedules import Operation, decoupled
+
+STEPS = 40
+"""Steps that are played; the second half of them is timed."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds as a function of rows: c0 + c1 rows. The first part is what an operation costs however small it is."""
+
+    c0: float
+    c1: float
+
+    def __call__(self, rows: float) -> float:
+        return self.c0 + self.c1 * rows
+
+
+@dataclass(frozen=True)
+class Link:
+    """α seconds, then β bytes a second."""
+
+    latency: float
+    bandwidth: float
+
+    def __call__(self, size: float) -> float:
+        return self.latency + size / self.bandwidth
+
+    def all_reduce(self, size: float, ranks: int) -> float:
+        """A ring: 2 (R − 1) messages of size / R (Patarasuk & Yuan, 2009)."""
+        return 2 * (ranks - 1) * self(size / ranks) if ranks > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a step cost on the machine at hand.
+
+    Args:
+        weights: bytes of all gradients of the network.
+        state: bytes of a sample's state at a boundary.
+    """
+
+    forward: Line
+    backward: Line
+    predict: Line
+    learn: Line
+    optimizer: float
+    weights: float
+    state: float
+
+
+def decoupled_step(costs: Costs, link: Link, rows: float, K: int, R: int = 1, lag: int = 1, window: int = 2) -> float:
+    """Seconds a step of R replicas of K decoupled stages, each replica on rows / R."""
+    rows /= R
+    f, u = costs.forward(rows) / K, costs.backward(rows) / K
+    travel = link(rows * costs.state)
+    end = costs.optimizer / K + link.all_reduce(costs.weights / K, R)
+    free = [0.0] * K
+    arrived = [[0.0] * STEPS for _ in range(K)]
+    taken = [[0.0] * STEPS for _ in range(K)]
+    gradient = [[0.0] * STEPS for _ in range(K)]
+    steps = []
+    for n in range(STEPS):
+        for operation, k, batch in decoupled(K, n, lag):
+            if operation is Operation.FORWARD:
+                taken[k][n] = max(free[k], arrived[k][n])
+                free[k] = taken[k][n] + f
+                if k + 1 < K:
+                    if n >= window:
+                        free[k] = max(free[k], taken[k + 1][n - window])
+                    arrived[k + 1][n] = free[k] + travel
+            elif operation is Operation.UPDATE:
+                free[k] += u + (costs.predict(rows) if k + 1 < K else 0)
+                if k > 0:
+                    gradient[k - 1][n] = free[k] + travel
+            else:
+                free[k] = max(free[k], gradient[k][batch]) + costs.learn(rows)
+        free = [time + end for time in free]
+        steps.append(max(free))
+    return (steps[-1] - steps[STEPS // 2 - 1]) / (STEPS - STEPS // 2)
+
+
+def gpipe(K: int, m: int, k: int) -> Iterator[tuple[str, int]]:
+    """All forward passes, then all backward passes (Huang et al., 2019): of stage k, (pass, micro-batch)."""
+    yield from (("F", i) for i in range(m))
+    yield from (("B", i) for i in range(m))
+
+
+def one_f_one_b(K: int, m: int, k: int) -> Iterator[tuple[str, int]]:
+    """A backward pass after each forward pass as soon as there is one (Narayanan et al., 2019)."""
+    ahead = min(K - k, m)
+    yield from (("F", i) for i in range(ahead))
+    for i in range(m):
+        yield ("B", i)
+        if ahead + i < m:
+            yield ("F", ahead + i)
+
+
+def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, order=one_f_one_b) -> float:
+    """Seconds a step of K stages that wait for the true gradients of m micro-batches, and then step together."""
+    part = rows / m
+    seconds = {"F": costs.forward(part) / K, "B": costs.backward(part) / K}
+    travel = link(part * costs.state)
+    done: dict[tuple[str, int, int], float] = {}
+    work = [list(order(K, m, k)) for k in range(K)]
+    free, place = [0.0] * K, [0] * K
+    while any(place[k] < len(work[k]) for k in range(K)):
+        for k in range(K):
+            while place[k] < len(work[k]):
+                name, i = work[k][place[k]]
+                before = k - 1 if name == "F" else k + 1
+                edge = k == 0 if name == "F" else k == K - 1
+                if not edge and (name, before, i) not in done:
+                    break
+                ready = 0.0 if edge else done[name, before, i] + travel
+                free[k] = done[name, k, i] = max(free[k], ready) + seconds[name]
+                place[k] += 1
+    return max(free) + costs.optimizer / K
+
+
+def data_parallel_step(costs: Costs, link: Link, rows: float, R: int) -> float:
+    """Seconds a step of R replicas of the whole network, gradients averaged at the end."""
+    passes = costs.forward(rows / R) + costs.backward(rows / R)
+    return passes + link.all_reduce(costs.weights, R) + costs.optimizer

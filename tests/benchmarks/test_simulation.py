@@ -1,0 +1,81 @@
+"""The simulation agrees with what can be written down, where something can."""
+
+import pytest
+
+from costate.benchmarks.simulation import (
+    Costs,
+    Line,
+    Link,
+    data_parallel_step,
+    decoupled_step,
+    gpipe,
+    one_f_one_b,
+    synchronous_step,
+)
+
+NOTHING = Line(0.0, 0.0)
+FREE = Link(0.0, float("inf"))
+F, B, O, ROWS = 2e-3, 4e-3, 0.064, 64
+
+
+def costs(**others) -> Costs:
+    usual = {
+        "forward": Line(0.0, F),
+        "backward": Line(0.0, B),
+        "predict": NOTHING,
+        "learn": NOTHING,
+        "optimizer": O,
+        "weights": 0.0,
+        "state": 0.0,
+    }
+    return Costs(**(usual | others))
+
+
+@pytest.mark.parametrize("K", [1, 2, 5, 64])
+def test_decoupled_stages_without_costs_of_their_own_divide_the_work(K):
+    assert decoupled_step(costs(), FREE, ROWS, K) == pytest.approx(((F + B) * ROWS + O) / K)
+
+
+@pytest.mark.parametrize("K", [2, 8])
+def test_a_synthesizer_slows_a_decoupled_step_by_its_own_time(K):
+    found = decoupled_step(costs(predict=Line(0.01, 0.0), learn=Line(0.02, 0.0)), FREE, ROWS, K)
+    assert found == pytest.approx(((F + B) * ROWS + O) / K + 0.03)
+
+
+def test_a_late_gradient_hides_the_link_and_one_that_is_waited_for_does_not():
+    slow = Link(0.05, float("inf"))
+    hidden, waited = (decoupled_step(costs(), slow, ROWS, 2, lag=lag) for lag in (1, 0))
+    assert hidden == pytest.approx(((F + B) * ROWS + O) / 2)
+    # forward, down the link, forward and backward behind it, up the link, and the first stage goes on
+    assert waited > hidden + 0.05
+
+
+@pytest.mark.parametrize("order", [gpipe, one_f_one_b])
+@pytest.mark.parametrize(("K", "m"), [(1, 1), (2, 4), (4, 8), (8, 8)])
+def test_synchronous_schedules_have_the_bubble_of_k_minus_1_micro_batches(K, m, order):
+    found = synchronous_step(costs(), FREE, ROWS, K, m, order)
+    assert found == pytest.approx((m + K - 1) / m * (F + B) * ROWS / K + O / K)
+
+
+@pytest.mark.parametrize(("K", "m"), [(1, 1), (2, 4), (4, 2), (4, 8)])
+def test_every_micro_batch_goes_forward_and_back_once(K, m):
+    for order in (gpipe, one_f_one_b):
+        for k in range(K):
+            work = list(order(K, m, k))
+            assert sorted(work) == [(name, i) for name in "BF" for i in range(m)]
+            assert all(work.index(("F", i)) < work.index(("B", i)) for i in range(m))
+
+
+def test_one_forward_one_backward_holds_no_more_than_the_stages_behind_it():
+    assert list(one_f_one_b(3, 4, 0)) == [
+        ("F", 0), ("F", 1), ("F", 2), ("B", 0), ("F", 3), ("B", 1), ("B", 2), ("B", 3),
+    ]  # fmt: skip
+    assert list(one_f_one_b(3, 4, 2))[:4] == [("F", 0), ("B", 0), ("F", 1), ("B", 1)]
+
+
+def test_replicas_pay_for_their_ring():
+    link = Link(1e-3, 1e9)
+    found = data_parallel_step(costs(weights=4e6), link, ROWS, 4)
+    assert found == pytest.approx((F + B) * ROWS / 4 + 6 * (1e-3 + 1e6 / 1e9) + O)
+    both = decoupled_step(costs(weights=4e6), link, ROWS, 2, R=4)
+    assert both == pytest.approx(((F + B) * ROWS / 4 + O) / 2 + 6 * (1e-3 + 0.5e6 / 1e9))
