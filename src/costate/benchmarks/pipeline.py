@@ -23,6 +23,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from costate.benchmarks.contest import Contestant, Setting, alone, together
+from costate.reports import contest
 
 CONF = Path(__file__).parents[3] / "conf"
 WARMUP, SECONDS = 5, 2.5
@@ -64,6 +65,8 @@ def run(options: argparse.Namespace) -> None:
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
     text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())  # type: ignore[arg-type]
     (options.out / "pipeline.md").write_text(text + "\n")
+    contest.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
+    print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 
 def setting_of(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:

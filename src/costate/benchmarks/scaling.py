@@ -32,6 +32,7 @@ from costate.benchmarks.simulation import (
     one_f_one_b,
     synchronous_step,
 )
+from costate.reports import contest
 from costate.stage import Stage
 from costate.tasks import Classification
 from costate.training.module import stages
@@ -64,8 +65,17 @@ def run(options: argparse.Namespace) -> None:
     link = replace(link, **{name: value for name, value in given.items() if value is not None})
     found = predictions(costs, link, setting.batch)
     print(_table(found, setting.batch, link))
-    result = {"name": setting.name, "batch": setting.batch, "costs": asdict(costs), "link": asdict(link)}
-    (options.out / "scaling.json").write_text(json.dumps(result | {"check": checks, **found}, indent=2) + "\n")
+    result: dict[str, Any] = {
+        "name": setting.name,
+        "batch": setting.batch,
+        "costs": asdict(costs),
+        "link": asdict(link),
+    }
+    result |= {"check": checks, **found}
+    (options.out / "scaling.json").write_text(json.dumps(result, indent=2) + "\n")
+    contest.throughput(result).savefig(options.out / "scaling.png", dpi=150)
+    contest.check(result).savefig(options.out / "scaling_check.png", dpi=150)
+    print(f"\nWritten: scaling.json, scaling.png and scaling_check.png in {options.out}/")
 
 
 def _measure(setting: Setting) -> dict[str, Any]:
