@@ -135,17 +135,14 @@ def shared_environment(ranks: int) -> dict[str, str]:
         "MASTER_PORT": str(_free_port()),
         # By this Lightning knows that its processes have been started for it, inside a SLURM job too.
         "TORCHELASTIC_RUN_ID": "costate",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // ranks))),
+        # As torchrun has it: ranks that share their cores with their own threads get slower, not faster.
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
     # All on one host: gloo would look up the host's name, which a closed network may not know.
     loopback = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
     if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
         environment["GLOO_SOCKET_IFNAME"] = loopback.pop()
     return environment
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _free_port() -> int:
