@@ -26,7 +26,7 @@ from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
 CONF = Path(__file__).parents[3] / "conf"
-WARMUP, SECONDS = 5, 2.5
+WARMUP, SECONDS = 3, 2.5
 BASE = "serial backprop, 1 thread"
 Rows = dict[str, dict[str, float | None]]
 
