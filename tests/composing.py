@@ -7,7 +7,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from costate import resolvers
+
 CONF = Path(__file__).parents[1] / "conf"
+resolvers.register()
 
 
 def config(*overrides: str) -> DictConfig:

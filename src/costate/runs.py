@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from costate import resolvers
 from costate.execution import launch
 from costate.schema import SettingError
 
@@ -33,13 +34,8 @@ def _make(root: str, date: str, time: str) -> str:
     raise AssertionError("count() has no end")
 
 
-def product(a: Any, b: Any) -> Any:
-    """a b, or nothing where one of them is no number: the check of the settings says so better."""
-    return a * b if isinstance(a, int) and isinstance(b, int) else None
-
-
 OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("product", product, replace=True)
+resolvers.register()
 
 
 class RunFolder:

@@ -15,11 +15,13 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from costate import resolvers
 from costate.callbacks.training_score import TrainingScore
 from costate.training.module import Training
 
 PAIRS = 5
 CONF = Path(__file__).parents[3] / "conf"
+resolvers.register()
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,10 +22,12 @@ import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from costate import resolvers
 from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
 CONF = Path(__file__).parents[3] / "conf"
+resolvers.register()
 WARMUP, SECONDS = 3, 2.5
 BASE = "serial backprop, 1 thread"
 Rows = dict[str, dict[str, float | None]]
