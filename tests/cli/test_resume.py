@@ -62,7 +62,12 @@ def test_a_run_that_is_stopped_by_a_signal_resumes_to_the_same_numbers(tmp_path,
     assert last(folder)["global_step"] == done
 
     fit(tmp_path, f"resume={tmp_path}")
-    skip = [".callbacks.Throughput", ".callbacks.Refinement.seconds", ".hyper_parameters.callbacks.alarm", ".callbacks.Checkpoints.latest"]
+    skip = [
+        ".callbacks.Throughput",
+        ".callbacks.Refinement.seconds",
+        ".hyper_parameters.callbacks.alarm",
+        ".callbacks.Checkpoints.latest",
+    ]
     assert [key for key in differences(last(folder), last(whole)) if not key.startswith(tuple(skip))] == []
     assert rows(folder) == rows(whole)
     same = [name for name in whole.results() if name not in (*TIMES, "overrides")]
