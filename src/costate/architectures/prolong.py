@@ -21,13 +21,13 @@ from costate.architectures.block import Block
 Rule = Callable[[Tensor], Tensor]
 
 
-def linear(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2n ..."]:
+def linear(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:
     """θ(t_j ∓ h/4) = ¾ θ_j + ¼ θ_{j∓1}, constant beyond the first and the last t_j (Haber & Ruthotto, 2017)."""
     before, behind = torch.cat([θ[:1], θ[:-1]]), torch.cat([θ[1:], θ[-1:]])
     return torch.stack([torch.lerp(θ, before, 0.25), torch.lerp(θ, behind, 0.25)], dim=1).flatten(0, 1)
 
 
-def copy(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2n ..."]:
+def copy(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:
     """Each layer twice: θ is constant on each interval."""
     return θ.repeat_interleave(2, dim=0)
 
