@@ -39,6 +39,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
+    from costate.callbacks.timeline import Timeline
+    from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
     from costate.training.module import Training
     from costate.training.refinement import Refinement
@@ -54,15 +56,15 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     blocks = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs).cut(cfg.stages)
     rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer)]
     rules.append(plan.annealing(build(cfg.annealing)))
-    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, log_every=cfg.log_every, config=config)
+    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
     refinement = Refinement(plan, checkpoints)
     measurements = [build(node) for node in cfg.callbacks.values()]
     loggers = build(cfg.logger, folder.path, checkpoints.batches())
-    callbacks = [refinement, *measurements, checkpoints, interruption]
-    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, callbacks, loggers)
+    always = [TrainingScore(every=cfg.log_every), Timeline(folder.path / "trace.json"), checkpoints, interruption]
+    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [refinement, *measurements, *always], loggers)
     data.prepare_data()
 
     if trainer.is_global_zero:

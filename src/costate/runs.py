@@ -33,7 +33,13 @@ def _make(root: str, date: str, time: str) -> str:
     raise AssertionError("count() has no end")
 
 
+def product(a: Any, b: Any) -> Any:
+    """a b, or nothing where one of them is no number: the check of the settings says so better."""
+    return a * b if isinstance(a, int) and isinstance(b, int) else None
+
+
 OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("product", product, replace=True)
 
 
 class RunFolder:

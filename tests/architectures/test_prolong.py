@@ -13,7 +13,8 @@ from costate.architectures.prolong import RULES, linear, prolong
 from small import INTEGRATORS, PRODUCTS, STABLE, block, conv, dense
 
 SHAPE, OUTPUTS, T = (2, 8, 8), 3, 2.0
-TIMED = [f"{product} arch.norm={norm}" for product in PRODUCTS if product.split()[0][5:] in STABLE for norm in ("true", "false")]
+NORMS = ("arch.norm=true", "arch.norm=false")
+TIMED = [f"{product} {norm}" for product in PRODUCTS if product.split()[0][5:] in STABLE for norm in NORMS]
 EVERY_RULE = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 

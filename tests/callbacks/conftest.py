@@ -49,7 +49,7 @@ class Fit:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            log_every_n_steps=module.log_every,
+            log_every_n_steps=4,
         )
         self.trainer.fit(module, loader(), loader())
         self.means = {name: value.item() for name, value in self.trainer.callback_metrics.items()}
@@ -64,12 +64,12 @@ def loader() -> DataLoader:
 
 def training(*overrides: str) -> Training:
     """Composed from conf/; the same weights for the same settings."""
-    cfg = config("log_every=4", *overrides)
+    cfg = config(*overrides)
     torch.manual_seed(0)
     blocks = network(SHAPE, CLASSES, "arch=resnet", "arch.depth=6", "arch.width=8").cut(3)
     rules = [instantiate(node, _convert_="all") for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
     task = Classification(CLASSES)
-    return Training(blocks, SHAPE, task, *rules, clip=cfg.clip, log_every=cfg.log_every, config={})
+    return Training(blocks, SHAPE, task, *rules, clip=cfg.clip, config={})
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
     results = {}
     for name, lag in CASES:
         parts = stages(count, rules()[name])
-        execution = Pipeline(parts, rules()[name], lag=lag, window=2)
+        execution = Pipeline(parts, rules()[name], lag=lag, window=2, replicas=1, trace=False)
         execution.connect()
         results[name, lag] = train(parts, execution)
     return results
@@ -105,7 +105,7 @@ def stopped_batches() -> int:
     """Rank 1 holds the first stage: asked to stop, it marks one more batch, after which all ranks have stopped."""
     rule = rules()["sg"]
     parts = stages(2, rule)
-    execution = Pipeline(parts, rule, lag=1, window=2)
+    execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False)
     execution.connect()
     for n, (x, y) in enumerate(batches()):
         if execution.own == 0 and n == 3:
@@ -122,7 +122,7 @@ def test_all_ranks_stop_behind_the_same_batch(tmp_path):
 
 
 def refusal() -> str:
-    execution = Pipeline(stages(3, rules()["sg"]), rules()["sg"], lag=1, window=2)
+    execution = Pipeline(stages(3, rules()["sg"]), rules()["sg"], lag=1, window=2, replicas=1, trace=False)
     with pytest.raises(ValueError, match="stages=3, but 2 ranks") as caught:
         execution.connect()
     return str(caught.value)

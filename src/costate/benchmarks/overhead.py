@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from costate.callbacks.training_score import TrainingScore
 from costate.training.module import Training
 
 PAIRS = 5
@@ -64,11 +65,10 @@ def _lightning(cfg: DictConfig, stages: int) -> float:
     data, network = _parts(cfg)
     rules = [instantiate(cfg[axis], _convert_="all") for axis in ("method", "execution", "optimizer", "annealing")]
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    model = Training(
-        network.cut(stages), data.shape, data.task, *rules, clip=None, log_every=cfg.log_every, config=config
-    )
+    model = Training(network.cut(stages), data.shape, data.task, *rules, clip=None, config=config)
     stopwatch = _Stopwatch()
     measurements = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
+    measurements.append(TrainingScore(every=cfg.log_every))
     with tempfile.TemporaryDirectory() as folder:
         loggers = instantiate(cfg.logger, Path(folder), 0, _convert_="all")
         trainer = instantiate(

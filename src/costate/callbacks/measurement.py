@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from statistics import fmean
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,7 +20,12 @@ class Measurement(Callback, ABC):
 
     Args:
         every: batches from one measurement to the next.
+
+    Attributes:
+        shown: whether the numbers are for the progress bar and the line of an epoch.
     """
+
+    shown: ClassVar[bool] = False
 
     def __init__(self, every: Count):
         self.every = every
@@ -43,6 +48,8 @@ class Measurement(Callback, ABC):
         numbers = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
         self.rows.append((n, numbers))
         self._log(trainer, n, numbers)
+        if self.shown and trainer.progress_bar_callback is not None:
+            pl_module.log_dict(numbers, prog_bar=True, logger=False)
 
     @final
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,7 +61,8 @@ class Measurement(Callback, ABC):
         values: dict[str, list[float]] = {}
         for name, number in (item for _, numbers in rows for item in numbers.items()):
             values.setdefault(name, []).append(number)
-        pl_module.log_dict({name: fmean(numbers) for name, numbers in values.items()}, logger=False)
+        means = {name: fmean(numbers) for name, numbers in values.items()}
+        pl_module.log_dict(means, prog_bar=self.shown, logger=False)
         self.rows = []
 
     def _log(self, trainer: Trainer, n: int, numbers: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from costate.execution.clock import Span
 from costate.interfaces import Silent
 from costate.methods import Method
 from costate.schedules import Event, locked
@@ -63,6 +64,14 @@ class Execution(ABC):
     def schedule(self, n: int) -> Iterator[Event]:
         """The operations of all stages for batch n."""
         return (locked if self.exact else self.method.schedule)(len(self.stages), n, self.lag)
+
+    def measure(self) -> dict[str, float]:
+        """How busy this process was since it was last asked, by the names under which numbers are logged."""
+        return {}
+
+    def timeline(self) -> list[tuple[str, list[Span]]]:
+        """What every process has done when, if that was to be remembered; all processes ask together."""
+        return []
 
     def stop(self) -> None:
         """Asks for an end behind a batch that is the same one for all processes; `stopping` says when it has come."""

@@ -20,10 +20,14 @@ class Outbox:
         self.sent = 0
         self._under_way: deque[tuple[Any, Tensor]] = deque()
 
-    def send(self, message: Float[Tensor, "*shape"], mark: bool = False) -> None:
-        """Hands a message on; waits only where the window is full."""
+    def room(self) -> None:
+        """Waits until the window has room for another message."""
         while len(self._under_way) >= self.window:
             self._under_way.popleft()[0].wait()
+
+    def send(self, message: Float[Tensor, "*shape"], mark: bool = False) -> None:
+        """Hands a message on; waits only where the window is full."""
+        self.room()
         # A copy of our own: it must stay as it is until it has left.
         flat = torch.cat([message.reshape(-1), message.new_tensor([float(mark)])])
         self._under_way.append((dist.isend(flat, self.peer, group=self.group), flat))

@@ -1,13 +1,12 @@
-"""One stage a process, and no process waits for a gradient.
-
-Rank r holds stage K − 1 − r, so that rank 0, which has the screen and the log, has the loss:
+"""One stage a process, and no process waits for a gradient; `Grid` says which rank holds which stage.
 
     rank 1, stage 0   F0 U0    F1 U1 L0   F2 U2 L1   ...        with lag 1
                         \\h0  /g0  \\h1  /g1
     rank 0, stage 1      F0 U0      F1 U1      F2 U2     ...
 
-Every rank sees the same batches in the same order, so labels do not travel. A stage learns from the gradient of batch
-n − lag after it has updated on batch n: so it is never more than lag batches ahead of the stage behind it.
+Every rank of a replica sees the same batches in the same order, so labels do not travel. A stage learns from the
+gradient of batch n − lag after it has updated on batch n: so it is never more than lag batches ahead of the stage
+behind it.
 """
 
 from collections import deque
@@ -18,9 +17,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
+from costate.execution.grid import Grid
 from costate.execution.links import Inbox, Outbox
+from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
+from costate.execution.traffic import SPANS, Traffic
 from costate.methods import Method
 from costate.schedules import Operation
 from costate.settings import Count, Size
@@ -35,12 +38,22 @@ class Pipeline(Execution):
     Args:
         lag: how many batches late the interfaces learn; 0 waits for the gradient of the batch itself.
         window: messages of a kind under way at once; bounds memory where no gradient holds a stage back.
+        replicas: pipelines that share each batch out; every stage's gradients are averaged over them.
+        trace: whether to remember what was done when, for a timeline.
+
+    Raises:
+        ValueError: there is one stage alone.
     """
 
-    def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size, window: Count):
+    def __init__(
+        self, stages: Sequence[Stage], method: Method, *, lag: Size, window: Count, replicas: Count, trace: bool
+    ):
         super().__init__(stages, method, lag)
-        self.window = window
-        self.clock = Clock()
+        if len(stages) < 2:
+            raise ValueError("execution=pipeline puts each stage on a process of its own: choose stages=2 or more.")
+        self.window, self.replicas = window, replicas
+        self.clock = Clock(SPANS if trace else 0)
+        self.traffic = Traffic(self.clock)
         self.own = -1
         self._awaited: deque[int] = deque()
 
@@ -48,27 +61,33 @@ class Pipeline(Execution):
         """Takes this rank's place; every rank calls it, once torch.distributed is there.
 
         Raises:
-            ValueError: there are not as many ranks as stages.
+            ValueError: there are not as many ranks as stages and replicas ask for.
         """
-        stages, ranks = len(self.stages), dist.get_world_size()
-        if stages != ranks:
-            raise ValueError(
-                f"execution=pipeline runs one stage a process: stages={stages}, but {ranks} ranks were started."
-            )
-        self.own = len(self.stages) - 1 - dist.get_rank()
+        device = next(self.stages[0].parameters()).device.type
+        self.grid = grid = Grid(self.replicas, len(self.stages), device)
+        self.own = grid.stage
+        if self.replicas > 1:
+            join_batch_norms(self.stages[self.own], grid.peers)
         # A group for each direction: nccl plays the messages of a group strictly in order, and two directions would
         # wait for each other.
         down, up = dist.new_group(), dist.new_group()
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._gradients_in, self._gradients_out = Inbox(behind, up), Outbox(before, up, self.window)
+        # A checkpoint holds what is pending on all ranks.
+        self.gradients = {(k, n): g for (k, n), g in self.gradients.items() if k == self.own}
+        for k, stage in enumerate(self.stages):
+            stage.flights = stage.flights if k == self.own else {}
 
-    def _rank_of(self, k: int) -> int:
-        return len(self.stages) - 1 - k
+    @property
+    def share(self) -> tuple[int, int]:
+        """The replica that this rank belongs to, and how many there are."""
+        return dist.get_rank() // len(self.stages), self.replicas
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
         updated: set[tuple[int, int]] = set()
         output = None
+        self.traffic.begin()
         for operation, k, batch in self.schedule(n):
             if operation is Operation.UPDATE:
                 updated.add((k, batch))
@@ -81,10 +100,14 @@ class Pipeline(Execution):
                 self._update(batch, waits=(k + 1, batch) in updated)
             elif self.heard(k) or (k, batch) in self.gradients:
                 self._learn(batch)
+                self.traffic.staleness = n - batch
+        self.traffic.end(queue=len(self._awaited), more=more)
         return output if self.own == len(self.stages) - 1 else None
 
     def average(self) -> None:
-        """One process holds a stage: nothing to average."""
+        if self.replicas > 1:
+            with self.clock.span("average", -1):
+                average_gradients(self.stages[self.own].parameters(), self.grid.peers)
 
     @torch.no_grad()
     def gather(self) -> None:
@@ -95,11 +118,12 @@ class Pipeline(Execution):
         self._gradients_out.flush()
         for k, stage in enumerate(self.stages):
             for tensor in (*stage.parameters(), *stage.buffers()):
-                dist.broadcast(tensor.detach(), src=self._rank_of(k))
+                dist.broadcast(tensor.detach(), src=self.grid.rank_of(k), group=self.grid.pipeline)
 
     def collect(self, rows: list[Any]) -> list[Any]:
+        """From the stages of this rank's replica, its own first."""
         parts: list[Any] = [None] * len(self.stages)
-        dist.all_gather_object(parts, rows)
+        dist.all_gather_object(parts, rows, group=self.grid.pipeline)
         return [row for part in parts for row in part]
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
@@ -107,36 +131,50 @@ class Pipeline(Execution):
         for k, stage in enumerate(self.stages):
             parameters = list(stage.parameters())
             states: list[Any] = [[optimizer.state.get(p, {}) for p in parameters]]
-            dist.broadcast_object_list(states, src=self._rank_of(k))
+            dist.broadcast_object_list(states, src=self.grid.rank_of(k), group=self.grid.pipeline)
             if k != self.own:
                 optimizer.state.update({p: state for p, state in zip(parameters, states[0], strict=True) if state})
 
+    def measure(self) -> dict[str, float]:
+        return {f"stage/{self.own}/{name}": value for name, value in self.traffic.measure().items()}
+
+    def timeline(self) -> list[Any]:
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, [(f"rank {dist.get_rank()}, stage {self.own}", list(self.clock.spans))])
+        return [row for part in parts for row in part]
+
     def state_dict(self) -> dict[str, Any]:
         """Each stage's as its own rank has it, so that it loads in one process as well."""
-        own = super().state_dict()
+        state = pending.joint(super().state_dict(), self.grid.peers)
         states: list[Any] = [None] * len(self.stages)
-        dist.all_gather_object(states, (own["flights"][self.own], own["gradients"]))
-        flights, gradients = zip(*(states[self._rank_of(k)] for k in range(len(self.stages))), strict=True)
+        dist.all_gather_object(states, (state["flights"][self.own], state["gradients"]), group=self.grid.pipeline)
+        flights, gradients = zip(*reversed(states), strict=True)
         return {"flights": list(flights), "gradients": {key: g for part in gradients for key, g in part.items()}}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        replica, replicas = self.share
+        super().load_state_dict(pending.part(state, replica, replicas), device)
 
     def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
         first, last = self.own == 0, self.own == len(self.stages) - 1
         stage = self.stages[self.own]
         if first:
             # The mark travels with the states.
-            self.stopping = self.asked
+            self.stopping = any_rank(self.asked, x.device, self.grid.peers)
         else:
             like = x.new_empty(len(x), *stage.inlet)
             if not self._states_in:
                 self._states_in.expect(like)
-            with self.clock.span("wait for state"):
+            with self.clock.span("wait for state", n):
                 x, self.stopping = self._states_in.take()
             if more and not self.stopping:
                 self._states_in.expect(like)
-        with self.clock.span("forward"):
+        with self.clock.span("forward", n):
             h = stage.send(n, x, y, first)
         if not last:
-            with self.clock.span("send state"):
+            with self.clock.span("wait for room", n):
+                self._states_out.room()
+            with self.clock.span("send state", n):
                 self._states_out.send(h, self.stopping)
             if self.heard(self.own):
                 self._gradients_in.expect(h)
@@ -145,22 +183,24 @@ class Pipeline(Execution):
 
     def _update(self, n: int, waits: bool) -> None:
         arrived = self._gradient(n) if waits else None
-        with self.clock.span("update"):
+        with self.clock.span("update", n):
             g = self.stages[self.own].update(n, arrived, self.exact)
         if g is not None and self.heard(self.own - 1):
-            with self.clock.span("send gradient"):
+            with self.clock.span("wait for room", n):
+                self._gradients_out.room()
+            with self.clock.span("send gradient", n):
                 self._gradients_out.send(g)
 
     def _learn(self, n: int) -> None:
         g = self._gradient(n)
-        with self.clock.span("learn"):
+        with self.clock.span("learn", n):
             self.stages[self.own].learn(n, g)
         del self.gradients[self.own, n]
 
     def _gradient(self, n: int) -> Tensor:
         """The gradient at our output for batch n; those of earlier batches, if any, come before it and are kept."""
         while (self.own, n) not in self.gradients:
-            with self.clock.span("wait for gradient"):
+            with self.clock.span("wait for gradient", n):
                 g, _ = self._gradients_in.take()
             self.gradients[self.own, self._awaited.popleft()] = g
         return self.gradients[self.own, n]

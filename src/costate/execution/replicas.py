@@ -56,6 +56,17 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     return list(buckets.values())
 
 
+def place(group: Group = None) -> tuple[int, int]:
+    """This process's number among the ranks, and how many there are."""
+    ranks = _ranks(group)
+    return (0, 1) if ranks == 1 else (dist.get_rank(group), ranks)
+
+
+def alone(group: Group = None) -> bool:
+    """Whether there are no other ranks."""
+    return _ranks(group) == 1
+
+
 def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
     """Whether any rank wishes so."""
     if _ranks(group) == 1:
@@ -76,8 +87,8 @@ def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Ten
 
 def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tensor, "rows ..."]:
     """This rank's rows of a joint batch."""
-    R = _ranks(group)
-    return Y if R == 1 else Y[dist.get_rank(group) :: R]
+    r, R = place(group)
+    return Y if R == 1 else Y[r::R]
 
 
 def joint_gather(row: Float[Tensor, " numbers"], group: Group = None) -> Float[Tensor, "ranks numbers"]:

@@ -5,8 +5,9 @@ from typing import Any, final
 
 import torch
 
+from costate.execution import pending
 from costate.execution.base import Execution
-from costate.execution.replicas import any_rank, average_gradients, joint_rows, own_rows
+from costate.execution.replicas import alone, any_rank, average_gradients, place
 from costate.methods import Method
 from costate.schedules import Operation
 from costate.settings import Size
@@ -40,6 +41,9 @@ class Serial(Execution):
         return h
 
     def average(self) -> None:
+        if alone():
+            self.stopping = self.asked
+            return
         parameters = [p for stage in self.stages for p in stage.parameters()]
         average_gradients(parameters)
         self.stopping = any_rank(self.asked, parameters[0].device)
@@ -54,23 +58,7 @@ class Serial(Execution):
         """Replicas are equal."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the joint batch: a checkpoint does not tell how many replicas there were."""
-        state = super().state_dict()
-        return {
-            "flights": [
-                {n: tuple(map(joint_rows, rows)) for n, rows in flights.items()} for flights in state["flights"]
-            ],
-            "gradients": {key: _rescaled(joint_rows(g), len(g)) for key, g in state["gradients"].items()},
-        }
+        return pending.joint(super().state_dict())
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        own = {
-            "flights": [{n: tuple(map(own_rows, rows)) for n, rows in flights.items()} for flights in state["flights"]],
-            "gradients": {key: _rescaled(own_rows(g), len(g)) for key, g in state["gradients"].items()},
-        }
-        super().load_state_dict(own, device)
-
-
-def _rescaled(g: torch.Tensor, rows: int) -> torch.Tensor:
-    """A gradient of the mean over so many rows, as one of the mean over the rows that it has now."""
-    return g * (rows / len(g))
+        super().load_state_dict(pending.part(state, *place()), device)

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
-from costate.execution.base import Execution
+from costate.execution.pipeline import Pipeline
 from costate.execution.replicas import join_batch_norms, share_start
 
 
@@ -29,7 +29,7 @@ class Replicas(DDPStrategy):
 class Stages(DDPStrategy):
     """Every rank holds the bare module, with rank 0's tensors at the start of a fit, and trains one stage of it.
 
-    All ranks see the same batches. Checkpoints hold the whole network: its parts are gathered before one is made.
+    All ranks of a replica see the same batches. Checkpoints hold the whole network: its parts are gathered before one is made.
     """
 
     def configure_ddp(self) -> None:
@@ -47,7 +47,8 @@ class Stages(DDPStrategy):
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        return {"num_replicas": 1, "rank": 0}
+        replica, replicas = self._execution.share
+        return {"num_replicas": replicas, "rank": replica}
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         self._execution.gather()
@@ -58,6 +59,6 @@ class Stages(DDPStrategy):
         return super().optimizer_state(optimizer)
 
     @property
-    def _execution(self) -> Execution:
+    def _execution(self) -> Pipeline:
         module: Any = self.lightning_module
         return module.execution

@@ -131,7 +131,7 @@ class Doubling(Levels):
         each = self._epochs(len(depths), epochs)
         rates = self.lr or [lr] * len(depths)
         if len(rates) != len(depths):
-            raise ValueError(f"levels.lr={_list(rates)} has {len(rates)} numbers for {len(depths)} levels.")
+            raise ValueError(f"levels.lr={_list(rates)} has {_numbers(rates)} for {len(depths)} levels.")
         last = len(depths) - 1
         levels = [
             Level(n, e, rate / lr, self.exact and i < last)
@@ -164,7 +164,7 @@ class Doubling(Levels):
         if len(listed) == levels:
             return listed
         if len(listed) != levels - 1:
-            raise ValueError(f"{told} has {len(listed)} numbers for {levels} levels.")
+            raise ValueError(f"{told} has {_numbers(listed)} for {levels} levels.")
         if sum(listed) >= epochs:
             raise ValueError(f"{told} leaves none of epochs={epochs} to the last level: raise epochs.")
         return [*listed, epochs - sum(listed)]
@@ -184,3 +184,7 @@ def _check_cuts(coarsest: int, stages: int) -> None:
 
 def _list(numbers: Sequence[float]) -> str:
     return f"[{','.join(f'{number:g}' for number in numbers)}]"
+
+
+def _numbers(numbers: Sequence[float]) -> str:
+    return "1 number" if len(numbers) == 1 else f"{len(numbers)} numbers"

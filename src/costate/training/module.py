@@ -12,7 +12,6 @@ from costate.architectures.block import Block
 from costate.execution.base import Execution
 from costate.interfaces import Loss
 from costate.methods import Method
-from costate.settings import Count
 from costate.stage import Stage
 from costate.tasks import Task
 from costate.training.annealing import Annealing
@@ -30,7 +29,6 @@ class Training(lightning.LightningModule):
         shape: shape of one sample.
         execution: who plays the schedule of the method.
         clip: bound on the gradient norm of each stage and of each interface, or None.
-        log_every: batches from one line of the log to the next.
         config: the resolved settings of the run, kept in checkpoints.
     """
 
@@ -45,17 +43,18 @@ class Training(lightning.LightningModule):
         annealing: Annealing,
         *,
         clip: float | None,
-        log_every: Count,
         config: dict[str, Any],
     ):
         super().__init__()
         self.automatic_optimization = False
         self.save_hyperparameters(config)
         self.task, self.optimizer, self.annealing = task, optimizer, annealing
-        self.clip, self.log_every = clip, log_every
+        self.clip = clip
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
+        self.seen: Batch | None = None
+        """The network's output on the latest batch and the labels, where this process has the last stage."""
         self.val = _Scores(task)
         self.test = _Scores(task)
 
@@ -82,27 +81,16 @@ class Training(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         output = self.execution.step(n, *batch, more=not self.trainer.is_last_batch)
+        self.seen = None if output is None else (output, batch[1])
         self.execution.average()
         optimizer.step()
         self.lr_schedulers().step()  # type: ignore[union-attr]
-        if output is not None and ((n + 1) % self.log_every == 0 or self.trainer.is_last_batch):
-            self._log_training(output, batch[1], n)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Each stage by itself: a process that holds one stage must come to the same result."""
         if self.clip is not None:
             for group in optimizer.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], self.clip)
-
-    def _log_training(self, output: Tensor, y: Tensor, n: int) -> None:
-        interface = self.execution.stages[-1].interface
-        assert isinstance(interface, Loss)
-        loss = interface.value
-        if not loss.isfinite():
-            raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
-        # Called, not computed: that is the score of this rank's batch alone, without asking the others.
-        score = self.task.metric().to(output.device)(output, y)
-        self.log_dict({"train/loss": loss, f"train/{self.task.score}": score}, prog_bar=True)
 
     def on_validation_start(self) -> None:
         self.execution.gather()

@@ -1,0 +1,27 @@
+"""How busy the ranks of a pipeline are."""
+
+from typing import Any, final
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from costate.callbacks.measurement import Measurement
+from costate.settings import Count
+
+
+@final
+class Traffic(Measurement):
+    """Of each stage that has a process of its own, as `stage/<k>/...`, since the measurement before.
+
+    `busy`, the share of the time in which it did not wait for others; `stall_ms`, its waiting a batch; `queue`, how many
+    of its batches were waiting for their gradients; `staleness`, how many batches late the gradients are that it learns
+    from.
+    """
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        training: Any = module
+        return {name: torch.tensor(value) for name, value in training.execution.measure().items()}
