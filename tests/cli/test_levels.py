@@ -157,7 +157,15 @@ def test_a_pipeline_resumes_in_the_middle_of_a_level(tmp_path):
 
 def test_replicas_train_what_one_process_trains(tmp_path):
     # Not Adam, which divides small gradients by themselves and so makes much of their last digits.
-    run = (*DATA, *QUIET, "levels=double", "levels.depths=[4,8]", "levels.epochs=[2,1]", "optimizer=sgd", "arch.norm=true")
+    run = (
+        *DATA,
+        *QUIET,
+        "levels=double",
+        "levels.depths=[4,8]",
+        "levels.epochs=[2,1]",
+        "optimizer=sgd",
+        "arch.norm=true",
+    )
     alone = last(fit(tmp_path / "alone", *run))
     done = command(*run, "trainer=ddp", f"hydra.run.dir={tmp_path / 'joint'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
