@@ -19,7 +19,7 @@ MOMENTS = {"adam": {"exp_avg": 2, "exp_avg_sq": 4}, "sgd": {"momentum_buffer": 2
 
 
 class Small:
-    """Three stages after a few steps."""
+    """Three stages after some steps, when synthesizers answer something."""
 
     def __init__(self, name: str):
         torch.manual_seed(0)
@@ -31,7 +31,7 @@ class Small:
         parts = [part for stage in self.stages for part in (stage.block, stage.interface) if list(part.parameters())]
         self.optimizer = self.rule([{"params": list(part.parameters())} for part in parts])
         self.steps = 0
-        for _ in range(3):
+        for _ in range(10):
             self.step()
 
     def step(self) -> None:
