@@ -30,6 +30,7 @@ def main(cfg: DictConfig) -> None:
     if folder.results().get("epochs", 0) >= cfg.epochs:
         print(f"{folder} has finished its {cfg.epochs} epochs: to go on, add epochs=... to resume=...")
     elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes):
+        launch.compare(OmegaConf.to_container(cfg))
         train(cfg, folder)
 
 

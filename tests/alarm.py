@@ -1,18 +1,19 @@
 """Callbacks that disturb a run."""
 
 import os
+import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Alarm(Callback):
-    """Sends `signum` at batch `batch`, counted from 0 over all epochs."""
+    """Sends `signum` at batch `batch`, counted from 0 over all epochs, to the process that is rank `rank`."""
 
-    def __init__(self, *, batch: int, signum: int):
-        self.batch, self.signum = batch, signum
+    def __init__(self, *, batch: int, signum: int, rank: int = 0):
+        self.batch, self.signum, self.rank = batch, signum, rank
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
-        if trainer.global_step == self.batch:
+        if trainer.global_step == self.batch and int(os.environ.get("RANK", "0")) == self.rank:
             os.kill(os.getpid(), self.signum)
 
 
@@ -35,3 +36,10 @@ class Surprise(Callback):
 
 class Calm(Callback):
     """Does nothing."""
+
+
+class Pause(Callback):
+    """Takes its time behind each batch, for somebody to press Ctrl-C."""
+
+    def on_train_batch_end(self, *arguments: object) -> None:
+        time.sleep(0.1)

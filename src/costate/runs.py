@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from costate.execution import launch
 from costate.schema import SettingError
 
-REPLACEABLE = {"epochs", "trainer", "callbacks", "logger"}
-"""Settings that may change when a run is resumed: they are no part of what is trained."""
+REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "execution"}
+"""Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
 
 
 def fresh(resume: str | None, root: str, date: str, time: str) -> str:
@@ -112,7 +112,11 @@ class RunFolder:
             # conf/method/synthesizer is chosen as method/synthesizer and lies at method.synthesizer.
             key = override.key_or_group.replace("/", ".")
             before, now = OmegaConf.select(saved, key, default="nowhere"), OmegaConf.select(cfg, key)
-            if key.split(".")[0] in REPLACEABLE:
+            if key == "execution":
+                # Another execution brings its trainer's processes; the lag is part of what is trained.
+                saved.execution = OmegaConf.merge(cfg.execution, {"lag": saved.execution.lag})
+                saved.trainer = cfg.trainer
+            elif key.split(".")[0] in REPLACEABLE and key != "execution.lag":
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
                 raise SettingError(f"{key} cannot change when a run is resumed: start a new run, without resume=.")

@@ -1,6 +1,10 @@
 """One stage a process computes what one process computes with all stages: every tensor, bit for bit."""
 
+import os
+import sys
+import time
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,3 +134,37 @@ def refusal() -> str:
 
 def test_another_number_of_ranks_than_stages_is_refused(tmp_path):
     assert len(set(on_ranks(2, tmp_path, refusal))) == 1
+
+
+def test_one_stage_alone_is_refused():
+    with pytest.raises(ValueError, match="choose stages=2 or more"):
+        Pipeline(stages(1, rules()["sg"]), rules()["sg"], lag=1, window=2, replicas=1, trace=False)
+
+
+def watched(steps: int) -> list[int]:
+    """Bytes of memory that this rank holds, every hundred steps."""
+    rule = rules()["none"]
+    # Nothing comes back to hold a stage up: only the window keeps the first one from running away.
+    parts = stages(4, rule)
+    execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False)
+    execution.connect()
+    x, y = torch.randn(512, *SHAPE), torch.randint(CLASSES, (512,))
+    held = []
+    for n in range(steps):
+        if execution.own == 3 and n % 10 == 0:
+            time.sleep(0.005)  # the last stage is a slow one
+        execution.step(n, x, y, more=n < steps - 1)
+        for p in parts[execution.own].parameters():
+            p.grad = None
+        if n % 100 == 0:
+            held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    execution.gather()
+    return held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_does_not_grow_with_the_number_of_batches(tmp_path):
+    rules()
+    for held in on_ranks(4, tmp_path, partial(watched, 2000)):
+        # A message of a batch is 64 kB: two thousand would be 128 MB.
+        assert max(held[2:]) - held[2] < 8 * 2**20

@@ -1,19 +1,22 @@
 """python -m costate.benchmarks NAME: measurements, each against what it is compared to, in pairs within one run."""
 
 import argparse
-import os
 
-from costate.benchmarks import overhead, reading
+from costate.benchmarks import overhead, pipeline, reading
 
-BENCHMARKS = {"overhead": overhead.run, "reading": reading.run}
+BENCHMARKS = {"overhead": overhead, "pipeline": pipeline, "reading": reading}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m costate.benchmarks", description=__doc__)
-    parser.add_argument("name", choices=BENCHMARKS)
-    parser.add_argument("--root", default=os.environ.get("COSTATE_DATA", "data"), help="folder with MNIST/raw in it")
-    arguments = parser.parse_args()
-    BENCHMARKS[arguments.name](arguments.root)
+    names = parser.add_subparsers(metavar="NAME", required=True)
+    for name, benchmark in BENCHMARKS.items():
+        lines = (benchmark.__doc__ or "").splitlines()
+        one = names.add_parser(name, help=lines[0], description=benchmark.__doc__)
+        benchmark.arguments(one)
+        one.set_defaults(run=benchmark.run)
+    options = parser.parse_args()
+    options.run(options)
 
 
 if __name__ == "__main__":

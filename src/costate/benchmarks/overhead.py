@@ -1,5 +1,7 @@
 """What Lightning costs: an epoch as train.py runs it, against a bare PyTorch loop over the same network and batches."""
 
+import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -20,14 +22,18 @@ PAIRS = 5
 CONF = Path(__file__).parents[3] / "conf"
 
 
-def run(root: str) -> None:
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", default=os.environ.get("COSTATE_DATA", "data"), help="folder with MNIST/raw in it")
+
+
+def run(options: argparse.Namespace) -> None:
     """Prints seconds of an epoch both ways, for `arch=verlet method=backprop data=mnist`, and their ratio.
 
     Raises:
         ValueError: MNIST is not there.
     """
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = ["arch=verlet", "method=backprop", "data=mnist", f"data.root={root}", "epochs=1"]
+        overrides = ["arch=verlet", "method=backprop", "data=mnist", f"data.root={options.root}", "epochs=1"]
         cfg = compose("config", [*overrides, "trainer.progress=none"])
     # Lightning without a validation set says so; here that is meant.
     warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")

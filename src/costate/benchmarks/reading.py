@@ -1,5 +1,7 @@
 """How long a full pass over MNIST takes: the data module's loaders against `DataLoader(TensorDataset)`, in pairs."""
 
+import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -15,11 +17,12 @@ BATCH_SIZES = 128, 256
 THREADS = 1, 2
 
 
-def run(root: str) -> None:
-    """Print a table of seconds per pass over the 60,000 training images (training and validation rows).
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", default=os.environ.get("COSTATE_DATA", "data"), help="folder with MNIST/raw in it")
 
-    Args:
-        root: folder with MNIST/raw in it.
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table of seconds per pass over the 60,000 training images (training and validation rows).
 
     Raises:
         ValueError: MNIST is not there.
@@ -30,7 +33,7 @@ def run(root: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         for batch_size in BATCH_SIZES:
             data = Mnist(
-                root=root,
+                root=options.root,
                 cache=cache,
                 download=True,
                 train=None,

@@ -14,9 +14,8 @@ from costate.settings import Count
 class Traffic(Measurement):
     """Of each stage that has a process of its own, as `stage/<k>/...`, since the measurement before.
 
-    `busy`, the share of the time in which it did not wait for others; `stall_ms`, its waiting a batch; `queue`, how many
-    of its batches were waiting for their gradients; `staleness`, how many batches late the gradients are that it learns
-    from.
+    `busy` is the share of the time in which it did not wait for others, `stall_ms` its waiting a batch, `queue` the
+    number of its batches that wait for their gradients, `staleness` how many batches late a gradient is learnt from.
     """
 
     def __init__(self, *, every: Count):

@@ -12,7 +12,7 @@ from costate.settings import Count
 
 @final
 class TrainingScore(Measurement):
-    """Logs `train/loss` and the score of the batch, `train/accuracy` or `train/mse`, as the network was before its step.
+    """Logs `train/loss` and the score of the batch, `train/accuracy` or `train/mse`, from before the batch's step.
 
     Of this process's rows alone: replicas do not wait for each other here.
 

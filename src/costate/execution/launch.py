@@ -6,11 +6,12 @@ do their share at once. Light on purpose (no torch): it is called before anythin
 """
 
 import contextlib
+import json
 import os
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 
 from costate.execution.supervisor import RankError, Supervisor, report
 
-__all__ = ["RankError", "agreed", "delegate", "rank", "report"]
+__all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
 
 
 def rank() -> int | None:
@@ -35,6 +36,36 @@ def agreed(name: str, make: Callable[[], str]) -> str:
     if rank() == 0:
         _store().set(name, make())
     return _store().get(name).decode()
+
+
+def compare(settings: Any) -> None:
+    """Every rank compares its settings with those of rank 0.
+
+    Raises:
+        ValueError: they are not the same, as where hosts have been started by different commands.
+    """
+    if rank() is None:
+        return
+    theirs = json.loads(agreed("settings", lambda: json.dumps(settings)))
+    mine = json.loads(json.dumps(settings))
+    for key, value in _leaves(mine | dict.fromkeys(theirs.keys() - mine.keys())):
+        other: Any = theirs
+        for name in key:
+            other = other.get(name) if isinstance(other, dict) else None
+        if value != other:
+            name = ".".join(key)
+            raise ValueError(
+                f"Rank {rank()} was started with {name}={value} and rank 0 with {name}={other}: "
+                "start all ranks by the same command."
+            )
+
+
+def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, name))
+        else:
+            yield (*above, name), value
 
 
 @cache

@@ -109,13 +109,22 @@ class Pipeline(Execution):
             with self.clock.span("average", -1):
                 average_gradients(self.stages[self.own].parameters(), self.grid.peers)
 
-    @torch.no_grad()
-    def gather(self) -> None:
-        """Gives every rank the tensors of every stage; takes in the gradients that are still on their way."""
+    @property
+    def sent(self) -> int:
+        """Bytes that this rank has sent to others."""
+        return self._states_out.sent + self._gradients_out.sent
+
+    def drain(self) -> None:
+        """Takes in the gradients that are still on their way, and waits until the others have what was sent."""
         if self._awaited:
             self._gradient(self._awaited[-1])
         self._states_out.flush()
         self._gradients_out.flush()
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Gives every rank the tensors of every stage."""
+        self.drain()
         for k, stage in enumerate(self.stages):
             for tensor in (*stage.parameters(), *stage.buffers()):
                 dist.broadcast(tensor.detach(), src=self.grid.rank_of(k), group=self.grid.pipeline)

@@ -29,7 +29,7 @@ class Replicas(DDPStrategy):
 class Stages(DDPStrategy):
     """Every rank holds the bare module, with rank 0's tensors at the start of a fit, and trains one stage of it.
 
-    All ranks of a replica see the same batches. Checkpoints hold the whole network: its parts are gathered before one is made.
+    All ranks of a replica see the same batches. Checkpoints hold the whole network: its parts are gathered for them.
     """
 
     def configure_ddp(self) -> None:

@@ -33,6 +33,18 @@ class Linear(Synthesizer):
         return self.layer(_row(h, c)).view_as(h)
 
 
+class LowRank(Synthesizer):
+    """ĝ = ([h, c] U) A + a with U of so many columns: on a wide state, `Linear` costs as much as several layers."""
+
+    def __init__(self, shape: Shape, context: int, *, rank: Count):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        self.net = nn.Sequential(nn.Linear(features + context, rank, bias=False), _zero(nn.Linear(rank, features)))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.net(_row(h, c)).view_as(h)
+
+
 class Mlp(Synthesizer):
     """ĝ = [h, c] through `layers` hidden layers with batch norm and ReLU; the paper's for MNIST has 1024-1024."""
 

@@ -10,6 +10,7 @@ Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients, 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class Synthetic(Learning):
         prediction = self.synthesizer(h.detach(), self._context(y))
         g = target.detach() * len(h)
         self.last = (prediction.detach(), g)
-        return (prediction - g).square().sum() / (2 * len(h))
+        return F.mse_loss(prediction, g, reduction="sum") / (2 * len(h))
 
     def _context(self, y: Labels) -> Context | None:
         return None if self.task is None else self.task.describe(y)

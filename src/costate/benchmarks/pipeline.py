@@ -1,0 +1,186 @@
+"""One stage a process against the other ways to use two cores, measured alternately, in fresh processes each round.
+
+A row's time is that of a batch in a run of some seconds, median over the rounds; ratios are formed within a round and
+then the median taken. Every way trains the same network on the same batches with the same
+fused optimizer; torch's own schedules appear at their best number of micro-batches.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from costate.benchmarks.contest import Contestant, Setting, alone, together
+
+CONF = Path(__file__).parents[3] / "conf"
+WARMUP, SECONDS = 5, 2.5
+BASE = "serial backprop, 1 thread"
+Rows = dict[str, dict[str, float | None]]
+
+CASES = {
+    "w64d64": ("verlet, width 64, depth 64, batch 256", 256, (1, 28, 28), 10, ["arch.width=64", "arch.depth=64"]),
+    "w784d32": ("verlet, width 784, depth 32, batch 512", 512, (1, 28, 28), 10, ["arch.width=784", "arch.depth=32"]),
+    "w4d512": ("verlet, width 4, depth 512, batch 256", 256, (2,), 2, ["arch.width=4", "arch.depth=512"]),
+    "w256d16": ("verlet, width 256, depth 16, batch 256", 256, (1, 28, 28), 10, ["arch.width=256", "arch.depth=16"]),
+    "conv16d16": (
+        "convolutional verlet, 16 channels, depth 16, batch 128",
+        128,
+        (1, 28, 28),
+        10,
+        ["arch/form=conv", "arch.width=16", "arch.depth=16"],
+    ),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
+    parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
+    parser.add_argument("--synthesizer", default="suited", help="file of conf/method/synthesizer (default suited)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prints a table for each network, and writes pipeline.json, pipeline.md and pipeline.png."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for case in options.cases:
+        setting, backprop = _setting(case, options.synthesizer)
+        print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
+        rounds = [_round(setting, backprop) for _ in range(options.rounds)]
+        results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
+        print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
+        (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
+    text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())  # type: ignore[arg-type]
+    (options.out / "pipeline.md").write_text(text + "\n")
+
+
+def _setting(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:
+    name, batch, shape, classes, overrides = CASES[case]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["arch=verlet", "method=sg", f"method/synthesizer={synthesizer}", *overrides])
+        exact = compose("config", ["method=backprop"])
+    nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
+    backprop: Any = OmegaConf.to_container(exact.method)
+    arch, method, optimizer = nodes
+    return Setting(name, arch, method, optimizer, shape, classes, batch), backprop
+
+
+def _round(setting: Setting, backprop: dict[str, Any]) -> Rows:
+    """Every way once, in fresh processes."""
+    rows: Rows = {}
+    rows |= _launch(1, 1, _alone, setting, "1 thread")
+    rows |= _launch(1, os.cpu_count() or 1, _alone, setting, "all threads")
+    rows |= _launch(2, 1, _together, setting, backprop)
+    return rows
+
+
+def _launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        places = [(rank, ranks, folder, results, work, things) for rank in range(ranks)]
+        processes = [context.Process(target=_rank, args=place) for place in places]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    if any(process.exitcode for process in processes):
+        raise RuntimeError(f"A process of {work.__name__} ended with {[process.exitcode for process in processes]}.")
+    return results.get()
+
+
+def _rank(rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Rows], things: Any) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    rows = work(*things)
+    if rank == 0:
+        results.put(rows)
+    dist.barrier()
+    # Neither destroying a group nor leaving it to Python's end is safe in all versions of torch.
+    os._exit(0)
+
+
+def _alone(setting: Setting, label: str) -> Rows:
+    return {f"{name}, {label}": _time(make(setting)) for name, make in alone().items()}
+
+
+def _together(setting: Setting, backprop: dict[str, Any]) -> Rows:
+    return {name: _time(make(setting)) for name, make in together(backprop).items()}
+
+
+def _time(contestant: Contestant) -> dict[str, float | None]:
+    """Milliseconds a batch, the smallest busy share of the ranks, kilobytes sent a batch by all.
+
+    From the end of one batch to that of another, on the slowest rank: neither filling a pipeline nor draining it counts.
+    """
+    batches = contestant.setting.batches()
+
+    def train(start: int, end: int, more: bool) -> float:
+        since = time.perf_counter()
+        for n in range(start, end):
+            contestant.step(n, *batches[n % len(batches)], more=more or n < end - 1)
+        return time.perf_counter() - since
+
+    train(0, WARMUP, more=False)
+    dist.barrier()
+    step = torch.tensor(train(WARMUP, 2 * WARMUP, more=True) / WARMUP)
+    dist.broadcast(step, 0)
+    steps = max(WARMUP, round(SECONDS / step.item()))
+    sent = contestant.sent
+    contestant.busy()
+    seconds = train(2 * WARMUP, 2 * WARMUP + steps, more=False)
+    ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(ranks, (seconds, contestant.busy(), contestant.sent - sent))
+    times, busy, bytes_sent = zip(*ranks, strict=True)
+    return {
+        "ms": 1e3 * max(times) / steps,
+        "busy": None if None in busy else min(busy),
+        "kB": sum(bytes_sent) / 1e3 / steps,
+    }
+
+
+def summary(rounds: list[Rows]) -> Rows:
+    """Medians over the rounds; of torch's schedules the best number of micro-batches."""
+    found: Rows = {}
+    for name in rounds[0]:
+        columns: dict[str, list[float]] = defaultdict(list)
+        for rows in rounds:
+            base = rows[BASE]["ms"]
+            assert base is not None, "measured in every round"
+            for key, value in (*rows[name].items(), ("speed-up", base / (rows[name]["ms"] or 1))):
+                if value is not None:
+                    columns[key].append(value)
+        found[name] = {key: statistics.median(values) for key, values in columns.items()}
+    for family in ("torch 1F1B", "torch GPipe"):
+        names = [name for name in found if name.startswith(family)]
+        best = min(names, key=lambda name: found[name]["ms"] or 0)
+        found = {name: row for name, row in found.items() if name not in names or name == best}
+    return found
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown."""
+    lines = ["| | ms a batch | speed-up | busy | kB a batch |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name, row in rows.items():
+        busy, sent = row.get("busy"), row.get("kB")
+        cells = [
+            f"{row['ms']:.2f}",
+            f"{row['speed-up']:.2f}",
+            "" if busy is None else f"{busy:.2f}",
+            f"{sent:.0f}" if sent else "",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
