@@ -44,23 +44,28 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
     from costate.training.module import Training
+    from costate.training.refinement import Refinement
 
-    def build(node: DictConfig, *objects: Any) -> Any:
+    def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
+    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr)
+    cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
     torch.manual_seed(cfg.seed)
     data = build(cfg.data)
-    blocks = build(cfg.arch, data.shape, data.task.outputs).cut(cfg.stages)
-    rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
+    blocks = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs).cut(cfg.stages)
+    rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer)]
+    rules.append(plan.annealing(build(cfg.annealing)))
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
+    refinement = Refinement(plan, checkpoints)
     measurements = [build(node) for node in cfg.callbacks.values()]
     loggers = build(cfg.logger, folder.path, checkpoints.batches())
     always = [TrainingScore(every=cfg.log_every), Timeline(folder.path / "trace.json"), checkpoints, interruption]
-    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [*measurements, *always], loggers)
+    trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [refinement, *measurements, *always], loggers)
     data.prepare_data()
 
     if trainer.is_global_zero:
@@ -69,7 +74,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     checkpoints.restore_best(model)
     tested = trainer.test(model, data, verbose=False)[0]
     if trainer.is_global_zero:
-        results = checkpoints.latest | checkpoints.record | tested | summary.facts(model)
+        results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
         folder.end(results)
         summary.show(results, title=str(folder))
 

@@ -36,6 +36,7 @@ class Run:
     optimizer: Any
     annealing: Any
     execution: Any
+    levels: Any
     trainer: Any
     callbacks: Any
     logger: Any

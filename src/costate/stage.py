@@ -50,11 +50,12 @@ class Stage(nn.Module):
         # Under autocast h may be of another precision; states travel in that of the samples.
         return h.detach().to(x.dtype)
 
-    def update(self, n: int, arrived: State | None) -> Input | None:
-        """update: the backward pass under the interface's g; returns the gradient at x."""
+    def update(self, n: int, arrived: State | None, exact: bool = False) -> Input | None:
+        """update: the backward pass under the interface's g, or the exact one; returns the gradient at x."""
         x, h, y = self.flights.pop(n)
         assert x is not None, "a batch is updated once"
-        roots, gradients = [h], [self.interface.gradient(h.detach(), y, arrived, n)]
+        g = arrived if exact and arrived is not None else self.interface.gradient(h.detach(), y, arrived, n)
+        roots, gradients = [h], [g]
         penalty = self.block.penalty()
         if penalty is not None:
             roots.append(penalty)

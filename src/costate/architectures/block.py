@@ -1,6 +1,7 @@
 """A run of consecutive layers: a whole network, or one stage of it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,3 +29,15 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def slice(self, start: int, end: int) -> "Block":
         """A copy of layers start, ..., end − 1."""
+
+    @abstractmethod
+    def stacks(self) -> list[Float[Tensor, "layers ..."]]:
+        """The parameters and buffers that hold a row for each layer, in a fixed order.
+
+        Raises:
+            ValueError: if layers are no time steps.
+        """
+
+    @abstractmethod
+    def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
+        """Takes other stacks, of any number of layers, over the same time; parameters stay the same objects."""

@@ -2,8 +2,9 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, final
+from typing import Literal, NoReturn, final
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,8 @@ from costate.architectures.network import Network
 from costate.architectures.norm import Norm
 from costate.settings import Count
 from costate.types import Shape
+
+UNTIMED = "arch=mlp and arch=cnn have layers without a time step, which cannot be prolonged"
 
 
 @final
@@ -37,6 +40,12 @@ class Chain(Block):
 
     def slice(self, start: int, end: int) -> "Chain":
         return Chain(copy.deepcopy([self.chain[j] for j in range(start, end)]))
+
+    def stacks(self) -> NoReturn:
+        raise ValueError(UNTIMED)
+
+    def refine(self, stacks: Sequence[Tensor]) -> NoReturn:
+        raise ValueError(UNTIMED)
 
 
 @final

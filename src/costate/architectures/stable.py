@@ -6,7 +6,8 @@ h   time step T / depth
 """
 
 import copy
-from typing import Literal, final
+from collections.abc import Sequence
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -50,6 +51,7 @@ class StableBlock(Block):
         self.integrator = integrator
         self.h = h
         self.smoothness = smoothness
+        self.register_load_state_dict_pre_hook(_take_depth)
 
     @property
     def layers(self) -> int:
@@ -92,6 +94,23 @@ class StableBlock(Block):
         opening = copy.deepcopy(self.opening) if start == 0 else None
         head = copy.deepcopy(self.head) if end == self.layers else None
         return StableBlock(opening, self.field.slice(start, end), head, self.integrator, self.h, self.smoothness)
+
+    def stacks(self) -> list[Float[Tensor, "layers ..."]]:
+        return [*self.field.parameters(), *self.field.buffers()]
+
+    def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
+        self.h *= self.layers / len(stacks[0])
+        for stack, rows in zip(self.stacks(), stacks, strict=True):
+            stack.grad = None
+            stack.data = rows
+
+
+def _take_depth(block: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of another level make the block as deep as they are: a checkpoint says itself how deep it is."""
+    assert isinstance(block, StableBlock)
+    layers = len(state.get(f"{prefix}field.K", block.field.K))
+    if layers != block.layers:
+        block.refine([stack.new_empty(layers, *stack.shape[1:]) for stack in block.stacks()])
 
 
 @final

@@ -25,7 +25,7 @@ class Checkpoints(Checkpoint):
         self.latest: dict[str, float] = {}
         """All metrics of the latest epoch."""
         self.record: dict[str, float] = {}
-        """The validation metrics of the best epoch."""
+        """The validation metrics of the best epoch, in a multilevel run of the present level."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.latest = {k: v.item() for k, v in trainer.callback_metrics.items()}
@@ -64,6 +64,10 @@ class Checkpoints(Checkpoint):
     def batches(self) -> int:
         """Batches that the last checkpoint has behind it; 0 without one."""
         return torch.load(self.last, weights_only=True, map_location="cpu")["global_step"] if self.last.exists() else 0
+
+    def forget(self) -> None:
+        """A new level: the best checkpoint is to be one of its depth."""
+        self.record = {}
 
     def restore_best(self, model: LightningModule) -> None:
         """Puts the best checkpoint's weights into the model."""

@@ -1,7 +1,7 @@
 """Who plays the schedule of a method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from costate.execution.clock import Span
 from costate.interfaces import Silent
 from costate.methods import Method
+from costate.schedules import Event, locked
 from costate.stage import Flight, Stage
 from costate.types import Input, Labels, State
 
@@ -20,6 +21,8 @@ class Execution(ABC):
         stages: in the order of the forward pass; the last one's interface is the loss.
         method: whose schedule is played.
         lag: how many batches late the interfaces learn.
+        exact: whether stages train under true gradients, whatever the method, while interfaces learn from them: on the
+            coarse levels of a multilevel run.
         gradients: those that have come up and are waited for, (stage in front of the boundary, batch) -> g.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
@@ -29,6 +32,7 @@ class Execution(ABC):
         self.stages, self.method, self.lag = stages, method, lag
         self.gradients: dict[tuple[int, int], torch.Tensor] = {}
         self.asked = self.stopping = False
+        self.exact = False
 
     @abstractmethod
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
@@ -57,6 +61,10 @@ class Execution(ABC):
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives every process the optimizer's state of what the others have trained."""
 
+    def schedule(self, n: int) -> Iterator[Event]:
+        """The operations of all stages for batch n."""
+        return (locked if self.exact else self.method.schedule)(len(self.stages), n, self.lag)
+
     def measure(self) -> dict[str, float]:
         """How busy this process was since it was last asked, by the names under which numbers are logged."""
         return {}
@@ -71,7 +79,7 @@ class Execution(ABC):
 
     def heard(self, k: int) -> bool:
         """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and not isinstance(self.stages[k].interface, Silent)
+        return k < len(self.stages) - 1 and (self.exact or not isinstance(self.stages[k].interface, Silent))
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that interfaces have still to learn from: without them a resumed run would skip some."""

@@ -88,7 +88,7 @@ class Pipeline(Execution):
         updated: set[tuple[int, int]] = set()
         output = None
         self.traffic.begin()
-        for operation, k, batch in self.method.schedule(len(self.stages), n, self.lag):
+        for operation, k, batch in self.schedule(n):
             if operation is Operation.UPDATE:
                 updated.add((k, batch))
             if k != self.own:
@@ -98,7 +98,7 @@ class Pipeline(Execution):
             elif operation is Operation.UPDATE:
                 # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
                 self._update(batch, waits=(k + 1, batch) in updated)
-            elif self.heard(k):
+            elif self.heard(k) or (k, batch) in self.gradients:
                 self._learn(batch)
                 self.traffic.staleness = n - batch
         self.traffic.end(queue=len(self._awaited), more=more)
@@ -193,7 +193,7 @@ class Pipeline(Execution):
     def _update(self, n: int, waits: bool) -> None:
         arrived = self._gradient(n) if waits else None
         with self.clock.span("update", n):
-            g = self.stages[self.own].update(n, arrived)
+            g = self.stages[self.own].update(n, arrived, self.exact)
         if g is not None and self.heard(self.own - 1):
             with self.clock.span("wait for room", n):
                 self._gradients_out.room()

@@ -28,12 +28,12 @@ class Serial(Execution):
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
         h = x
-        for operation, k, batch in self.method.schedule(len(self.stages), n, self.lag):
+        for operation, k, batch in self.schedule(n):
             stage = self.stages[k]
             if operation is Operation.FORWARD:
                 h = stage.send(batch, h, y, first=k == 0)
             elif operation is Operation.UPDATE:
-                g = stage.update(batch, self.gradients.get((k, batch)))
+                g = stage.update(batch, self.gradients.get((k, batch)), self.exact)
                 if g is not None and self.heard(k - 1):
                     self.gradients[k - 1, batch] = g
             elif (k, batch) in self.gradients:

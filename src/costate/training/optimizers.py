@@ -4,7 +4,7 @@ The fused implementations step all parameters in one call, on CPUs too.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -14,7 +14,13 @@ Groups = list[dict[str, Any]]
 
 
 class Optimizer(ABC):
-    """Makes the optimizer of a run."""
+    """Makes the optimizer of a run.
+
+    Attributes:
+        moments: names of the state that averages g, with degree 1, or g², with degree 2.
+    """
+
+    moments: ClassVar[dict[str, int]]
 
     @abstractmethod
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
@@ -23,6 +29,8 @@ class Optimizer(ABC):
 
 class Adam(Optimizer):
     """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
+
+    moments: ClassVar[dict[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
 
     def __init__(self, *, lr: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
@@ -36,6 +44,8 @@ class Adam(Optimizer):
 
 class Sgd(Optimizer):
     """Stochastic gradient descent with momentum."""
+
+    moments: ClassVar[dict[str, int]] = {"momentum_buffer": 1}
 
     def __init__(self, *, lr: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
         self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay

@@ -1,0 +1,190 @@
+"""Multilevel training: which depth, rate and gradients a run has in which of its epochs (Haber & Ruthotto, 2017).
+
+L   number of levels, counted from 0, the coarsest
+E   epochs of the whole run
+s   progress of the run, in [0, 1]
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple, final
+
+from costate.settings import Count, Rate
+from costate.training.annealing import Annealing
+
+
+class Level(NamedTuple):
+    """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` asks for true gradients."""
+
+    depth: int | None
+    epochs: int
+    rate: float = 1.0
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The levels of a run, and how the weights of one become those of the next.
+
+    Attributes:
+        start: settings of the architecture, as it is built.
+        settings: those of the run that the plan has made up or changed.
+    """
+
+    levels: tuple[Level, ...]
+    rule: Literal["linear", "copy"]
+    start: dict[str, Any]
+    settings: dict[str, Any]
+
+    @property
+    def ends(self) -> list[int]:
+        """The epoch behind the last one of each level."""
+        return list(accumulate(level.epochs for level in self.levels))
+
+    def at(self, epoch: int) -> int:
+        """The level of an epoch; the last one goes on for ever."""
+        return sum(epoch >= end for end in self.ends[:-1])
+
+    def annealing(self, each: Annealing) -> Annealing:
+        """Each level's rate, which anneals over the level's own epochs."""
+        return LevelAnnealing(each, self)
+
+
+@final
+class LevelAnnealing(Annealing):
+    """factor(s) = rate_l · each.factor((s − a_l) / (a_{l+1} − a_l)) for a_l ≤ s < a_{l+1}; level l begins at a_l."""
+
+    def __init__(self, each: Annealing, plan: Plan):
+        self.each, self.rates = each, [level.rate for level in plan.levels]
+        # Quotients of integers, as s is one: at a boundary both are the same float.
+        self.ends = [end / plan.ends[-1] for end in plan.ends]
+
+    def factor(self, s: float) -> float:
+        level = sum(s >= end for end in self.ends[:-1])
+        start, end = [0.0, *self.ends][level], self.ends[level]
+        return self.rates[level] * self.each.factor((s - start) / (end - start))
+
+
+class Levels(ABC):
+    """Makes the plan of a run."""
+
+    @abstractmethod
+    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+        """What to do in `epochs` epochs.
+
+        Args:
+            depth: the setting of the architecture; None if it has none.
+            lr: the optimizer's rate.
+
+        Raises:
+            ValueError: if there is no such plan.
+        """
+
+
+@final
+class OneLevel(Levels):
+    """The same depth from beginning to end."""
+
+    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+        return Plan((Level(depth, epochs),), "linear", {}, {})
+
+
+@final
+class Doubling(Levels):
+    """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
+
+    Args:
+        count: number of levels up to `arch.depth`, where no depths are listed.
+        depths: of the levels; the last one takes the place of `arch.depth`.
+        epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
+            level has about half as many as the one before, so that levels take about equal times.
+        lr: rates of the levels; where none are listed, the optimizer's.
+        prolong: linear interpolation in time, or copies.
+        coarse_method: backprop: on all levels but the last stages train under true gradients, while synthesizers learn
+            from them; sg: under those of the run's own method.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: Count,
+        depths: list[Count] | None,
+        epochs: list[Count] | None,
+        lr: list[Rate] | None,
+        prolong: Literal["linear", "copy"],
+        coarse_method: Literal["backprop", "sg"],
+    ):
+        self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
+        self.prolong: Literal["linear", "copy"] = prolong
+        self.exact = coarse_method == "backprop"
+
+    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+        if depth is None:
+            raise ValueError(
+                "levels=double needs layers that are steps in time: choose arch=resnet, antisymmetric, leapfrog or "
+                "verlet, or levels=none."
+            )
+        depths = self._depths(depth)
+        _check_cuts(depths[0], stages)
+        each = self._epochs(len(depths), epochs)
+        rates = self.lr or [lr] * len(depths)
+        if len(rates) != len(depths):
+            raise ValueError(f"levels.lr={_list(rates)} has {_numbers(rates)} for {len(depths)} levels.")
+        last = len(depths) - 1
+        levels = [
+            Level(n, e, rate / lr, self.exact and i < last)
+            for i, (n, e, rate) in enumerate(zip(depths, each, rates, strict=True))
+        ]
+        own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
+        settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
+        return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings)
+
+    def _depths(self, depth: int) -> list[int]:
+        if self.depths is None:
+            coarsest, rest = divmod(depth, 2 ** (self.count - 1))
+            if rest:
+                raise ValueError(
+                    f"levels.count={self.count} halves arch.depth={depth} {self.count - 1} times, which needs a "
+                    f"multiple of {2 ** (self.count - 1)}: choose another arch.depth or fewer levels."
+                )
+            return [coarsest * 2**i for i in range(self.count)]
+        if not self.depths or any(b != 2 * a for a, b in pairwise(self.depths)):
+            raise ValueError(f"levels.depths={_list(self.depths)}: each depth must be twice the one before.")
+        return list(self.depths)
+
+    def _epochs(self, levels: int, epochs: int) -> list[int]:
+        if self.epochs is None:
+            if epochs < levels:
+                raise ValueError(f"epochs={epochs} is less than one for each of {levels} levels: raise epochs.")
+            finer = [max(1, round(epochs * 2**i / (2**levels - 1))) for i in reversed(range(levels - 1))]
+            return [epochs - sum(finer), *finer]
+        listed, told = list(self.epochs), f"levels.epochs={_list(self.epochs)}"
+        if len(listed) == levels:
+            return listed
+        if len(listed) != levels - 1:
+            raise ValueError(f"{told} has {_numbers(listed)} for {levels} levels.")
+        if sum(listed) >= epochs:
+            raise ValueError(f"{told} leaves none of epochs={epochs} to the last level: raise epochs.")
+        return [*listed, epochs - sum(listed)]
+
+
+def _check_cuts(coarsest: int, stages: int) -> None:
+    if stages > coarsest:
+        raise ValueError(
+            f"stages={stages} is more than the {coarsest} layers of the coarsest level: lower stages or begin deeper."
+        )
+    if coarsest % stages:
+        raise ValueError(
+            f"stages={stages} does not divide the {coarsest} layers of the coarsest level, so that stages would not be "
+            f"cut at equal times: choose other stages or depths."
+        )
+
+
+def _list(numbers: Sequence[float]) -> str:
+    return f"[{','.join(f'{number:g}' for number in numbers)}]"
+
+
+def _numbers(numbers: Sequence[float]) -> str:
+    return "1 number" if len(numbers) == 1 else f"{len(numbers)} numbers"

@@ -1,0 +1,107 @@
+"""The levels of a run inside one fit: the network becomes deeper between two epochs, and the fit goes on.
+
+    P    prolongation, along the layers
+    θ    weights;  m, v   the optimizer's averages of g and of g²
+
+A fine layer acts for half as long as a coarse one, and so has half its gradient: m ← P m / 2,  v ← P v / 4. Parameters
+stay the same objects, so that whoever holds them (optimizer, execution, strategy) need not know.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from costate.architectures.prolong import RULES, Rule, prolong, together
+from costate.callbacks.checkpoints import Checkpoints
+from costate.stage import Stage
+from costate.training.levels import Plan
+
+
+@final
+class Refinement(Callback):
+    """Brings the network to the depth of an epoch's level, and keeps score and seconds of each level.
+
+    Args:
+        checkpoints: they keep the best of the present level.
+    """
+
+    def __init__(self, plan: Plan, checkpoints: Checkpoints):
+        self.plan, self.checkpoints = plan, checkpoints
+        self.level = 0
+        self.seconds = [0.0] * len(plan.levels)
+        self.scores: list[dict[str, float]] = []
+        """The validation metrics of the best epoch of each level that is over."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that is resumed in the middle of an epoch starts none.
+        self.since = time.perf_counter()
+        self._enter(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._enter(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._count()
+        if len(self.plan.levels) > 1:
+            depth = sum(stage.block.layers for stage in _stages(pl_module))
+            pl_module.log_dict({"level": float(self.level), "depth": float(depth)}, prog_bar=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        self._count()
+        return {"level": self.level, "seconds": self.seconds, "scores": self.scores}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.level = state_dict["level"]
+        self.seconds, self.scores = list(state_dict["seconds"]), list(state_dict["scores"])
+
+    def results(self) -> dict[str, float]:
+        """`level/<l>/...` of each level, if there are several."""
+        if len(self.plan.levels) == 1:
+            return {}
+        rows = zip(self.plan.levels, self.seconds, [*self.scores, self.checkpoints.record], strict=True)
+        return {
+            f"level/{i}/{name}": number
+            for i, (level, seconds, scores) in enumerate(rows)
+            for name, number in {"depth": level.depth, "epochs": level.epochs, **scores, "seconds": seconds}.items()
+            if number is not None
+        }
+
+    def _enter(self, trainer: Trainer, module: LightningModule) -> None:
+        self._count()
+        training: Any = module
+        while self.level < self.plan.at(trainer.current_epoch):
+            (optimizer,) = trainer.optimizers
+            training.execution.gather()
+            training.execution.gather_optimizer(optimizer)
+            deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
+            self.scores.append(self.checkpoints.record)
+            self.checkpoints.forget()
+            self.level += 1
+        training.execution.exact = self.plan.levels[self.level].exact
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.level] += now - self.since
+        self.since = now
+
+
+def deepen(stages: Sequence[Stage], optimizer: torch.optim.Optimizer, moments: dict[str, int], rule: Rule) -> None:
+    """Doubles the layers of all stages, and the optimizer's moments along with them: of degree d in g, P m / 2^d."""
+    blocks = [stage.block for stage in stages]
+    for stacks in zip(*(block.stacks() for block in blocks), strict=True):
+        states: list[dict[str, Any]] = [optimizer.state.get(stack, {}) for stack in stacks]
+        for name, degree in moments.items():
+            coarse = [state[name] for state in states if isinstance(state.get(name), Tensor)]
+            if len(coarse) == len(states):
+                for state, fine in zip(states, together(rule, coarse), strict=True):
+                    state[name] = fine / 2**degree
+    prolong(rule, blocks)
+
+
+def _stages(module: LightningModule) -> list[Stage]:
+    stages: Any = module.stages
+    return list(stages)

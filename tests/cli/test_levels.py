@@ -1,0 +1,221 @@
+"""Multilevel runs: one folder, one axis; resumed = uninterrupted, many processes = one."""
+
+import csv
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from composing import config, network
+from costate.architectures.prolong import RULES, prolong
+from costate.runs import RunFolder
+from running import QUIET, command, differences, fit, last, refusal
+from small import STABLE
+
+BATCHES = 6  # an epoch of 96 rows
+DATA = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "stages=2", "seed=0")
+LEVELS = ("levels=double", "levels.depths=[2,4,8]", "levels.epochs=[3,2,1]", "levels.lr=[0.004,0.002,0.001]")
+RUN = (*DATA, *QUIET, *LEVELS)
+LAG = "execution.lag=1"
+TIMES = (".callbacks.Throughput", ".callbacks.Refinement.seconds")
+
+
+def alarm(batch: int, signum: int) -> tuple[str, ...]:
+    words = {"_target_": "alarm.Alarm", "batch": batch, "signum": signum}
+    return tuple(f"+callbacks.alarm.{key}={value}" for key, value in words.items())
+
+
+def rows(folder: RunFolder) -> list[dict[str, str]]:
+    with folder.metrics.open() as file:
+        return list(csv.DictReader(file))
+
+
+def layers(checkpoint: Path) -> int:
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    return sum(len(tensor) for name, tensor in state.items() if name.endswith("field.K"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> RunFolder:
+    return fit(tmp_path_factory.mktemp("whole"), *RUN, LAG, "arch.norm=true", *alarm(-1, 0))
+
+
+def test_one_folder_and_one_axis_with_the_level_in_it(whole):
+    steps = [int(row["step"]) for row in rows(whole)]
+    assert steps == sorted(steps)
+    assert steps[-1] >= 6 * BATCHES - 1
+    told = [(float(row["level"]), float(row["depth"])) for row in rows(whole) if row["level"]]
+    assert told == [(0, 2)] * 3 + [(1, 4)] * 2 + [(2, 8)]
+
+
+def test_the_summary_has_accuracy_and_seconds_of_each_level(whole):
+    results = whole.results()
+    validated = [float(row["val/accuracy"]) for row in rows(whole) if row["val/accuracy"]]
+    for i, (depth, epochs, own) in enumerate([(2, 3, validated[:3]), (4, 2, validated[3:5]), (8, 1, validated[5:])]):
+        assert (results[f"level/{i}/depth"], results[f"level/{i}/epochs"]) == (depth, epochs)
+        assert results[f"level/{i}/val/accuracy"] == pytest.approx(max(own))
+    assert sum(results[f"level/{i}/seconds"] for i in range(3)) == pytest.approx(results["fit_seconds"], rel=0.3)
+    assert results["epochs"] == 6
+    assert results["val/accuracy"] == results["level/2/val/accuracy"], "the best of the final level"
+
+
+def test_the_checkpoints_are_of_the_final_depth_and_the_settings_say_it(whole):
+    assert layers(whole.path / "checkpoints" / "best.ckpt") == layers(whole.path / "checkpoints" / "last.ckpt") == 8
+    assert last(whole)["hyper_parameters"]["arch"]["depth"] == 8
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        8,  # in the middle of the first level
+        3 * BATCHES - 1,  # its last batch
+        3 * BATCHES,  # the first of the second level
+        4 * BATCHES - 1,  # the last of an epoch, in the middle of the second level
+        5 * BATCHES + 2,  # in the third level
+        6 * BATCHES - 1,  # the last of all
+    ],
+)
+def test_a_run_that_is_stopped_in_any_level_resumes_to_the_same_numbers(tmp_path, whole, batch):
+    with pytest.raises(SystemExit):
+        fit(tmp_path, *RUN, LAG, "arch.norm=true", *alarm(batch, signal.SIGTERM))
+    folder = RunFolder(tmp_path)
+    assert last(folder)["global_step"] == batch + 1
+    fit(tmp_path, f"resume={tmp_path}")
+    skip = (*TIMES, ".hyper_parameters.callbacks.alarm", ".callbacks.Checkpoints.latest")
+    assert [key for key in differences(last(folder), last(whole)) if not key.startswith(skip)] == []
+    same = [name for name in whole.results() if "second" not in name and name != "overrides"]
+    assert {name: folder.results()[name] for name in same} == {name: whole.results()[name] for name in same}
+
+
+def test_more_epochs_are_more_of_the_last_level(tmp_path):
+    run = (*DATA, *QUIET, "levels=double", "levels.depths=[2,4]", "annealing=constant")
+    straight = fit(tmp_path / "straight", *run, "levels.epochs=[1,3]")
+    twice = fit(tmp_path / "twice", *run, "levels.epochs=[1,1]")
+    fit(twice.path, f"resume={twice.path}", "epochs=4")
+    skip = (*TIMES, ".callbacks.Checkpoints.latest")
+    assert [key for key in differences(last(twice), last(straight)) if not key.startswith(skip)] == []
+    assert twice.results()["level/1/epochs"] == 3
+
+
+@pytest.mark.parametrize("method", ["sg", "none"])
+def test_coarse_levels_are_those_of_backpropagation(tmp_path, method):
+    """Bit for bit, while synthesizers learn; on the finest level the method's own gradients take over."""
+    run = (*DATA, *QUIET, "levels=double", "levels.depths=[4,8]", "levels.epochs=[2,1]", "trainer.train_batches=3")
+    runs = {name: (tmp_path / name, f"method={name}") for name in ("backprop", method)}
+    coarse, fine = [], []
+    for path, words in runs.values():
+        with pytest.raises(SystemExit):
+            fit(path, *run, words, *alarm(5, signal.SIGTERM))
+        coarse.append(last(RunFolder(path))["state_dict"])
+        fit(path, f"resume={path}")
+        fine.append(last(RunFolder(path))["state_dict"])
+    blocks = [name for name in coarse[0] if ".block." in name]
+    assert [name for name in blocks if not torch.equal(coarse[0][name], coarse[1][name])] == []
+    assert [name for name in blocks if torch.equal(fine[0][name], fine[1][name])] == []
+    learned = [tensor for name, tensor in coarse[1].items() if "synthesizer" in name]
+    assert all(tensor.any() for tensor in learned)
+
+
+def test_the_method_s_own_gradients_on_all_levels_are_a_setting(tmp_path):
+    run = (*DATA, *QUIET, "levels=double", "levels.depths=[4,8]", "levels.epochs=[1,1]", "levels.coarse_method=sg")
+    ends = []
+    for method in ("sg", "backprop"):
+        with pytest.raises(SystemExit):
+            fit(tmp_path / method, *run, f"method={method}", *alarm(5, signal.SIGTERM))
+        ends.append(last(RunFolder(tmp_path / method))["state_dict"])
+    assert not torch.equal(ends[0]["stages.0.block.field.K"], ends[1]["stages.0.block.field.K"])
+
+
+@pytest.mark.parametrize("method", ["sg", "backprop", "none"])
+def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path, method):
+    """Every tensor: stages, synthesizers, moments, what is pending."""
+    run = (*RUN, f"method={method}", "arch.norm=true")
+    serial = fit(tmp_path / "serial", *run, LAG)
+    pipeline = RunFolder(tmp_path / "pipeline")
+    done = command(*run, "execution=pipeline", LAG, f"hydra.run.dir={pipeline.path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for key in ("state_dict", "optimizer_states", "execution", "lr_schedulers"):
+        assert differences(last(pipeline)[key], last(serial)[key]) == [], key
+    assert layers(pipeline.path / "checkpoints" / "best.ckpt") == 8
+
+
+def test_a_pipeline_resumes_in_the_middle_of_a_level(tmp_path):
+    serial = fit(tmp_path / "serial", *RUN, LAG)
+    pipeline = RunFolder(tmp_path / "pipeline")
+    words = (*RUN, "execution=pipeline", LAG, f"hydra.run.dir={pipeline.path}")
+    # Rank 1 has the first stage, which decides behind which batch all stop.
+    stopped = command(*words, *alarm(4 * BATCHES - 3, signal.SIGTERM), "+callbacks.alarm.rank=1", cwd=tmp_path)
+    assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
+    assert layers(pipeline.path / "checkpoints" / "last.ckpt") == 4
+    done = command(f"resume={pipeline.path}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for key in ("state_dict", "optimizer_states", "execution"):
+        assert differences(last(pipeline)[key], last(serial)[key]) == [], key
+
+
+def test_replicas_train_what_one_process_trains(tmp_path):
+    # Not Adam, which divides small gradients by themselves and so makes much of their last digits.
+    run = (
+        *DATA,
+        *QUIET,
+        "levels=double",
+        "levels.depths=[4,8]",
+        "levels.epochs=[2,1]",
+        "optimizer=sgd",
+        "arch.norm=true",
+    )
+    alone = last(fit(tmp_path / "alone", *run))
+    done = command(*run, "trainer=ddp", f"hydra.run.dir={tmp_path / 'joint'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    joint = last(RunFolder(tmp_path / "joint"))
+    for name, tensor in alone["state_dict"].items():
+        torch.testing.assert_close(joint["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("arch", STABLE)
+def test_the_fine_run_starts_from_the_coarse_accuracy(tmp_path, arch, rule):
+    """Within 2 points on ellipse, on points that were not trained on."""
+    # Euler's growth with an antisymmetric field, ω² h / 2 a unit of time, is a factor that the head has learned.
+    depth = 64 if arch == "antisymmetric" else 16
+    words = ("data=ellipse", f"arch={arch}", f"arch.depth={depth}", "arch.T=4", "epochs=6", *QUIET)
+    folder = fit(tmp_path, *words)
+    cfg = config(*words)
+    data = instantiate(cfg.data, _convert_="all")
+    data.prepare_data()
+    blocks = network(data.shape, data.task.outputs, *words).cut(cfg.stages)
+    state = last(folder)["state_dict"]
+    for k, block in enumerate(blocks):
+        prefix = f"stages.{k}.block."
+        block.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+
+    def accuracy() -> float:
+        metric: Any = data.task.metric()
+        for h, y in data.test_dataloader():
+            for block in blocks:
+                h = block(h)
+            metric.update(h, y)
+        return metric.compute().item()
+
+    coarse = accuracy()
+    prolong(RULES[rule], blocks)
+    assert coarse > 0.9
+    assert accuracy() == pytest.approx(coarse, abs=0.02)
+
+
+@pytest.mark.parametrize("arch", ["mlp", "cnn"])
+def test_networks_without_time_are_refused_before_training(tmp_path, arch):
+    sentence = refusal(tmp_path / "run", "levels=double", f"arch={arch}", "data=digits", "trainer.progress=none")
+    assert sentence.startswith("levels=double needs layers that are steps in time: choose arch=resnet, ")
+    assert not (tmp_path / "run").exists(), "training has begun"
+
+
+def test_the_command_refuses_in_one_sentence_with_code_2(tmp_path):
+    done = command("levels=double", "stages=3", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("stages=3 does not divide the 4 layers of the coarsest level")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
