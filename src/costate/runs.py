@@ -8,14 +8,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from costate.execution import launch
 from costate.schema import SettingError
 
-REPLACEABLE = {"epochs", "trainer", "callbacks", "logger"}
+REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels"}
 """Settings that may change when a run is resumed: they are no part of what is trained."""
+
+
+JOB = "job.json"
+"""What a sweep leaves in the folder of each of its jobs."""
 
 
 def fresh(resume: str | None, root: str, date: str, time: str) -> str:
@@ -33,7 +38,24 @@ def _make(root: str, date: str, time: str) -> str:
     raise AssertionError("count() has no end")
 
 
+def chosen(axis: str, _root_: Any) -> str:
+    """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices.get(axis))
+    node = _root_[axis]
+    return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
+
+
+def sweep_of(folder: Path) -> str | None:
+    """The name of the sweep that a run's folder belongs to, as `tracking` shows it; None for a single run."""
+    if not (folder / JOB).exists():
+        return None
+    parent = folder.absolute().parent
+    return f"{parent.parent.name}/{parent.name}"
+
+
 OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("chosen", chosen, replace=True)
 
 
 class RunFolder:

@@ -70,7 +70,7 @@ def _lightning(cfg: DictConfig, stages: int) -> float:
     stopwatch = _Stopwatch()
     measurements = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
     with tempfile.TemporaryDirectory() as folder:
-        loggers = instantiate(cfg.logger, Path(folder), 0, _convert_="all")
+        loggers = [instantiate(node, Path(folder), 0, {}, _convert_="all") for node in cfg.logger.values()]
         trainer = instantiate(
             cfg.trainer, Path(folder), 1, cfg.log_every, [*measurements, stopwatch], loggers, _convert_="all"
         )

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-JOB = "job.json"
+from costate.runs import JOB
+
 COSTS = ("fit_seconds", "samples_per_second")
 
 
