@@ -1,6 +1,7 @@
 """Plain networks, without a time step: those of the DNI paper and of dni.pytorch."""
 
 import copy
+import itertools
 import math
 from itertools import pairwise
 from typing import Literal, final
@@ -31,6 +32,12 @@ class Chain(Block):
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         return self.chain(x)
+
+    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        return x
+
+    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+        return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
 
     def penalty(self) -> None:
         return None
