@@ -12,8 +12,8 @@ from costate.reports.curves import Figures, band, by_data, line
 from costate.reports.groups import Group
 from costate.reports.reading import Run
 
-POINTS = 60
-"""Points of a line: what is logged is averaged over as many parts of the run."""
+POINTS = 40
+"""Points of a line: the median over as many parts of the run."""
 QUANTITIES = {"cosine": "cosine of ĝ and g", "relative_error": "‖ĝ − g‖ / ‖g‖"}
 
 
@@ -43,12 +43,13 @@ def quality(groups: Sequence[Group]) -> Figure:
             for i, k in enumerate(boundaries(group.runs[0])):
                 x, middle, spread = band([thinned(run, f"boundary/{k}/{name}") for run in group.runs])
                 look = {"color": colours[i], "linestyle": style.DASHES[i % 5], "marker": style.MARKS[i % 7]}
-                line(place, x, middle, spread, f"boundary {k}", look | {"markersize": 3})
+                log = name == "relative_error"
+                line(place, x, middle, spread, f"boundary {k}", look | {"markersize": 3}, log)
         column[0].axhline(0, color="#888888", linewidth=0.6)
         column[1].axhline(1, color="#888888", linewidth=0.6)
         column[1].set_xlabel("batch")
-        # An untrained synthesizer on a vanishing gradient may be off by any factor.
-        column[1].set_ylim(0, min(2.0, column[1].get_ylim()[1]))
+        # Where gradients vanish a prediction may be off by any factor.
+        style.logarithmic(column[1])
     for place, label in zip(axes[:, 0], QUANTITIES.values(), strict=True):
         place.set_ylabel(label)
     style.legend(figure, list(axes.flat))
@@ -56,12 +57,12 @@ def quality(groups: Sequence[Group]) -> Figure:
 
 
 def thinned(run: Run, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """A metric in at most POINTS points, each the mean over its part of the run."""
+    """A metric in at most POINTS points, each the median over its part of the run."""
     if metric not in run.columns:
         return np.empty(0), np.empty(0)
     steps, values = (np.array(each, dtype=float) for each in run.columns[metric])
     kept = np.isfinite(values)
     parts = np.array_split(np.arange(kept.sum()), min(POINTS, max(1, kept.sum())))
-    means = [(steps[kept][part].mean(), values[kept][part].mean()) for part in parts if len(part)]
-    x, y = np.array(means).T if means else (np.empty(0), np.empty(0))
+    medians = [(steps[kept][part].mean(), np.median(values[kept][part])) for part in parts if len(part)]
+    x, y = np.array(medians).T if medians else (np.empty(0), np.empty(0))
     return x, y

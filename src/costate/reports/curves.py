@@ -50,7 +50,7 @@ def curves(groups: Sequence[Group], metric: str, label: str, log: bool) -> Figur
                 line(place, x, middle, spread, group.way, looks[group.way], log)
         place.set_xlabel("epoch")
         if log:
-            place.set_yscale("log")
+            style.logarithmic(place)
     for place in axes[:: style.ACROSS]:
         place.set_ylabel(label)
     style.legend(figure, axes)

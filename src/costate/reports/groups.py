@@ -57,29 +57,35 @@ def _words(extras: dict[str, Any], how: bool) -> list[str]:
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """The groups, by data, arch and method; an extra is a setting that varies within one of these products."""
+    """The groups, by data, network and method; extras are what varies on the same arch and data."""
     members: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
-        key = (
-            *map(run.label, ("data", "arch", "method")),
-            tuple(sorted(run.settings.items(), key=lambda item: item[0])),
-        )
+        key = (run.label("data"), run.label("arch"), run.label("method"), tuple(sorted(run.settings.items())))
         members.setdefault(key, []).append(run)
-    values: dict[tuple[str, ...], dict[str, set[Any]]] = {}
+    products: dict[tuple[Any, ...], list[Run]] = {}
     for key, own in members.items():
-        for name in own[0].settings:
-            values.setdefault(key[:3], {}).setdefault(name, set())
-    for key, own in members.items():
-        for name, seen in values[key[:3]].items():
-            seen.add(own[0].settings.get(name))
-    varied = dict.fromkeys(name for seen in values.values() for name, each in seen.items() if len(each) > 1)
-    # The number of epochs follows from the data, and where it does not, it varies within a product.
-    groups = [Group(own, {n: own[0].settings.get(n) for n in varied}) for own in members.values()]
+        products.setdefault(key[:2], []).append(own[0])
+    varied = {key: _varied(first) for key, first in products.items()}
+    groups = [Group(own, {n: own[0].settings.get(n) for n in varied[key[:2]]}) for key, own in members.items()]
     return sorted(groups, key=lambda g: (g.label("data"), g.network, g.label("method") != "backprop", g.way))
 
 
+def _varied(runs: Sequence[Run]) -> list[str]:
+    """Settings in which they differ; those of a method belong to its name unless that method itself varies in them."""
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in run.settings):
+        methods: dict[str, set[Any]] = {}
+        for run in runs:
+            methods.setdefault(run.label("method") if name.startswith("method.") else "", set()).add(
+                run.settings.get(name)
+            )
+        if any(len(values) > 1 for values in methods.values()):
+            found.append(name)
+    return found
+
+
 def baseline(group: Group, groups: Sequence[Group]) -> Group | None:
-    """Backpropagation on the same network, data and optimizer; in as many stages and in one process, if there is a choice.
+    """Backpropagation on the same network, data and optimizer; in one process and as many stages, if there is a choice.
 
     How a network is cut changes nothing about backpropagation but its speed.
     """

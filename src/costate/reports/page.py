@@ -33,8 +33,9 @@ def build(title: str, table: Table, figures: Sequence[Shown], broken: Sequence[B
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
-        "<p>Test scores of the checkpoint with the best validation score, mean ± standard deviation over seeds. Files: "
-        "<a href=table.md>table.md</a>, <a href=table.csv>table.csv</a> (all digits), <a href=table.tex>table.tex</a>.</p>",
+        "<p>Test scores of the checkpoint with the best validation score, mean ± standard deviation over seeds.",
+        "Files: <a href=table.md>table.md</a>, <a href=table.csv>table.csv</a> (all digits), ",
+        "<a href=table.tex>table.tex</a>.</p>",
         _table(table),
         *map(_figure, figures),
         _missing(broken),
@@ -58,7 +59,8 @@ def _figure(figure: Shown) -> str:
     data = base64.b64encode(figure.svg.read_bytes()).decode()
     links = f"<a href={figure.svg.stem}.png>PNG</a> <a href={figure.svg.name}>SVG</a>"
     caption = f"<figcaption>{escape(figure.caption)} {links}</figcaption>"
-    return f'<figure id={figure.name}><img alt="{escape(figure.caption)}" src="data:image/svg+xml;base64,{data}">{caption}</figure>'
+    image = f'<img alt="{escape(figure.caption)}" src="data:image/svg+xml;base64,{data}">'
+    return f"<figure id={figure.name}>{image}{caption}</figure>"
 
 
 def _missing(broken: Sequence[Broken]) -> str:

@@ -19,13 +19,15 @@ POINTS, GRID, MOMENTS = 400, 160, 5
 
 def regions(networks: Sequence[Trained]) -> Figure:
     """The class that is decided on at each point, the paler the less sure; test points, crosses where it is wrong."""
-    figure, axes = style.panels([n.title for n in networks], size=(2.2, 2.3))
+    spread = networks[0].test(POINTS)[0].std(0)
+    height = 0.35 + 2.2 * min(1.2, max(0.4, (spread[1] / spread[0]).item()))
+    figure, axes = style.panels([n.title for n in networks], size=(2.2, height))
     for place, network in zip(axes, networks, strict=True):
         x, y = network.test(POINTS)
         grid, extent = plane(x)
         share, decided = network(grid).softmax(1).max(1)
         picture = _paint(decided, share, network.data.task.outputs)
-        place.imshow(picture, origin="lower", extent=extent, aspect="auto", interpolation="bilinear")
+        place.imshow(picture, origin="lower", extent=extent, aspect="equal", interpolation="bilinear")
         wrong = network(x).argmax(1) != y
         _scatter(place, x[~wrong], y[~wrong], s=5, marker="o", edgecolors="white", linewidths=0.25)
         _scatter(place, x[wrong], y[wrong], s=22, marker="X", edgecolors="black", linewidths=0.6)
@@ -41,11 +43,9 @@ def features(networks: Sequence[Trained]) -> Figure:
     for row, network in zip(axes, networks, strict=True):
         x, y = network.test(POINTS)
         flat = [Y.flatten(1) for Y in network.states(x)]
-        if len({Y.shape[1] for Y in flat}) > 1:
-            # Layers of different widths have no directions in common.
-            shown = [principal([Y])[0] for Y in flat]
-        else:
-            shown = principal(flat)
+        # Layers of different widths have no directions in common.
+        alike = len({Y.shape[1] for Y in flat}) == 1
+        shown = principal(flat) if alike else [principal([Y])[0] for Y in flat]
         moments = sorted({round(i) for i in np.linspace(0, len(flat) - 1, MOMENTS)})
         for place in row[len(moments) :]:
             place.remove()

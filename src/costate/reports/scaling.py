@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from costate.reports import style
 from costate.reports.curves import Figures, by_data
-from costate.reports.groups import Group
+from costate.reports.groups import Group, baseline
 from costate.reports.table import speed_up
 
 
@@ -20,13 +20,11 @@ def draw(groups: Sequence[Group]) -> Figures:
                     f"{data}: {own[0].score} on the test rows against {axis}, with the standard deviation over seeds."
                 )
                 yield f"{axis}_{data}", caption, against(own, key, axis)
-        fast = {
-            f"{g.network}\n{g.way}": speed_up(g, groups) for g in own if g.label("method") != "backprop" or g.extras
-        }
-        fast = {name: value for name, value in fast.items() if value}
+        others = [g for g in own if baseline(g, groups) is not g]
+        fast = {f"{g.network}, {g.way}": speed for g in others if (speed := speed_up(g, groups))}
         if fast:
             caption = f"{data}: samples a second, over those of backpropagation in one process on the same network."
-            yield f"speed_{data}", caption, bars({name: value for name, value in fast.items() if value})
+            yield f"speed_{data}", caption, bars(fast)
 
 
 def ignore(key: str) -> Callable[[Group], str]:
@@ -69,11 +67,12 @@ def against(groups: Sequence[Group], key: str, label: str) -> Figure:
 def bars(values: dict[str, float]) -> Figure:
     """A bar a group; the line at 1 is backpropagation."""
     names = list(values)[: 2 * style.MOST_PANELS][::-1]
-    figure = style.blank(5.0, 0.9 + 0.32 * len(names))
-    place = figure.subplots()
-    place.barh(
-        [name.replace("\n", ", ") for name in names], [values[name] for name in names], color="#0072B2", height=0.6
-    )
+    # Room for the names by hand.
+    left, height = 0.3 + 0.065 * max(map(len, names)), 0.8 + 0.32 * len(names)
+    figure = style.blank(left + 3.5, height)
+    figure.set_layout_engine("none")
+    place = figure.add_axes((left / (left + 3.5), 0.5 / height, 3.4 / (left + 3.5), 1 - 0.6 / height))
+    place.barh(names, [values[name] for name in names], color="#0072B2", height=0.6)
     for i, name in enumerate(names):
         place.text(values[name], i, f" {values[name]:.2f}", va="center", fontsize=7)
     place.axvline(1, color="black", linewidth=0.8, linestyle="--")

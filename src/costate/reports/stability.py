@@ -55,7 +55,7 @@ def _singular_values(place: Axes, propagated: Sequence[Tensor]) -> None:
     place.plot(layers, median, color="#0072B2", linestyle="--", label="median")
     place.plot(layers, least, color="#009E73", linestyle=":", label="smallest")
     place.axhline(1, color="#555555", linewidth=0.6)
-    place.set_yscale("log")
+    style.logarithmic(place)
     place.set_xlabel("layer j")
 
 
@@ -70,33 +70,42 @@ def _eigenvalues(place: Axes, jacobians: Sequence[Tensor], network: Trained) -> 
 
 
 def robustness(networks: Sequence[Trained]) -> Figure:
-    """What noise at the input does: to the state on its way through the layers, and to the output of deeper networks."""
+    """What noise at the input does: to the state on its way through the layers, and to the outputs by depth.
+
+    A colour an architecture, a dash a method.
+    """
     figure, axes = style.table(1, 2, (3.1, 2.6))
     inside, outside = axes[0]
+    arches, methods = (list(dict.fromkeys(getattr(n, name) for n in networks)) for name in ("arch", "method"))
     deepest = {(n.arch, n.method): n for n in sorted(networks, key=lambda n: n.depth)}
-    looks = style.look([f"{arch}, {method}" for arch, method in deepest])
     for (arch, method), network in deepest.items():
-        x, noisy = disturbed(network)
-        growth = [
-            ((a - b).flatten(1).norm(dim=1).mean() / (noisy - x).flatten(1).norm(dim=1).mean()).item()
-            for a, b in zip(network.states(noisy), network.states(x), strict=True)
-        ]
+        i, j = arches.index(arch), methods.index(method)
+        look = {"color": style.COLOURS[i % 7], "marker": style.MARKS[i % 7], "linestyle": style.DASHES[j % 5]}
+        look |= {"markersize": 4, "markerfacecolor": style.COLOURS[i % 7] if j == 0 else "white"}
+        growth = grown(network)
         time = np.linspace(0, 1, len(growth))
-        look = looks[f"{arch}, {method}"]
         inside.plot(time, growth, markevery=max(1, len(time) // 6), label=f"{arch}, {method}", **look)
         same = sorted((n for n in networks if (n.arch, n.method) == (arch, method)), key=lambda n: n.depth)
         outside.plot([n.depth for n in same], [change(n) for n in same], **look)
-    inside.set_yscale("log")
+    style.logarithmic(inside)
     inside.set_xlabel("place in the network (0 opening, 1 last layer)")
     inside.set_ylabel("disturbance of the state / of the input")
     outside.set_xscale("log", base=2)
-    outside.set_yscale("log")
+    outside.set_ylim(bottom=0)
     depths = sorted({n.depth for n in networks})
     outside.set_xticks(depths, [str(depth) for depth in depths])
     outside.set_xlabel("depth")
     outside.set_ylabel("relative change of the output")
     style.legend(figure, [inside])
     return figure
+
+
+def grown(network: Trained) -> list[float]:
+    """‖Y_j(x + ε) − Y_j(x)‖ / ‖ε‖ in front of the first layer and behind each, mean over the test samples."""
+    x, noisy = disturbed(network)
+    size = (noisy - x).flatten(1).norm(dim=1).mean()
+    pairs = zip(network.states(noisy), network.states(x), strict=True)
+    return [((a - b).flatten(1).norm(dim=1).mean() / size).item() for a, b in pairs]
 
 
 def disturbed(network: Trained) -> tuple[Tensor, Tensor]:

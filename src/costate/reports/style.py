@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 # Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -77,7 +78,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     if entries:
-        columns = max(1, min(len(entries), int(figure.get_figwidth() / 1.1), 6))
+        inches = 0.55 + 0.07 * max(map(len, entries))
+        columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
@@ -97,6 +99,14 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+def logarithmic(place: Axes) -> None:
+    """A logarithmic ordinate, with ticks at powers of ten alone: the others cost more than they tell."""
+    place.set_yscale("log")
+    low, high = place.get_ylim()
+    if high / low > 10:
+        place.yaxis.set_minor_locator(NullLocator())
+
+
 def plain(place: Axes) -> None:
     """Without ticks and grid: what matters is the picture."""
     place.set_xticks([])
@@ -106,10 +116,12 @@ def plain(place: Axes) -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """name.png and name.svg."""
-    # The layout is worked out once, not once a file.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    # The layout is worked out once, not once a file: it takes as long as the drawing.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     figure.savefig(paths[0], dpi=150)
-    figure.savefig(paths[1], dpi=150, metadata={"Date": None})
+    figure.savefig(paths[1], dpi=110, metadata={"Date": None})
     return paths

@@ -42,7 +42,7 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
     difference, faster = gap(group, groups), speed_up(group, groups)
     return [
         *map(group.label, AXES),
-        *(_value(group.extras.get(key)) for key in extras),
+        *(_value(group.settings.get(key)) for key in extras),
         str(len(group.runs)),
         f"{score}{unit}" if score else "",
         "" if difference is None else f"{difference:+.2f}" if percent == 100 else f"{difference:+.2g}",
@@ -72,7 +72,7 @@ def comma_separated(groups: Sequence[Group]) -> str:
     writer.writerow(header)
     for g in groups:
         values = [x for name in columns for x in g.statistics(name)]
-        own = [*map(g.label, AXES), *map(g.extras.get, extras), len(g.runs)]
+        own = [*map(g.label, AXES), *map(g.settings.get, extras), len(g.runs)]
         writer.writerow([*own, gap(g, groups), speed_up(g, groups), *values])
     return text.getvalue()
 
