@@ -89,7 +89,7 @@ def robustness(networks: Sequence[Trained]) -> Figure:
         outside.plot([n.depth for n in same], [change(n) for n in same], **look)
     style.logarithmic(inside)
     inside.set_xlabel("place in the network (0 opening, 1 last layer)")
-    inside.set_ylabel("disturbance of the state / of the input")
+    inside.set_ylabel("growth of the disturbance")
     outside.set_xscale("log", base=2)
     outside.set_ylim(bottom=0)
     depths = sorted({n.depth for n in networks})

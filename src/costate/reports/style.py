@@ -103,7 +103,7 @@ def logarithmic(place: Axes) -> None:
     """A logarithmic ordinate, with ticks at powers of ten alone: the others cost more than they tell."""
     place.set_yscale("log")
     low, high = place.get_ylim()
-    if high / low > 10:
+    if high / low > 100:
         place.yaxis.set_minor_locator(NullLocator())
 
 
