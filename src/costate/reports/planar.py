@@ -71,7 +71,7 @@ def surfaces(networks: Sequence[Trained]) -> Figure:
             row, (*pictures, ("network − target", told - target, -worst, worst, "PuOr")), strict=True
         ):
             levels = np.linspace(a, b, 21)
-            drawn = place.tricontourf(*x.T.numpy(), np.clip(z, a, b), levels=levels, cmap=colours)
+            drawn = place.tricontourf(x[:, 0].numpy(), x[:, 1].numpy(), np.clip(z, a, b), levels=levels, cmap=colours)
             # As a picture: thousands of triangles make a file of megabytes.
             drawn.set_rasterized(True)
             place.set_title(title)
@@ -117,7 +117,7 @@ def _scatter(place: Axes, x: Float[Tensor, "n 2"], y: Tensor, **look: Any) -> No
         colours: Any = {"c": y[:, 0].numpy(), "cmap": "viridis"}
     else:
         colours = {"color": style.CLASSES(y.numpy() % style.CLASSES.N)}
-    place.scatter(*x.T.numpy(), rasterized=True, **colours, **look)
+    place.scatter(x[:, 0].numpy(), x[:, 1].numpy(), rasterized=True, **colours, **look)
 
 
 def classifies(network: Trained) -> bool:

@@ -5,6 +5,7 @@ J_j, P_j   Jacobians of layer j and of all layers up to it, see costate.propagat
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,11 @@ def robustness(networks: Sequence[Trained]) -> Figure:
     deepest = {(n.arch, n.method): n for n in sorted(networks, key=lambda n: n.depth)}
     for (arch, method), network in deepest.items():
         i, j = arches.index(arch), methods.index(method)
-        look = {"color": style.COLOURS[i % 7], "marker": style.MARKS[i % 7], "linestyle": style.DASHES[j % 5]}
+        look: dict[str, Any] = {
+            "color": style.COLOURS[i % 7],
+            "marker": style.MARKS[i % 7],
+            "linestyle": style.DASHES[j % 5],
+        }
         look |= {"markersize": 4, "markerfacecolor": style.COLOURS[i % 7] if j == 0 else "white"}
         growth = grown(network)
         time = np.linspace(0, 1, len(growth))

@@ -74,7 +74,7 @@ def wandb(
 def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> Any:
     import wandb
 
-    options = {"silent": True, "init_timeout": PATIENCE, "finish_timeout": FAREWELL}
+    options: dict[str, Any] = {"silent": True, "init_timeout": PATIENCE, "finish_timeout": FAREWELL}
     if mode == "online":
         try:
             return wandb.init(**settings, settings=wandb.Settings(mode=mode, **options))
