@@ -9,6 +9,8 @@ Blocks are in evaluation mode: samples do not see each other, and no statistics 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -34,17 +36,18 @@ def jacobian(layer: Map, Y: State) -> Float[Tensor, "batch after before"]:
     batch, d = len(Y), Y[0].numel()
     basis = torch.eye(d, dtype=Y.dtype, device=Y.device).repeat(batch, 1).view(batch * d, *Y.shape[1:])
     with torch.no_grad():
-        _, columns = torch.func.jvp(layer, (Y.repeat_interleave(d, dim=0),), (basis,))
+        columns = _push(layer, Y.repeat_interleave(d, dim=0), basis)
     return columns.view(batch, d, -1).mT
 
 
 def layer_jacobians(blocks: Sequence[Block], x: Input) -> list[Float[Tensor, "batch after before"]]:
     """J_1, ..., J_n."""
-    Y, found = states(blocks, x), []
+    Y = states(blocks, x)
+    found: list[Tensor] = []
     for block in blocks:
         for j in range(block.layers):
             layer = block.slice(j, j + 1).eval()
-            found.append(jacobian(lambda h, layer=layer: layer.propagate(h)[-1], Y[len(found)]))
+            found.append(jacobian(partial(_last, layer), Y[len(found)]))
     return found
 
 
@@ -67,11 +70,21 @@ def amplification(through: Map, Y: State, rounds: int = 3) -> Float[Tensor, ""]:
     v = torch.randn(Y.shape, generator=random, dtype=Y.dtype).to(Y.device)
     for _ in range(rounds):
         v = v / _norm(v)
-        _, w = torch.func.jvp(through, (Y,), (v,))
+        w = _push(through, Y, v)
         found = _norm(w).flatten().mean()
-        _, pull = torch.func.vjp(through, Y)
+        pull: Any = torch.func.vjp(through, Y)[1]
         (v,) = pull(w)
     return found.detach()
+
+
+def _last(block: Block, h: Tensor) -> Tensor:
+    return block.propagate(h)[-1]
+
+
+def _push(through: Map, Y: Tensor, v: Tensor) -> Tensor:
+    """J v."""
+    pair: Any = torch.func.jvp(through, (Y,), (v,))
+    return pair[1]
 
 
 def _norm(v: Tensor) -> Tensor:

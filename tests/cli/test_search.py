@@ -50,7 +50,7 @@ def test_a_space_is_given_in_the_words_of_a_sweep(word, wanted):
         (["x=glob(*)"], "x: x=glob(.*) cannot be searched"),
         (["x=tag(steep,interval(1,2))"], "tag steep is not known"),
         (["x=interval(2,1)"], "x: "),
-        (["x"], ""),
+        (["x"], "x"),
     ],
 )
 def test_a_space_that_cannot_be_is_refused(words, sentence):

@@ -30,13 +30,12 @@ def main() -> int:
         return 2
     from costate.search.study import Search
 
-    direction = "maximize" if arguments.maximize else "minimize"
     try:
         search = Search(
             arguments.folder,
             arguments.settings,
             metric=arguments.maximize or arguments.minimize,
-            direction=direction,
+            direction="maximize" if arguments.maximize else "minimize",
             prune=not arguments.no_pruning,
             seed=arguments.seed,
         )

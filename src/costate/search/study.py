@@ -7,6 +7,7 @@ running by the database and whose lock is free was left by a process that is gon
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
@@ -18,6 +19,7 @@ from costate.reports import sweep
 from costate.search.space import Space
 from costate.search.trial import TrialError, TrialRun
 
+Direction = Literal["minimize", "maximize"]
 STARTUP = 5
 """Trials before anything is pruned."""
 
@@ -37,7 +39,7 @@ class Search:
         ValueError: the study is there and searches something else, or is not there and has nothing to search.
     """
 
-    def __init__(self, folder: Path, words: list[str], *, metric: str, direction: str, prune: bool, seed: int):
+    def __init__(self, folder: Path, words: list[str], *, metric: str, direction: Direction, prune: bool, seed: int):
         self.folder = folder.absolute()
         if not words and not (self.folder / "study.db").exists():
             raise ValueError(f"{folder} holds no study: say what to search.")
@@ -52,8 +54,8 @@ class Search:
             pruner=pruner,
             sampler=TPESampler(seed=seed, constant_liar=True),
         )
-        wanted = {"words": words, "metric": metric, "direction": direction}
-        kept = self.study.user_attrs or wanted
+        wanted: dict[str, Any] = {"words": words, "metric": metric, "direction": direction}
+        kept: dict[str, Any] = self.study.user_attrs or wanted
         for name, value in wanted.items():
             if words and kept.get(name) != value:
                 raise ValueError(f"{folder} holds a study of {kept.get(name)}: choose another folder for {value}.")
@@ -109,7 +111,7 @@ class Search:
         def prune(epoch: int, value: float) -> bool:
             if epoch not in known:
                 trial.report(value, epoch)
-            return trial.should_prune()
+            return bool(trial.should_prune())
 
         try:
             value = run.run(prune)
