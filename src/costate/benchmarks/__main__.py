@@ -3,9 +3,9 @@
 import argparse
 import os
 
-from costate.benchmarks import overhead, reading
+from costate.benchmarks import callbacks, overhead, reading, start
 
-BENCHMARKS = {"overhead": overhead.run, "reading": reading.run}
+BENCHMARKS = {"overhead": overhead.run, "reading": reading.run, "callbacks": callbacks.run, "start": start.run}
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+import costate.runs  # noqa: F401  (what conf/ interpolates)
 from costate.training.module import Training
 
 PAIRS = 5
