@@ -13,7 +13,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test check clean
+.PHONY: help setup train test notebooks check clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
@@ -28,6 +28,12 @@ train: $(READY) ## run the main job on the digits that come with scikit-learn
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ARGS)
+
+# Runs are kept in runs/notebooks: a second time they are read.
+notebooks: $(READY) ## run the notebooks from top to bottom (ARGS="notebooks/quickstart.ipynb" for one)
+	@for notebook in $(or $(ARGS),notebooks/*.ipynb); do \
+	  echo "$$notebook" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter execute --timeout=300 "$$notebook" >/dev/null || exit 1; \
+	done
 
 # Whether an import is ours depends on other files, which ruff's cache does not know.
 check: $(READY) ## lint, formatting and types

@@ -12,6 +12,7 @@ from costate.commandline import CommandLine
 from costate.execution import launch
 from costate.runs import RunFolder
 from costate.schema import check
+from costate.tracking import closing
 
 line = CommandLine()
 
@@ -34,6 +35,7 @@ def main(cfg: DictConfig) -> None:
         train(cfg, folder)
 
 
+@closing
 def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch
@@ -62,8 +64,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
     refinement = Refinement(plan, checkpoints)
-    measurements = [build(node) for node in cfg.callbacks.values()]
-    loggers = build(cfg.logger, folder.path, checkpoints.batches())
+    measurements = [build(node) for node in cfg.callbacks.values() if node is not None]
+    place = folder.path, checkpoints.batches(), config
+    loggers = [build(node, *place) for node in cfg.logger.values() if node is not None]
     always = [TrainingScore(every=cfg.log_every), Timeline(folder.path / "trace.json"), checkpoints, interruption]
     trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [refinement, *measurements, *always], loggers)
     data.prepare_data()

@@ -1,7 +1,8 @@
-"""Functions that files of conf/ call: ${product:...}, ${adam_rate:...}. Light: imports no torch."""
+"""Functions that files of conf/ call: ${product:...}, ${adam_rate:...}, ${chosen:...}. Light: imports no torch."""
 
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 
@@ -15,7 +16,15 @@ def adam_rate(batch: Any) -> Any:
     return round(0.002 * (batch / 128) ** 0.5, 6) if isinstance(batch, int) and batch > 0 else 0.002
 
 
+def chosen(axis: str, _root_: Any) -> str:
+    """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices.get(axis))
+    node = _root_[axis]
+    return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, adam_rate):
+    for function in (product, adam_rate, chosen):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

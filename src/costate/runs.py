@@ -15,8 +15,12 @@ from costate import resolvers
 from costate.execution import launch
 from costate.schema import SettingError
 
-REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "execution"}
+REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
+
+
+JOB = "job.json"
+"""What a sweep leaves in the folder of each of its jobs."""
 
 
 def fresh(resume: str | None, root: str, date: str, time: str) -> str:
@@ -32,6 +36,14 @@ def _make(root: str, date: str, time: str) -> str:
             folder.mkdir()
             return str(folder)
     raise AssertionError("count() has no end")
+
+
+def sweep_of(folder: Path) -> str | None:
+    """The name of the sweep that a run's folder belongs to, as `tracking` shows it; None for a single run."""
+    if not (folder / JOB).exists():
+        return None
+    parent = folder.absolute().parent
+    return f"{parent.parent.name}/{parent.name}"
 
 
 OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=True)

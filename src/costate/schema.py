@@ -30,6 +30,7 @@ class Run:
     clip: Rate | None
     log_every: Count
     resume: str | None
+    labels: Any
     arch: Any
     data: Any
     method: Any

@@ -6,7 +6,7 @@ from composing import CONF, config, options
 from costate.schema import check
 from costate.signatures import signature
 
-AXES = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+AXES = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 FILES = [(axis, option) for axis in AXES for option in options(axis)]
 NESTED = [
     (path.parents[1].name, path.parent.name, path.stem)

@@ -77,5 +77,5 @@ def test_seed_0_is_a_seed_and_others_are_others(tmp_path):
 
 def test_earlier_rows_are_in_the_file_before_the_first_new_one(tmp_path):
     (tmp_path / "metrics.csv").write_text("loss,step\n0.3,4\n,9\n0.1,14\n")
-    loggers.csv(tmp_path, 10)
+    loggers.csv(tmp_path, 10, {})
     assert (tmp_path / "metrics.csv").read_text().split() == ["loss,step", "0.3,4", ",9"]

@@ -23,6 +23,14 @@ class Block(nn.Module, ABC):
         """State at the end of the block, or the network's output, from the state (or the samples) at its beginning."""
 
     @abstractmethod
+    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """The state in front of the first layer, from what goes into the block."""
+
+    @abstractmethod
+    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+        """The state behind each layer, from the one in front of the first: for those who look, without the head."""
+
+    @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""
 

@@ -1,6 +1,7 @@
 """Plain networks, without a time step: those of the DNI paper and of dni.pytorch."""
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -34,6 +35,12 @@ class Chain(Block):
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         return self.chain(x)
+
+    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        return x
+
+    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+        return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
 
     def penalty(self) -> None:
         return None

@@ -63,6 +63,16 @@ class StableBlock(Block):
             state = self.integrator.step(state, layer)
         return self.leave(state)
 
+    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        return torch.cat(self.enter(x), dim=1)
+
+    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+        states, state = [], tuple(h.chunk(self.integrator.fields, dim=1))
+        for layer in self.steps():
+            state = self.integrator.step(state, layer)
+            states.append(torch.cat(state, dim=1))
+        return states
+
     def steps(self) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights."""
         half = self.integrator.half_start and self.opening is not None

@@ -2,9 +2,16 @@
 
 import argparse
 
-from costate.benchmarks import overhead, pipeline, reading, scaling
+from costate.benchmarks import callbacks, overhead, pipeline, reading, scaling, start
 
-BENCHMARKS = {"overhead": overhead, "pipeline": pipeline, "reading": reading, "scaling": scaling}
+BENCHMARKS = {
+    "overhead": overhead,
+    "reading": reading,
+    "callbacks": callbacks,
+    "start": start,
+    "pipeline": pipeline,
+    "scaling": scaling,
+}
 
 
 def main() -> None:

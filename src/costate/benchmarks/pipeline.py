@@ -19,24 +19,33 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from costate import resolvers
+from costate.benchmarks import epochs
 from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
-CONF = Path(__file__).parents[3] / "conf"
-resolvers.register()
 WARMUP, SECONDS = 3, 2.5
 BASE = "serial backprop, 1 thread"
 Rows = dict[str, dict[str, float | None]]
 
 CASES = {
     "w64d64": ("verlet, width 64, depth 64, batch 256", 256, (1, 28, 28), 10, ["arch.width=64", "arch.depth=64"]),
-    "w784d32": ("verlet, width 784, depth 32, batch 512", 512, (1, 28, 28), 10, ["arch.width=784", "arch.depth=32"]),
+    "w784d32": (
+        "verlet, width 784, depth 32, batch 512, low-rank synthesizer",
+        512,
+        (1, 28, 28),
+        10,
+        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank"],
+    ),
     "w4d512": ("verlet, width 4, depth 512, batch 256", 256, (2,), 2, ["arch.width=4", "arch.depth=512"]),
-    "w256d16": ("verlet, width 256, depth 16, batch 256", 256, (1, 28, 28), 10, ["arch.width=256", "arch.depth=16"]),
+    "w256d16": (
+        "verlet, width 256, depth 16, batch 256, low-rank synthesizer",
+        256,
+        (1, 28, 28),
+        10,
+        ["arch.width=256", "arch.depth=16", "method/synthesizer=lowrank"],
+    ),
     "conv16d16": (
         "convolutional verlet, 16 channels, depth 16, batch 128",
         128,
@@ -50,7 +59,6 @@ CASES = {
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
     parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
-    parser.add_argument("--synthesizer", default="suited", help="file of conf/method/synthesizer (default suited)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
 
 
@@ -59,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in options.cases:
-        setting, backprop = setting_of(case, options.synthesizer)
+        setting, backprop = setting_of(case)
         print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
         rounds = [alternately(setting, backprop) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
@@ -71,12 +79,11 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 
-def setting_of(case: str, synthesizer: str) -> tuple[Setting, dict[str, Any]]:
+def setting_of(case: str) -> tuple[Setting, dict[str, Any]]:
     """The network of a case, and the node of backpropagation."""
     name, batch, shape, classes, overrides = CASES[case]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", ["arch=verlet", "method=sg", f"method/synthesizer={synthesizer}", *overrides])
-        exact = compose("config", ["method=backprop"])
+    cfg = epochs.config("arch=verlet", "method=sg", *overrides)
+    exact = epochs.config("method=backprop")
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
     backprop: Any = OmegaConf.to_container(exact.method)
     arch, method, optimizer = nodes

@@ -1,7 +1,6 @@
 """How long a full pass over MNIST takes: the data module's loaders against `DataLoader(TensorDataset)`, in pairs."""
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -10,15 +9,13 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from costate.benchmarks import epochs
 from costate.data.images import Mnist
 
 PAIRS = 7
 BATCH_SIZES = 128, 256
 THREADS = 1, 2
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", default=os.environ.get("COSTATE_DATA", "data"), help="folder with MNIST/raw in it")
+arguments = epochs.arguments
 
 
 def run(options: argparse.Namespace) -> None:

@@ -44,7 +44,6 @@ REPEATS = 15
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", choices=CASES, default="w64d64", help="network to measure (default w64d64)")
     parser.add_argument("--rounds", type=int, default=3, help="launches of each way (default 3)")
-    parser.add_argument("--synthesizer", default="suited", help="file of conf/method/synthesizer (default suited)")
     parser.add_argument("--latency", type=float, help="seconds of the link, instead of the measured ones")
     parser.add_argument("--bandwidth", type=float, help="bytes a second of the link, instead of the measured ones")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
@@ -53,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
     options.out.mkdir(parents=True, exist_ok=True)
-    setting, backprop = setting_of(options.case, options.synthesizer)
+    setting, backprop = setting_of(options.case)
     rounds, measured = [], []
     for _ in range(options.rounds):
         rounds.append(alternately(setting, backprop))

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -17,7 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-JOB = "job.json"
+from costate.reports.numbers import plus_minus, statistics
+from costate.runs import JOB
+
 COSTS = ("fit_seconds", "samples_per_second")
 
 
@@ -42,10 +42,8 @@ class Group:
         return [job for job in self.jobs if "error" not in job.results]
 
     def statistics(self, metric: str) -> tuple[float | None, float | None]:
-        """Mean and sample standard deviation; None where there are not as many numbers, or not all are finite."""
-        values = [job.results[metric] for job in self.done if metric in job.results]
-        spread = len(values) > 1 and all(map(math.isfinite, values))
-        return mean(values) if values else None, stdev(values) if spread else None
+        """Mean and sample standard deviation over the jobs that have the number."""
+        return statistics(job.results[metric] for job in self.done if metric in job.results)
 
 
 class SweepTable(Callback):
@@ -66,6 +64,8 @@ class SweepTable(Callback):
             write(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        # Jobs that ran side by side may each have missed the other's end.
+        write(Path(config.hydra.sweep.dir))
         show(Path(config.hydra.sweep.dir))
 
 
@@ -159,15 +159,7 @@ def _header(keys: Sequence[str], names: Sequence[str]) -> list[str]:
 def _cells(group: Group, names: Sequence[str]) -> list[str]:
     failed = len(group.jobs) - len(group.done)
     count = f"{len(group.done)}" + (f" ({failed} failed)" if failed else "")
-    return [*group.settings, count, *(_cell(*group.statistics(name)) for name in names)]
-
-
-def _cell(average: float | None, deviation: float | None) -> str:
-    """Two digits of the deviation, and as many places of the mean."""
-    if average is None or not deviation:
-        return "" if average is None else f"{average:.4g}"
-    places = max(0, 1 - math.floor(math.log10(deviation)))
-    return f"{average:.{places}f} ± {deviation:.{places}f}"
+    return [*group.settings, count, *(plus_minus(*group.statistics(name)) for name in names)]
 
 
 def _failures(jobs: Sequence[Job]) -> list[str]:

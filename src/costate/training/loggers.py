@@ -1,13 +1,19 @@
-"""Where the numbers of a run are written: always to metrics.csv in its folder."""
+"""Where the numbers of a run are written: always to metrics.csv in its folder.
+
+A logger is made from the run's folder, the number of batches that are done if the run is resumed, and its settings.
+"""
 
 import csv as table
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger
+import yaml
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 
-def csv(folder: Path, done: int) -> list[Logger]:
+def csv(folder: Path, done: int, config: dict[str, Any]) -> Logger:
     """metrics.csv; on resuming after `done` batches it keeps the rows up to there, and forgets later ones."""
     path = folder / "metrics.csv"
     rows = []
@@ -22,4 +28,26 @@ def csv(folder: Path, done: int) -> list[Logger]:
             step = int(row.pop("step"))
             logger.experiment.log_metrics({name: value for name, value in row.items() if value}, step)
         logger.save()
-    return [logger]
+    return logger
+
+
+def tensorboard(folder: Path, done: int, config: dict[str, Any]) -> Logger:
+    """Event files in tensorboard/; a resumed run hides what had been written after `done` batches.
+
+    Raises:
+        ValueError: tensorboard is not installed.
+    """
+    needs("tensorboard", "tensorboard")
+    logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=done or None)
+    logger.experiment.add_text("config", "    " + yaml.safe_dump(config).replace("\n", "\n    "))
+    return logger
+
+
+def needs(package: str, extra: str) -> None:
+    """Says how to install what an optional part needs.
+
+    Raises:
+        ValueError: the package is not there.
+    """
+    if find_spec(package) is None:
+        raise ValueError(f"{package} is not installed: pip install -e '.[{extra}]'.")

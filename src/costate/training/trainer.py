@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import Strategy
@@ -51,7 +51,7 @@ def build(
     num_nodes: Count,
     strategy: Strategy,
     precision: Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"],
-    progress: Literal["auto", "bar", "lines", "none"],
+    progress: Literal["auto", "bar", "rich", "lines", "none"],
     train_batches: Count | None,
     eval_batches: Count | None,
     profiler: Literal["none", "simple", "pytorch"],
@@ -76,7 +76,7 @@ def build(
         limit_train_batches=train_batches,
         limit_val_batches=eval_batches,
         limit_test_batches=eval_batches,
-        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in shown),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
         profiler=_profiler(profiler, folder),
         default_root_dir=folder,
         **FIXED,
@@ -108,6 +108,8 @@ def _progress(kind: str) -> list[Callback]:
     if kind == "none":
         return []
     # Drawing the bar costs about as much as a step of a small network.
+    if kind == "rich":
+        return [RichProgressBar(refresh_rate=10), Lines()]
     return [TQDMProgressBar(refresh_rate=10), Lines()] if bar else [Lines()]
 
 

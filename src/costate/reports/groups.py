@@ -1,0 +1,103 @@
+"""Runs that differ in nothing but the seed, side by side with backpropagation on the same network and data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from costate.reports.numbers import statistics
+from costate.reports.reading import Run
+
+AXES = ("arch", "method", "data")
+HOW = ("method.", "execution.", "trainer.", "stages")
+"""Settings of how a network is trained, not of which one and on what."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Seeds of one setting."""
+
+    runs: list[Run]
+    extras: dict[str, Any]
+    """Settings that tell it from other groups with the same arch, method and data."""
+
+    def label(self, axis: str) -> str:
+        return self.runs[0].label(axis)
+
+    @property
+    def score(self) -> str:
+        return self.runs[0].score
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.runs[0].settings
+
+    @cached_property
+    def network(self) -> str:
+        """What is trained, as a panel's title."""
+        return ", ".join([self.label("arch"), *_words(self.extras, how=False)])
+
+    @cached_property
+    def way(self) -> str:
+        """How it is trained, as a line's name."""
+        return ", ".join([self.label("method"), *_words(self.extras, how=True)])
+
+    @property
+    def planar(self) -> bool:
+        """Whether its samples are points in the plane."""
+        return str(self.runs[0].config["data"]["_target_"]).startswith("costate.data.planar.")
+
+    def statistics(self, name: str) -> tuple[float | None, float | None]:
+        """Mean and deviation of a result over the seeds."""
+        return statistics(run.results[name] for run in self.runs if name in run.results)
+
+
+def _words(extras: dict[str, Any], how: bool) -> list[str]:
+    return [f"{key.rpartition('.')[2]}={value}" for key, value in extras.items() if key.startswith(HOW) == how]
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """The groups, by data, network and method; extras are what varies on the same arch and data."""
+    members: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        key = (run.label("data"), run.label("arch"), run.label("method"), tuple(sorted(run.settings.items())))
+        members.setdefault(key, []).append(run)
+    products: dict[tuple[Any, ...], list[Run]] = {}
+    for key, own in members.items():
+        products.setdefault(key[:2], []).append(own[0])
+    varied = {key: _varied(first) for key, first in products.items()}
+    groups = [Group(own, {n: own[0].settings.get(n) for n in varied[key[:2]]}) for key, own in members.items()]
+    return sorted(groups, key=lambda g: (g.label("data"), g.network, g.label("method") != "backprop", g.way))
+
+
+def _varied(runs: Sequence[Run]) -> list[str]:
+    """Settings in which they differ; those of a method belong to its name unless that method itself varies in them."""
+    found = []
+    for name in dict.fromkeys(name for run in runs for name in run.settings):
+        methods: dict[str, set[Any]] = {}
+        for run in runs:
+            methods.setdefault(run.label("method") if name.startswith("method.") else "", set()).add(
+                run.settings.get(name)
+            )
+        if any(len(values) > 1 for values in methods.values()):
+            found.append(name)
+    return found
+
+
+def baseline(group: Group, groups: Sequence[Group]) -> Group | None:
+    """Backpropagation on the same network, data and optimizer; in one process and as many stages, if there is a choice.
+
+    How a network is cut changes nothing about backpropagation but its speed.
+    """
+    same = _what(group)
+    others = [g for g in groups if g.label("method") == "backprop" and _what(g) == same]
+    wish = group.settings.get("stages")
+    return min(others, key=lambda g: (_serial(g) is False, g.settings.get("stages") != wish), default=None)
+
+
+def _what(group: Group) -> dict[str, Any]:
+    return {key: value for key, value in group.settings.items() if not key.startswith(HOW)}
+
+
+def _serial(group: Group) -> bool:
+    return group.settings.get("trainer.devices") == 1

@@ -1,0 +1,124 @@
+"""Networks on the plane: where they decide, how their layers move the points, and the surface that they learn."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from costate.reports import style
+from costate.reports.networks import Trained
+from costate.tasks import Classification
+
+POINTS, GRID, MOMENTS = 400, 160, 5
+
+
+def regions(networks: Sequence[Trained]) -> Figure:
+    """The class that is decided on at each point, the paler the less sure; test points, crosses where it is wrong."""
+    spread = networks[0].test(POINTS)[0].std(0)
+    height = 0.35 + 2.2 * min(1.2, max(0.4, (spread[1] / spread[0]).item()))
+    figure, axes = style.panels([n.title for n in networks], size=(2.2, height))
+    for place, network in zip(axes, networks, strict=True):
+        x, y = network.test(POINTS)
+        grid, extent = plane(x)
+        share, decided = network(grid).softmax(1).max(1)
+        picture = _paint(decided, share, network.data.task.outputs)
+        place.imshow(picture, origin="lower", extent=extent, aspect="equal", interpolation="bilinear")
+        wrong = network(x).argmax(1) != y
+        _scatter(place, x[~wrong], y[~wrong], s=5, marker="o", edgecolors="white", linewidths=0.25)
+        _scatter(place, x[wrong], y[wrong], s=22, marker="X", edgecolors="black", linewidths=0.6)
+        place.set_title(f"{network.title}\n{wrong.sum()} of {len(y)} wrong")
+        style.plain(place)
+    return figure
+
+
+def features(networks: Sequence[Trained]) -> Figure:
+    """The state at a few times, a row a network: the two directions in which all its states vary most."""
+    networks = networks[: style.MOST_PANELS // 2]
+    figure, axes = style.table(len(networks), MOMENTS, (1.6, 1.5))
+    for row, network in zip(axes, networks, strict=True):
+        x, y = network.test(POINTS)
+        flat = [Y.flatten(1) for Y in network.states(x)]
+        # Layers of different widths have no directions in common.
+        alike = len({Y.shape[1] for Y in flat}) == 1
+        shown = principal(flat) if alike else [principal([Y])[0] for Y in flat]
+        moments = sorted({round(i) for i in np.linspace(0, len(flat) - 1, MOMENTS)})
+        for place in row[len(moments) :]:
+            place.remove()
+        for place, j in zip(row, moments, strict=False):
+            _scatter(place, shown[j], y, s=4, linewidths=0)
+            place.set_title("opening" if j == 0 else f"layer {j}")
+            style.plain(place)
+        row[0].set_ylabel(network.title.replace(", ", ",\n"))
+    return figure
+
+
+def surfaces(networks: Sequence[Trained]) -> Figure:
+    """A row a network: the target, what the network says, and the difference."""
+    networks = networks[: style.MOST_PANELS // 2]
+    figure, axes = style.table(len(networks), 3, (2.3, 2.0))
+    for row, network in zip(axes, networks, strict=True):
+        x, y = network.test(4000)
+        target, told = y[:, 0].numpy(), network(x)[:, 0].numpy()
+        low, high = target.min(), target.max()
+        worst = float(np.abs(told - target).max())
+        pictures = (("target", target, low, high, "viridis"), ("network", told, low, high, "viridis"))
+        for place, (title, z, a, b, colours) in zip(
+            row, (*pictures, ("network − target", told - target, -worst, worst, "PuOr")), strict=True
+        ):
+            levels = np.linspace(a, b, 21)
+            drawn = place.tricontourf(x[:, 0].numpy(), x[:, 1].numpy(), np.clip(z, a, b), levels=levels, cmap=colours)
+            # As a picture: thousands of triangles make a file of megabytes.
+            drawn.set_rasterized(True)
+            place.set_title(title)
+            place.set_aspect("equal")
+            style.plain(place)
+            if title != "target":
+                figure.colorbar(drawn, ax=place, shrink=0.8, ticks=np.linspace(a, b, 5), format="%.2f")
+        row[0].set_ylabel(network.title)
+    return figure
+
+
+def plane(x: Float[Tensor, "n 2"]) -> tuple[Tensor, tuple[float, float, float, float]]:
+    """GRID × GRID points around the given ones, row by row from below, and (left, right, bottom, top)."""
+    low, high = x.min(0).values, x.max(0).values
+    margin = 0.12 * (high - low)
+    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+    across, up = torch.linspace(left, right, GRID), torch.linspace(bottom, top, GRID)
+    return torch.cartesian_prod(up, across).flip(1), (left, right, bottom, top)
+
+
+def principal(states: Sequence[Float[Tensor, "n d"]]) -> list[Float[Tensor, "n 2"]]:
+    """The states, along the two directions in which all of them together vary most."""
+    joint = torch.cat(list(states))
+    centre = joint.mean(0)
+    if joint.shape[1] < 2:
+        return [torch.cat([Y - centre, torch.zeros_like(Y)], 1) for Y in states]
+    directions = torch.linalg.svd(joint - centre, full_matrices=False).Vh[:2]
+    # A singular vector has no sign of its own: the largest entry is positive.
+    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    return [(Y - centre) @ (directions * signs).T for Y in states]
+
+
+def _paint(decided: Tensor, share: Tensor, classes: int) -> np.ndarray:
+    colours = style.CLASSES(decided.numpy() % style.CLASSES.N)[:, :3]
+    # From white at a share of 1/classes to a light tint of the class.
+    depth = 0.55 * ((share.numpy() - 1 / classes) / (1 - 1 / classes))[:, None]
+    return (1 - depth * (1 - colours)).reshape(GRID, GRID, 3)
+
+
+def _scatter(place: Axes, x: Float[Tensor, "n 2"], y: Tensor, **look: Any) -> None:
+    """Points in the colour of their class, or of their target."""
+    if y.is_floating_point():
+        colours: Any = {"c": y[:, 0].numpy(), "cmap": "viridis"}
+    else:
+        colours = {"color": style.CLASSES(y.numpy() % style.CLASSES.N)}
+    place.scatter(x[:, 0].numpy(), x[:, 1].numpy(), rasterized=True, **colours, **look)
+
+
+def classifies(network: Trained) -> bool:
+    return isinstance(network.data.task, Classification)

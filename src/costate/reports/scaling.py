@@ -1,0 +1,82 @@
+"""Score against the number of layers and of stages, and speed against backpropagation in one process."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from costate.reports import style
+from costate.reports.curves import Figures, by_data
+from costate.reports.groups import Group, baseline
+from costate.reports.table import speed_up
+
+
+def draw(groups: Sequence[Group]) -> Figures:
+    """Score against depth and against stages where they vary; speed-up where there is something to compare with."""
+    for data, own in by_data(groups).items():
+        for axis, key in (("depth", "arch.depth"), ("stages", "stages")):
+            if any(len(points) > 1 for points in lines(own, key, ignore(key)).values()):
+                caption = (
+                    f"{data}: {own[0].score} on the test rows against {axis}, with the standard deviation over seeds."
+                )
+                yield f"{axis}_{data}", caption, against(own, key, axis)
+        others = [g for g in own if baseline(g, groups) is not g]
+        fast = {f"{g.network}, {g.way}": speed for g in others if (speed := speed_up(g, groups))}
+        if fast:
+            caption = f"{data}: samples a second, over those of backpropagation in one process on the same network."
+            yield f"speed_{data}", caption, bars(fast)
+
+
+def ignore(key: str) -> Callable[[Group], str]:
+    """A line's name: everything but the setting along the axis."""
+    short = f", {key.rpartition('.')[2]}="
+    return lambda g: ", ".join(f"{g.network}, {g.way}".replace(f"{short}{g.settings.get(key)}", "").split(", "))
+
+
+def lines(groups: Sequence[Group], key: str, name: Callable[[Group], str]) -> dict[str, dict[float, Group]]:
+    """Groups by line and by value of the setting."""
+    found: dict[str, dict[float, Group]] = {}
+    for group in groups:
+        if isinstance(group.settings.get(key), int | float):
+            found.setdefault(name(group), {})[group.settings[key]] = group
+    return found
+
+
+def against(groups: Sequence[Group], key: str, label: str) -> Figure:
+    """The test's score by a setting."""
+    found = {name: points for name, points in lines(groups, key, ignore(key)).items() if len(points) > 1}
+    looks = style.look(list(found))
+    figure, (place,) = style.panels([""], size=(4.2, 2.7))
+    percent = 100 if groups[0].score == "accuracy" else 1
+    for name, points in found.items():
+        xs = sorted(points)
+        numbers = [points[x].statistics(f"test/{groups[0].score}") for x in xs]
+        middle = [percent * (average or np.nan) for average, _ in numbers]
+        place.errorbar(
+            xs, middle, [percent * (spread or 0) for _, spread in numbers], label=name, capsize=2, **looks[name]
+        )
+    place.set_xscale("log", base=2)
+    ticks = sorted({x for points in found.values() for x in points})
+    place.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    place.set_xlabel(label)
+    place.set_ylabel(f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
+    style.legend(figure, [place])
+    return figure
+
+
+def bars(values: dict[str, float]) -> Figure:
+    """A bar a group; the line at 1 is backpropagation."""
+    names = list(values)[: 2 * style.MOST_PANELS][::-1]
+    # Room for the names by hand.
+    left, height = 0.3 + 0.065 * max(map(len, names)), 0.8 + 0.32 * len(names)
+    figure = style.blank(left + 3.5, height)
+    figure.set_layout_engine("none")
+    place = figure.add_axes((left / (left + 3.5), 0.5 / height, 3.4 / (left + 3.5), 1 - 0.6 / height))
+    place.barh(names, [values[name] for name in names], color="#0072B2", height=0.6)
+    for i, name in enumerate(names):
+        place.text(values[name], i, f" {values[name]:.2f}", va="center", fontsize=7)
+    place.axvline(1, color="black", linewidth=0.8, linestyle="--")
+    place.set_xlim(0, 1.15 * max(1, *values.values()))
+    place.set_xlabel("speed over backpropagation in one process")
+    place.grid(axis="y", visible=False)
+    return figure

@@ -1,0 +1,127 @@
+"""How figures look: colours and marks that print keeps apart, one size of type, PNG and SVG.
+
+Figures are made without pyplot: nothing stays in a global, and no window is asked for.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+# Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+CLASSES = ListedColormap(["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777"])
+
+mpl.rcParams.update(
+    {
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "legend.fontsize": 7.5,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e4e4e4",
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "lines.linewidth": 1.3,
+        "legend.frameon": False,
+        "svg.hashsalt": "costate",
+    }
+)
+
+MOST_PANELS, ACROSS = 16, 4
+
+
+def panels(titles: Sequence[str], size: tuple[float, float] = (2.5, 2.1), **settings: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel a title, row by row; axes are shared as `Figure.subplots` says."""
+    columns = min(ACROSS, len(titles))
+    rows = -(-len(titles) // columns)
+    # A lone panel has room for its legend.
+    figure = blank(columns * size[0] + (0.8 if columns == 1 else 0), rows * size[1] + 0.5)
+    grid = figure.subplots(rows, columns, squeeze=False, **settings)
+    axes = list(grid.flat)
+    for place in axes[len(titles) :]:
+        place.remove()
+    for place, title in zip(axes, titles, strict=False):
+        place.set_title(title)
+    return figure, axes[: len(titles)]
+
+
+def table(rows: int, columns: int, size: tuple[float, float], **settings: Any) -> tuple[Figure, np.ndarray]:
+    """A figure with rows × columns panels."""
+    figure = blank(columns * size[0] + 0.4, rows * size[1] + 0.5)
+    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One for all panels, below them, each name once."""
+    entries: dict[str, Any] = {}
+    for place in axes:
+        for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    if entries:
+        inches = 0.55 + 0.07 * max(map(len, entries))
+        columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
+        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+
+
+def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour, a mark and a dash for each line's name; backpropagation is black."""
+    ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), name))
+    if ordered and not ordered[0].startswith("backprop"):
+        ordered = ["", *ordered]
+    return {
+        name: {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKS[i % len(MARKS)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "markersize": 3.5,
+        }
+        for i, name in enumerate(ordered)
+    }
+
+
+def logarithmic(place: Axes) -> None:
+    """A logarithmic ordinate, with ticks at powers of ten alone: the others cost more than they tell."""
+    place.set_yscale("log")
+    low, high = place.get_ylim()
+    if high / low > 100:
+        place.yaxis.set_minor_locator(NullLocator())
+
+
+def plain(place: Axes) -> None:
+    """Without ticks and grid: what matters is the picture."""
+    place.set_xticks([])
+    place.set_yticks([])
+    place.grid(False)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """name.png and name.svg."""
+    # The layout is worked out once, not once a file: it takes as long as the drawing.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    figure.savefig(paths[0], dpi=150)
+    figure.savefig(paths[1], dpi=110, metadata={"Date": None})
+    return paths

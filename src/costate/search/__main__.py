@@ -1,0 +1,68 @@
+"""python -m costate.search SETTINGS...: searches settings of train.py with Optuna; each trial is a run folder.
+
+Settings are given as to train.py. What is searched is given as choice(a,b), a,b,c, interval(a,b), range(a,b) or, evenly
+in the logarithm, tag(log,interval(a,b)). The same command, or --folder alone, goes on with a search; started several
+times at once, it searches in parallel.
+"""
+
+import argparse
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m costate.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", nargs="*", help="as to train.py, with what is searched among them")
+    parser.add_argument("--folder", type=Path, default=Path("runs/search"), help="of the study (runs/search)")
+    parser.add_argument("--trials", type=int, default=20, help="in all, those that are there already included (20)")
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument("--minimize", default="val/loss", metavar="METRIC", help="what counts (val/loss)")
+    goal.add_argument("--maximize", metavar="METRIC", help="the other way round, as val/accuracy")
+    parser.add_argument("--no-pruning", action="store_true", help="run every trial to its end")
+    parser.add_argument("--seed", type=int, default=0, help="of what is proposed (0)")
+    arguments = parser.parse_args()
+    if find_spec("optuna") is None:
+        print("optuna is not installed: pip install -e '.[search]'.", file=sys.stderr)
+        return 2
+    from costate.search.study import Search
+
+    try:
+        search = Search(
+            arguments.folder,
+            arguments.settings,
+            metric=arguments.maximize or arguments.minimize,
+            direction="maximize" if arguments.maximize else "minimize",
+            prune=not arguments.no_pruning,
+            seed=arguments.seed,
+        )
+        search.run(arguments.trials)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            f"Interrupted. To go on: python -m costate.search --folder {arguments.folder} --trials {arguments.trials}"
+        )
+        return 130
+    return _tell(search, arguments.folder)
+
+
+def _tell(search: object, folder: Path) -> int:
+    from costate.search.study import Search
+
+    assert isinstance(search, Search), "made above"
+    best = search.best()
+    if best is None:
+        print("No trial came to its end.", file=sys.stderr)
+        return 1
+    print(f"Best {search.metric}: {best[0]:.4g} by python train.py {shlex.join(best[1])}")
+    print(f"All trials: {folder / 'summary.md'}; figures: python -m costate.reports {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

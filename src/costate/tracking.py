@@ -1,0 +1,68 @@
+"""The end of a W&B run: its summary, its artifacts, and `finish`, whatever became of the job.
+
+W&B keeps one run a process in a global. A job that does not end its own hands it to the next job of a sweep, which
+then goes on in it under a wrong name.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from costate.runs import RunFolder
+
+Train = Callable[[DictConfig, RunFolder], None]
+
+
+def closing(train: Train) -> Train:
+    """Ends the W&B run that a training has begun, if it has; a failed job is a failed run."""
+
+    @functools.wraps(train)
+    def tracked(cfg: DictConfig, folder: RunFolder) -> None:
+        try:
+            train(cfg, folder)
+        except BaseException:
+            end(exit_code=1)
+            raise
+        if run() is not None:
+            deliver(cfg, folder)
+        end(exit_code=0)
+
+    return tracked
+
+
+def run() -> Any:
+    """The W&B run of this process, or None; W&B is not imported for it."""
+    return sys.modules["wandb"].run if "wandb" in sys.modules else None
+
+
+def end(exit_code: int) -> None:
+    if run() is not None:
+        run().finish(exit_code=exit_code)
+
+
+def deliver(cfg: DictConfig, folder: RunFolder) -> None:
+    """Puts the results into the summary, and what the settings ask for into artifacts."""
+    settings = cfg.logger.wandb
+    run().summary.update({name: value for name, value in folder.results().items() if name != "overrides"})
+    if settings.checkpoint:
+        add("checkpoint", "model", [folder.path / "checkpoints" / "best.ckpt", folder.config], folder.results())
+    if settings.figures:
+        from costate.reports.report import write
+
+        report = write([folder.path], folder.path / "report")
+        add("figures", "report", sorted(path for path in report.rglob("*") if path.is_file()), {})
+
+
+def add(name: str, kind: str, files: list[Path], metadata: dict[str, Any]) -> None:
+    """Logs an artifact of the run; offline it waits in the run's folder."""
+    import wandb
+
+    artifact = wandb.Artifact(f"{name}-{run().id}", type=kind, metadata=json.loads(json.dumps(metadata)))
+    for file in files:
+        artifact.add_file(str(file), name=file.name)
+    run().log_artifact(artifact)

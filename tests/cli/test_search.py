@@ -1,0 +1,172 @@
+"""A search asks, runs and remembers: each trial is a run folder, and a search that was stopped goes on."""
+
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+
+from composing import CONF
+from costate.runs import JOB
+
+optuna = pytest.importorskip("optuna")
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+from optuna.trial import TrialState  # noqa: E402
+
+from costate.search import study as studies  # noqa: E402
+from costate.search.space import Space  # noqa: E402
+from costate.search.study import Search  # noqa: E402
+from costate.search.trial import TrialError, TrialRun  # noqa: E402
+from running import SMALL  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("x=1,2", CategoricalDistribution(["1", "2"])),
+        ("method/synthesizer=choice(linear,mlp)", CategoricalDistribution(["linear", "mlp"])),
+        ("arch.widths=[8],[8,8]", CategoricalDistribution(["[8]", "[8,8]"])),
+        ("x=interval(0.5,2)", FloatDistribution(0.5, 2.0)),
+        ("x=tag(log,interval(1e-4,1e-1))", FloatDistribution(1e-4, 1e-1, log=True)),
+        ("x=range(1,8)", IntDistribution(1, 7)),
+        ("x=range(4,17,4)", IntDistribution(4, 16, step=4)),
+        ("x=tag(log,range(2,65))", IntDistribution(2, 64, log=True)),
+    ],
+)
+def test_a_space_is_given_in_the_words_of_a_sweep(word, wanted):
+    space = Space([word, "data=ellipse"])
+    key = word.partition("=")[0]
+    assert space.searched == {key: wanted}
+    assert space.overrides({key: 3}) == ["data=ellipse", f"{key}=3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["data=ellipse"], "nothing to search"),
+        (["x=glob(*)"], "x: x=glob(.*) cannot be searched"),
+        (["x=tag(steep,interval(1,2))"], "tag steep is not known"),
+        (["x=interval(2,1)"], "x: "),
+        (["x"], "x"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused(words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Space(words)
+
+
+class Stub:
+    """In the place of a run: val/loss falls towards (x − 3)², epoch by epoch."""
+
+    stop_at: int | None = None
+    taken_up: ClassVar[list[int]] = []
+
+    def __init__(self, folder: Path, number: int, overrides: list[str], metric: str):
+        self.folder, self.number, self.overrides, self.metric = folder, number, overrides, metric
+
+    def run(self, prune):
+        if self.number == Stub.stop_at:
+            Stub.stop_at = None
+            raise KeyboardInterrupt
+        Stub.taken_up.append(self.number)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / JOB).write_text(json.dumps({"number": self.number, "overrides": self.overrides}))
+        x = float(self.overrides[-1].partition("=")[2])
+        if x > 9:
+            raise TrialError("x is too large")
+        goal = (x - 3) ** 2
+        for epoch in range(1, 5):
+            if prune(epoch, goal + 1 / epoch):
+                return None
+        return goal
+
+
+@pytest.fixture
+def search(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "TrialRun", Stub)
+    monkeypatch.setattr(Stub, "stop_at", None)
+    monkeypatch.setattr(Stub, "taken_up", [])
+
+    def make(*words: str, prune: bool = True) -> Search:
+        return Search(tmp_path / "s", list(words), metric="val/loss", direction="minimize", prune=prune, seed=0)
+
+    return make
+
+
+def test_a_search_finds_prunes_and_survives_failures(search, tmp_path):
+    found = search("x=interval(0,10)")
+    found.run(40)
+    states = [trial.state for trial in found.study.trials]
+    assert len(states) == 40
+    assert {TrialState.COMPLETE, TrialState.PRUNED} <= set(states) <= {*TrialState} - {TrialState.RUNNING}
+    best, words = found.best()
+    assert best < 0.1
+    assert words == [f"x={found.study.best_trial.params['x']}"]
+    assert len((tmp_path / "s" / "runs.csv").read_text().splitlines()) == 41
+
+
+def test_a_stopped_search_takes_up_the_trial_that_it_left(search):
+    Stub.stop_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        search("x=interval(0,8)").run(4)
+    search().run(4)
+    assert Stub.taken_up == [0, 1, 2, 3]
+    assert [trial.state for trial in search().study.trials] == [TrialState.COMPLETE] * 4
+
+
+def test_a_trial_that_another_process_runs_is_left_alone(search):
+    one, two = search("x=interval(0,8)"), search()
+    with one._next(2) as first, two._next(2) as second:
+        assert first is not None
+        assert second is not None
+        assert (first.number, second.number) == (0, 1)
+        with search()._next(2) as third:
+            assert third is None
+
+
+def test_a_folder_holds_one_study(search):
+    search("x=interval(0,8)")
+    with pytest.raises(ValueError, match="choose another folder"):
+        search("x=interval(0,9)")
+    with pytest.raises(ValueError, match="holds no study"):
+        Search(Path("nowhere"), [], metric="val/loss", direction="minimize", prune=True, seed=0)
+
+
+def test_a_trial_is_a_run_that_is_pruned_with_a_checkpoint(tmp_path):
+    """The run itself, watched from outside: SIGTERM ends it between two batches."""
+    words = [*SMALL, "epochs=500"]
+    told: list[tuple[int, float]] = []
+
+    def prune(epoch: int, value: float) -> bool:
+        told.append((epoch, value))
+        return epoch >= 2
+
+    trial = TrialRun(tmp_path / "0", 0, words, "val/loss")
+    assert trial.run(prune) is None
+    assert [epoch for epoch, _ in told] == [1, 2]
+    assert told == list(trial.epochs())[:2]
+    assert (tmp_path / "0" / "checkpoints" / "last.ckpt").exists()
+    assert "pruned" in json.loads((tmp_path / "0" / "summary.json").read_text())["error"]
+
+
+def test_a_refused_trial_says_why(tmp_path):
+    with pytest.raises(TrialError, match="stages=99 is more than"):
+        TrialRun(tmp_path / "0", 0, [*SMALL, "stages=99"], "val/loss").run(lambda epoch, value: False)
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("local", "joblib")])
+def test_launchers_compose_to_what_their_plugins_take(launcher, package):
+    pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher")
+    from hydra import compose, initialize_config_dir
+
+    words = [f"hydra/launcher={launcher}", "hydra.sweep.dir=x"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", words, return_hydra_config=True)
+    assert package in cfg.hydra.launcher._target_
+    made = Plugins.instance()._instantiate(cfg.hydra.launcher)
+    assert isinstance(made, Launcher)
+    if launcher == "slurm":
+        assert (made.params["timeout_min"], made.params["setup"]) == (240, ["export OMP_NUM_THREADS=1"])
