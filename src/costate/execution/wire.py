@@ -1,0 +1,135 @@
+"""Calls from rank to rank over torch.distributed.rpc (TensorPipe): a thin layer, which keeps order and counts.
+
+Whoever can reach an agent's port can run code in its process: agents listen on the loopback interface, unless
+TP_SOCKET_IFNAME or `interface` names another one.
+"""
+
+import atexit
+import os
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Optional, final
+
+import torch.distributed as dist
+from torch.distributed import rpc
+
+WINDOW = 64
+"""Messages to one rank that may be on the wire at once; on the other end they are put into a queue without delay."""
+
+FOR_EVER = 7 * 24 * 3600.0
+"""Seconds that a call may take: a rank that has died is noticed at once, and one that is slow may be so."""
+
+THREADS = 16
+
+
+@final
+class Wire:
+    """This rank's end.
+
+    Args:
+        local: what calls of other ranks are made on.
+        interface: of the network; None for loopback.
+
+    Attributes:
+        sent, received: messages by rank; replies to questions are not counted.
+    """
+
+    _here: Optional["Wire"] = None
+
+    def __init__(self, local: Any, interface: str | None):
+        self.local = local
+        self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
+        self.sent: dict[int, int] = defaultdict(int)
+        self._lines: dict[int, _Line] = defaultdict(_Line)
+        self._under_way: dict[int, deque[Any]] = defaultdict(deque)
+        Wire._here = self
+        os.environ.setdefault("TP_SOCKET_IFNAME", interface or _loopback())
+        options = rpc.TensorPipeRpcBackendOptions(num_worker_threads=THREADS, rpc_timeout=FOR_EVER)
+        rpc.init_rpc(_name(self.rank), rank=self.rank, world_size=self.ranks, rpc_backend_options=options)
+        # A run that fails hangs up by itself: an agent that runs keeps the interpreter from its end.
+        atexit.register(self.close, gently=False)
+        self._addresses = [rpc.get_worker_info(_name(rank)) for rank in range(self.ranks)]
+
+    @property
+    def received(self) -> dict[int, int]:
+        return {rank: line.done for rank, line in self._lines.items()}
+
+    def send(self, to: int, call: Callable[..., None], *arguments: Any) -> None:
+        """Makes a call on another rank and does not wait for it; calls arrive in the order in which they are sent."""
+        if to == self.rank:
+            call(self.local, *arguments)
+            return
+        under_way = self._under_way[to]
+        while under_way and (under_way[0].done() or len(under_way) >= WINDOW):
+            under_way.popleft().wait()
+        message = (self.rank, self.sent[to], call, arguments)
+        self.sent[to] += 1
+        under_way.append(rpc.rpc_async(self._addresses[to], _deliver, message))
+
+    def ask(self, to: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Makes a call on another rank and waits for what it returns."""
+        if to == self.rank:
+            return call(self.local, *arguments)
+        return rpc.rpc_sync(self._addresses[to], _answer, (call, arguments))
+
+    def flush(self) -> None:
+        """Waits until all that was sent has arrived."""
+        for under_way in self._under_way.values():
+            while under_way:
+                under_way.popleft().wait()
+
+    def look(self) -> None:
+        """Raises a RuntimeError if another rank is no longer there."""
+        for address in self._addresses:
+            if address.id != self.rank:
+                rpc.rpc_sync(address, _nothing)
+
+    def close(self, gently: bool = True) -> None:
+        """Hangs up; gently, when all ranks do so together."""
+        if Wire._here is self:
+            Wire._here = None
+            rpc.shutdown(graceful=gently)
+
+
+@final
+class _Line:
+    """What one rank sends: threads take messages off the wire in any order, and they are played in that of sending."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._early: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+
+    def arrive(self, number: int, call: Callable[[], None]) -> None:
+        with self._lock:
+            self._early[number] = call
+            while self.done in self._early:
+                self._early.pop(self.done)()
+                self.done += 1
+
+
+def _deliver(sender: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    here = Wire._here
+    assert here is not None, "agents meet when all have one"
+    here._lines[sender].arrive(number, partial(call, here.local, *arguments))
+
+
+def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    assert Wire._here is not None, "agents meet when all have one"
+    return call(Wire._here.local, *arguments)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _name(rank: int) -> str:
+    return f"rank{rank}"
+
+
+def _loopback() -> str:
+    import socket
+
+    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")
