@@ -6,6 +6,7 @@ TP_SOCKET_IFNAME or `interface` names another one.
 
 import atexit
 import os
+import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -46,7 +47,15 @@ class Wire:
         self._under_way: dict[int, deque[Any]] = defaultdict(deque)
         Wire._here = self
         os.environ.setdefault("TP_SOCKET_IFNAME", interface or _loopback())
-        options = rpc.TensorPipeRpcBackendOptions(num_worker_threads=THREADS, rpc_timeout=FOR_EVER)
+        options = rpc.TensorPipeRpcBackendOptions(
+            num_worker_threads=THREADS,
+            rpc_timeout=FOR_EVER,
+            # Its shared memory is polled by a thread that never sleeps, on a core that a role could have.
+            _transports=["uv"],
+            _channels=["basic"],
+        )
+        # A thread that answers gets the interpreter from one that computes after 5 ms otherwise.
+        sys.setswitchinterval(1e-4)
         rpc.init_rpc(_name(self.rank), rank=self.rank, world_size=self.ranks, rpc_backend_options=options)
         # A run that fails hangs up by itself: an agent that runs keeps the interpreter from its end.
         atexit.register(self.close, gently=False)
