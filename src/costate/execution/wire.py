@@ -1,13 +1,15 @@
 """Calls from rank to rank over torch.distributed.rpc (TensorPipe): a thin layer, which keeps order and counts.
 
 Whoever can reach an agent's port can run code in its process: agents listen on the loopback interface, unless
-TP_SOCKET_IFNAME or `interface` names another one.
+`interface` or TP_SOCKET_IFNAME names another one.
 """
 
 import atexit
 import os
+import socket
 import sys
 import threading
+import warnings
 from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import partial
@@ -46,7 +48,9 @@ class Wire:
         self._lines: dict[int, _Line] = defaultdict(_Line)
         self._under_way: dict[int, deque[Any]] = defaultdict(deque)
         Wire._here = self
-        os.environ.setdefault("TP_SOCKET_IFNAME", interface or _loopback())
+        if interface is not None:
+            os.environ["TP_SOCKET_IFNAME"] = interface
+        os.environ.setdefault("TP_SOCKET_IFNAME", _loopback())
         options = rpc.TensorPipeRpcBackendOptions(
             num_worker_threads=THREADS,
             rpc_timeout=FOR_EVER,
@@ -56,7 +60,10 @@ class Wire:
         )
         # A thread that answers gets the interpreter from one that computes after 5 ms otherwise.
         sys.setswitchinterval(1e-4)
-        rpc.init_rpc(_name(self.rank), rank=self.rank, world_size=self.ranks, rpc_backend_options=options)
+        with warnings.catch_warnings():
+            # About what torch does itself, with the group by which agents find each other.
+            warnings.filterwarnings("ignore", "You are using a Backend")
+            rpc.init_rpc(_name(self.rank), rank=self.rank, world_size=self.ranks, rpc_backend_options=options)
         # A run that fails hangs up by itself: an agent that runs keeps the interpreter from its end.
         atexit.register(self.close, gently=False)
         self._addresses = [rpc.get_worker_info(_name(rank)) for rank in range(self.ranks)]
@@ -139,6 +146,4 @@ def _name(rank: int) -> str:
 
 
 def _loopback() -> str:
-    import socket
-
     return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")
