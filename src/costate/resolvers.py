@@ -1,4 +1,4 @@
-"""Functions that files of conf/ call: ${product:...}, ${roles:...}, ${adam_rate:...}, ${chosen:...}. Light: imports no torch."""
+"""Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
 from typing import Any
 

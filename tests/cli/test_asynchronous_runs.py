@@ -52,7 +52,9 @@ def test_each_role_says_how_it_fares(restarted):
     for role in ("stage/1", "oracle/0"):
         assert {f"{role}/{name}" for name in ("queue", "dropped", "replayed", "staleness")} <= results.keys()
     for role in ("stage/0", "stage/1", "oracle/0"):
-        bins = [value for name, value in results.items() if name.startswith(f"{role}/staleness_") and "most" not in name]
+        bins = [
+            value for name, value in results.items() if name.startswith(f"{role}/staleness_") and "most" not in name
+        ]
         assert sum(bins) == pytest.approx(1)
         assert results[f"{role}/staleness_most"] <= 1 + 8
     with run.metrics.open() as file:
@@ -102,7 +104,7 @@ def test_ctrl_c_ends_all_roles_and_none_of_them_has_listened_to_the_world(tmp_pa
     assert processes(tmp_path) == []
     assert listening, "nobody listens: nothing was looked at"
     assert {address.rpartition(":")[0] for address in listening} == {"0100007F"}, "127.0.0.1"
-    assert 0 < last(RunFolder(tmp_path))["global_step"] % BATCHES or last(RunFolder(tmp_path))["global_step"] > BATCHES
+    assert last(RunFolder(tmp_path))["global_step"] % BATCHES > 0 or last(RunFolder(tmp_path))["global_step"] > BATCHES
 
 
 def processes(folder: Path) -> list[int]:

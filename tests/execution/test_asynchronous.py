@@ -19,6 +19,7 @@ from costate.execution.launch import shared_environment
 from costate.execution.pipeline import Pipeline
 from costate.execution.roles import Roles
 from costate.execution.serial import Serial
+from costate.execution.wire import choose
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Classification
@@ -241,7 +242,7 @@ def test_a_held_role_begins_no_update_until_it_is_released():
         ("method=none", {}, "choose method=sg"),
         ("method=sg method.mix=0.5", {}, "choose method.warmup_steps=0 and method.mix=0"),
         ("method=sg method.warmup_steps=3", {}, "choose method.warmup_steps=0 and method.mix=0"),
-        ("method=sg", {"max_staleness": 0, "lag": 2, "queue": 2}, "choose at least 3"),
+        ("method=sg", {"max_staleness": 0, "lag": 2, "queue": 2}, "choose 3 or more"),
     ],
 )
 def test_what_has_no_pace_of_its_own_is_refused(overrides, settings, sentence):
@@ -259,3 +260,20 @@ def test_roles_and_their_ranks():
     assert [together.oracle_of(k) for k in (0, 1)] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("interface", "environment", "chosen"),
+    [
+        (None, {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "lo"),
+        (None, {"MASTER_ADDR": "a-name", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}, "lo"),
+        ("eth1", {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "eth1"),
+        (None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", "TP_SOCKET_IFNAME": "eth0"}, "eth0"),
+    ],
+)
+def test_roles_listen_on_loopback_unless_told_otherwise(interface, environment, chosen):
+    assert choose(interface, environment) == chosen
+
+
+@pytest.mark.parametrize("more", [{}, {"LOCAL_WORLD_SIZE": "1"}])
+def test_several_hosts_need_an_interface_that_is_named(more):
+    with pytest.raises(ValueError, match=r"execution\.interface=eth0"):
+        choose(None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", **more})

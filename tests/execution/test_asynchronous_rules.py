@@ -7,6 +7,7 @@ the scheduler likes, in the order of sending.
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,11 +48,11 @@ class World:
             c, new = n, True
             if k > 0:
                 feed = self.feeds[k - 1]
-                yield lambda n=n: feed.ready(n)
+                yield partial(feed.ready, n)
                 (c, _), new = feed.take()
             if k < self.stages - 1:
                 gate = self.gates[k]
-                yield lambda n=n: gate.opens(n)
+                yield partial(gate.opens, n)
                 assert gate.staleness(n) <= self.lag + self.ahead
                 gate.answered = n + 1
                 self.send(self.feeds[k], n)
@@ -68,9 +69,9 @@ class World:
     def learn(self, n: int, boundaries: list[int]) -> Iterator[Wait]:
         numbers = {}
         for k in boundaries:
-            yield lambda k=k: self.gates[k].due(n)
+            yield partial(self.gates[k].due, n)
             if n >= self.lag:
-                yield lambda k=k: self.lessons[k].ready(n - self.lag)
+                yield partial(self.lessons[k].ready, n - self.lag)
                 (c, _), _ = self.lessons[k].take()
                 numbers[k] = c
                 self.events.append(("learn", k, c))

@@ -1,7 +1,7 @@
 """Stages and a gradient oracle as processes of their own, each at its own pace.
 
     input half    forward n; asks the oracle for g at h_n; hands h_n on; update n
-    output half   takes an h, the oldest new one or an old one; forward; update; sends the true gradient at h to the oracle
+    output half   takes an h, the oldest new one or an old one; forward; update; sends the oracle the true g at h
     oracle        answers; takes a gradient, a new one or an old one; learns
 
 A stage in the middle is both halves. Nobody waits for another's work, but for the bounds of `Feed` and `Gate`:
@@ -301,7 +301,7 @@ def _check(stages: Sequence[Stage], method: Method, lag: int, max_staleness: int
             raise ValueError(f"{REFUSAL}: choose method.warmup_steps=0 and method.mix=0, or execution=pipeline.")
     if max_staleness == 0 and queue <= lag:
         raise ValueError(
-            f"execution.queue={queue} has no room for what execution.lag={lag} leaves waiting: choose at least {lag + 1}."
+            f"execution.queue={queue} has no room for what execution.lag={lag} leaves waiting: choose {lag + 1} or more."
         )
 
 

@@ -51,7 +51,7 @@ class Books:
     def close(self, wire: Wire) -> None:
         """Adds up the books of all ranks; all call it, when all that was sent has arrived."""
         own: dict[str, Any] = {
-            "sent": {to: number for to, number in wire.sent.items()},
+            "sent": dict(wire.sent),
             "received": wire.received,
             "rows": self.rows({}),
         }

@@ -166,6 +166,8 @@ def shared_environment(ranks: int) -> dict[str, str]:
         "TORCHELASTIC_RUN_ID": "costate",
         # As torchrun has it: ranks that share their cores with their own threads get slower, not faster.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        # Of a rank that is gone the supervisor tells in one sentence, and torch's C++ in many.
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }
     # All on one host: gloo would look up the host's name, which a closed network may not know.
     loopback = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}

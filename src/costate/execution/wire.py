@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Optional, final
 
@@ -26,6 +26,8 @@ FOR_EVER = 7 * 24 * 3600.0
 
 THREADS = 16
 
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
 
 @final
 class Wire:
@@ -37,6 +39,9 @@ class Wire:
 
     Attributes:
         sent, received: messages by rank; replies to questions are not counted.
+
+    Raises:
+        ValueError: see `choose`.
     """
 
     _here: Optional["Wire"] = None
@@ -48,9 +53,7 @@ class Wire:
         self._lines: dict[int, _Line] = defaultdict(_Line)
         self._under_way: dict[int, deque[Any]] = defaultdict(deque)
         Wire._here = self
-        if interface is not None:
-            os.environ["TP_SOCKET_IFNAME"] = interface
-        os.environ.setdefault("TP_SOCKET_IFNAME", _loopback())
+        os.environ["TP_SOCKET_IFNAME"] = choose(interface, os.environ)
         options = rpc.TensorPipeRpcBackendOptions(
             num_worker_threads=THREADS,
             rpc_timeout=FOR_EVER,
@@ -145,5 +148,20 @@ def _name(rank: int) -> str:
     return f"rank{rank}"
 
 
-def _loopback() -> str:
+def choose(interface: str | None, environment: Mapping[str, str]) -> str:
+    """The network interface to listen on: the one that is named, else loopback.
+
+    Raises:
+        ValueError: none is named, and some ranks are on other hosts.
+    """
+    named = interface or environment.get("TP_SOCKET_IFNAME")
+    if named:
+        return named
+    ranks = environment.get("WORLD_SIZE")
+    here = environment.get("LOCAL_WORLD_SIZE", ranks if environment.get("MASTER_ADDR") in LOCAL else None)
+    if here != ranks:
+        raise ValueError(
+            "execution=asynchronous listens on loopback alone, and its ranks are on several hosts: name the network "
+            "interface that they share, execution.interface=eth0; whoever reaches its ports there can run code as you."
+        )
     return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "lo")
