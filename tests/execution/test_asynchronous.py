@@ -242,7 +242,7 @@ def test_a_held_role_begins_no_update_until_it_is_released():
         ("method=none", {}, "choose method=sg"),
         ("method=sg method.mix=0.5", {}, "choose method.warmup_steps=0 and method.mix=0"),
         ("method=sg method.warmup_steps=3", {}, "choose method.warmup_steps=0 and method.mix=0"),
-        ("method=sg", {"max_staleness": 0, "lag": 2, "queue": 2}, "choose 3 or more"),
+        ("method=sg", {"max_staleness": 0, "lag": 2, "queue": 2}, "choose at least 3"),
     ],
 )
 def test_what_has_no_pace_of_its_own_is_refused(overrides, settings, sentence):

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
 from costate.execution.clock import Clock
@@ -26,9 +27,7 @@ from costate.execution.oracle import Oracle
 from costate.execution.roles import Roles
 from costate.execution.traffic import SPANS, Traffic
 from costate.execution.wire import Wire
-from costate.interfaces import Learning
 from costate.methods import Method
-from costate.schedules import Operation
 from costate.settings import Count, Size
 from costate.stage import Stage
 from costate.types import Input, Labels, State
@@ -71,7 +70,7 @@ class Asynchronous(Execution):
         trace: bool,
     ):
         super().__init__(stages, method, lag)
-        _check(stages, method, lag, max_staleness, queue)
+        check(stages, method, lag, max_staleness, queue)
         self.roles = Roles(len(stages), oracle)
         self.max_staleness, self.places, self.replay, self.interface = max_staleness, queue, replay, interface
         self.clock = Clock(SPANS if trace else 0)
@@ -92,10 +91,11 @@ class Asynchronous(Execution):
         Raises:
             ValueError: there are not as many ranks as roles.
         """
-        if dist.get_world_size() != self.roles.ranks:
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        if ranks != self.roles.ranks:
             raise ValueError(
                 f"execution=asynchronous with stages={len(self.stages)} and execution.oracle={self.roles.oracle} has "
-                f"{self.roles.ranks} roles, but {dist.get_world_size()} ranks were started."
+                f"{self.roles.ranks} roles, each a process of its own: trainer.devices={ranks} does not fit."
             )
         rank = dist.get_rank()
         self.own = self.roles.stage_of(rank)
@@ -119,7 +119,7 @@ class Asynchronous(Execution):
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
         if self.exact:
-            raise ValueError(f"{REFUSAL}: levels.coarse_method=sg.")
+            raise ValueError(f"{REFUSAL}: choose levels.coarse_method=sg, or execution=pipeline.")
         self._begin(n)
         self.traffic.begin()
         output = None if self.own is None else self._train(n, self.own, x, y)
@@ -284,25 +284,6 @@ class Asynchronous(Execution):
         with self.bell:
             while not self.bell.wait_for(happened, timeout=PATIENCE):
                 self.wire.look()
-
-
-REFUSAL = "execution=asynchronous has no stage that waits for a true gradient"
-
-
-def _check(stages: Sequence[Stage], method: Method, lag: int, max_staleness: int, queue: int) -> None:
-    count = len(stages)
-    if count < 2:
-        raise ValueError("execution=asynchronous puts each stage on a process of its own: choose stages=2 or more.")
-    if not all(isinstance(stage.interface, Learning) for stage in stages[:-1]):
-        raise ValueError("execution=asynchronous has an oracle of synthetic gradients: choose method=sg.")
-    for n in (0, 10**9):
-        updated = [k for operation, k, _ in method.schedule(count, n, lag) if operation is Operation.UPDATE]
-        if updated != list(range(count)):
-            raise ValueError(f"{REFUSAL}: choose method.warmup_steps=0 and method.mix=0, or execution=pipeline.")
-    if max_staleness == 0 and queue <= lag:
-        raise ValueError(
-            f"execution.queue={queue} has no room for what execution.lag={lag} leaves waiting: choose {lag + 1} or more."
-        )
 
 
 def _plain(*tensors: Tensor) -> tuple[Tensor, ...]:
