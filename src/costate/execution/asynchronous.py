@@ -201,6 +201,10 @@ class Asynchronous(Execution):
         g, staleness = self.oracle.answer(k, n, h.to(self.device), y.to(self.device))
         return g.cpu(), staleness
 
+    def close(self) -> None:
+        """Called where a run fails."""
+        self.oracle.close()
+
     def hold(self) -> int:
         return self.halt.hold()
 

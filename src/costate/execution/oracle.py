@@ -32,6 +32,7 @@ class Oracle:
         self.gates = {k: Gate(lag, ahead) for k in stages}
         self.lessons = {k: Feed(places, replay, ahead, lag + ahead) for k in stages}
         self.weights = threading.Lock()
+        self.closed = False
         self._learning: dict[int, int] = {}
 
     def start(self, n: int) -> None:
@@ -42,10 +43,16 @@ class Oracle:
             self.bell.notify_all()
 
     def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
-        """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind."""
+        """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind.
+
+        Raises:
+            RuntimeError: the oracle has closed.
+        """
         gate = self.gates[k]
         with self.bell:
-            self.bell.wait_for(lambda: gate.opens(n))
+            self.bell.wait_for(lambda: self.closed or gate.opens(n))
+            if self.closed:
+                raise RuntimeError("The oracle has closed.")
             staleness = gate.staleness(n)
         with self.weights:
             g = self.stages[k].interface.gradient(h, y, None, n)
@@ -53,6 +60,14 @@ class Oracle:
             gate.answered = n + 1
             self.bell.notify_all()
         return g, staleness
+
+    def close(self) -> None:
+        """Nothing will be learnt any more: whoever waits for an answer gets none, so that its thread can end."""
+        with self.bell:
+            self.closed = True
+            if self.weights.locked():
+                self.weights.release()
+            self.bell.notify_all()
 
     def learn(self, k: int, message: Message) -> None:
         """Puts the gradients of a regression at boundary k into `.grad`: h, y, and the gradient that came up there."""

@@ -24,7 +24,8 @@ WINDOW = 64
 FOR_EVER = 7 * 24 * 3600.0
 """Seconds that a call may take: a rank that has died is noticed at once, and one that is slow may be so."""
 
-THREADS = 16
+THREADS = 8
+"""That take calls off the wire, beside one a rank that may wait for an answer."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -34,7 +35,7 @@ class Wire:
     """This rank's end.
 
     Args:
-        local: what calls of other ranks are made on.
+        local: what calls of other ranks are made on; its `close` is called where a run fails.
         interface: of the network; None for loopback.
 
     Attributes:
@@ -55,7 +56,7 @@ class Wire:
         Wire._here = self
         os.environ["TP_SOCKET_IFNAME"] = choose(interface, os.environ)
         options = rpc.TensorPipeRpcBackendOptions(
-            num_worker_threads=THREADS,
+            num_worker_threads=THREADS + self.ranks,
             rpc_timeout=FOR_EVER,
             # Its shared memory is polled by a thread that never sleeps, on a core that a role could have.
             _transports=["uv"],
@@ -107,9 +108,13 @@ class Wire:
 
     def close(self, gently: bool = True) -> None:
         """Hangs up; gently, when all ranks do so together."""
-        if Wire._here is self:
-            Wire._here = None
-            rpc.shutdown(graceful=gently)
+        if Wire._here is not self:
+            return
+        Wire._here = None
+        if not gently:
+            # An agent's end waits for its threads, and those for what will not come.
+            self.local.close()
+        rpc.shutdown(graceful=gently)
 
 
 @final
