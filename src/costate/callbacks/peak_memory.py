@@ -103,6 +103,9 @@ class PeakMemory(Measurement):
 
     def measure(self, module: LightningModule) -> dict[str, Tensor]:
         stages: Any = module.stages
+        if not self.trained:
+            # An oracle has no stage of its own.
+            return {}
         own = "" if len(self.trained) == len(stages) else f"stage/{min(self.trained)}/"
         numbers = {f"{own}peak_bytes": torch.tensor(float(self.held.peak), dtype=torch.float64)}
         self.held.peak = 0
