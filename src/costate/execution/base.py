@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from costate.execution.clock import Span
-from costate.interfaces import Silent
 from costate.methods import Method
 from costate.schedules import Event, locked
 from costate.stage import Flight, Stage
@@ -91,7 +90,7 @@ class Execution(ABC):
 
     def heard(self, k: int) -> bool:
         """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and (self.exact or not isinstance(self.stages[k].interface, Silent))
+        return k < len(self.stages) - 1 and (self.exact or self.stages[k].interface.listens)
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that interfaces have still to learn from: without them a resumed run would skip some."""

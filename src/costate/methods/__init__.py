@@ -2,7 +2,8 @@
 
 from costate.methods.backprop import Backprop
 from costate.methods.base import Method
+from costate.methods.greedy import Greedy
 from costate.methods.no_bprop import NoBprop
 from costate.methods.synthetic_gradients import SyntheticGradients
 
-__all__ = ["Backprop", "Method", "NoBprop", "SyntheticGradients"]
+__all__ = ["Backprop", "Greedy", "Method", "NoBprop", "SyntheticGradients"]
