@@ -10,6 +10,7 @@ works on the scale of each sample's own loss, batch times g, so that its target 
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,7 +19,13 @@ from costate.types import Labels, State
 
 
 class Interface(nn.Module, ABC):
-    """Answers one question: what is g at this boundary?"""
+    """Answers one question: what is g at this boundary?
+
+    Attributes:
+        listens: whether the gradient that the next stage finds is of any use to it.
+    """
+
+    listens: ClassVar[bool] = True
 
     @abstractmethod
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> State:
