@@ -30,6 +30,38 @@ class Block(nn.Module, ABC):
     def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
         """The state behind each layer, from the one in front of the first: for those who look, without the head."""
 
+    @property
+    @abstractmethod
+    def reversible(self) -> bool:
+        """Whether the layers can be run backwards."""
+
+    @abstractmethod
+    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """The state in front of the first layer from the one behind the last; opening and head stay outside.
+
+        `inverse(propagate(h)[-1])` is h up to rounding, under the same weights. In training batch norm takes the
+        statistics of the batch, as it did on the way forward, and its running ones stand still.
+
+        Raises:
+            ValueError: if the block is not reversible.
+        """
+
+    @abstractmethod
+    def retrace(
+        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+        """x and h with the graph of h = block(x), of which h is known: nothing is evaluated before the backward pass.
+
+        It rebuilds the states in between from h, under today's weights, and stores none of them.
+
+        Args:
+            h: the state at the end of a block without a head.
+            x: the samples, if the block is a network's first; of others the backward pass fills x in.
+
+        Raises:
+            ValueError: if the block is not reversible.
+        """
+
     @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from costate.architectures.norm import Norm
 
@@ -77,6 +78,10 @@ class Field(nn.Module, ABC):
         """Kᵀ of all layers."""
 
     @abstractmethod
+    def outer(self, Y: Tensor, d: Tensor) -> Float[Tensor, "width width ..."]:
+        """∂⟨Y K, d⟩/∂K of one layer."""
+
+    @abstractmethod
     def identity(self) -> Float[Tensor, "width width ..."]:
         """I, the weight with Y I = Y."""
 
@@ -84,9 +89,13 @@ class Field(nn.Module, ABC):
         """½ (K − Kᵀ − γ I) of all layers."""
         return 0.5 * (self.K - self.adjoint(self.K) - gamma * self.identity())
 
-    def layers(self, K: Float[Tensor, "n width width ..."], h: float, kick: float) -> list[Layer]:
-        """All layers, with weights K and time step h; the second field's first step is `kick`."""
-        norms = [norm.unbind() if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
+    def layers(self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True) -> list[Layer]:
+        """All layers, with weights K and time step h; the second field's first step is `kick`.
+
+        Args:
+            track: whether the norms' running statistics move in training.
+        """
+        norms = [norm.unbind(track) if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
         kicks = [kick] + [h] * (len(K) - 1)
         columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), self.b.unbind(0), kicks, strict=True)  # noqa: B905
         return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
@@ -114,6 +123,9 @@ class DenseField(Field):
     def adjoint(self, K: Tensor) -> Tensor:
         return K.mT
 
+    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
+        return torch.mm(Y.t(), d)
+
     def identity(self) -> Tensor:
         return torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
 
@@ -136,6 +148,9 @@ class ConvField(Field):
 
     def adjoint(self, K: Tensor) -> Tensor:
         return K.transpose(1, 2).flip(-1, -2)
+
+    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
+        return conv2d_weight(Y, self.K.shape[1:], d, padding=self.K.shape[-1] // 2)
 
     def identity(self) -> Tensor:
         eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import Integrator
+from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
+from costate.architectures.retrace import retraced
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
+
+ONE_WAY = "the layers of arch=resnet and arch=antisymmetric cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -73,10 +76,38 @@ class StableBlock(Block):
             states.append(torch.cat(state, dim=1))
         return states
 
-    def steps(self) -> list[Layer]:
-        """The layers as the integrator takes them, under today's weights."""
-        half = self.integrator.half_start and self.opening is not None
-        return self.field.layers(self.integrator.weights(self.field), self.h, self.h / 2 if half else self.h)
+    @property
+    def reversible(self) -> bool:
+        return isinstance(self.integrator, Reversible)
+
+    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        if not isinstance(self.integrator, Reversible):
+            raise ValueError(ONE_WAY)
+        state = tuple(h.chunk(2, dim=1))
+        for layer in reversed(self.steps(track=False)):
+            state = self.integrator.inverse(state, layer)
+        return torch.cat(state, dim=1)
+
+    def retrace(
+        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+        if not self.reversible:
+            raise ValueError(ONE_WAY)
+        assert self.head is None, "a head cannot be run backwards"
+        if self.opening is None:
+            x = torch.empty_like(h).requires_grad_()
+            return x, retraced(self, h, x.detach(), x)
+        assert x is not None, "an opening cannot be run backwards"
+        return x, retraced(self, h, None, self.open(x))
+
+    def steps(self, track: bool = True) -> list[Layer]:
+        """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
+        return self.field.layers(self.integrator.weights(self.field), self.h, self.kick, track)
+
+    @property
+    def kick(self) -> float:
+        """The first step of the second field: a half one where the network begins, if the integrator says so."""
+        return self.h / 2 if self.integrator.half_start and self.opening is not None else self.h
 
     def enter(self, x: Float[Tensor, "batch ..."]) -> tuple[Tensor, ...]:
         """The state's fields, from the samples or from the tensor at the boundary."""

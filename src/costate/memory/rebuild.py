@@ -33,7 +33,13 @@ class Rebuild(Memory):
 
     @torch.no_grad()
     def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
-        return block(x), Flight(first, y, x.detach() if first else None)
+        h = block(x)
+        if h.element_size() < 4:
+            raise ValueError(
+                "method=petra rebuilds states from their last digits, of which half precision has too few: choose "
+                "trainer.precision=32-true or bf16-mixed."
+            )
+        return h, Flight(first, y, x.detach() if first else None)
 
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         assert returned is not None, "asked for"
