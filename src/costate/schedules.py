@@ -7,7 +7,8 @@ Three operations, each of one stage k on one batch n:
     learn   k n   the interface between k and k+1 learns from the gradient that stage k+1 sent up
 
 A stage steps its weights, and its interface's, after its operations of one call. `lag` is how many batches late an
-interface learns; one that does not learn is done with the gradient then. Every message is sent before it is used: h_k in `forward k`, the gradient at h_k in `update k+1`.
+interface learns; one that does not learn is done with the gradient then. Every message is sent before it is used: h_k
+in `forward k`, the gradient at h_k in `update k+1`.
 """
 
 from collections.abc import Iterator

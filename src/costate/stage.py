@@ -17,7 +17,7 @@ from costate.types import Input, Labels, Shape, State
 
 
 class Reply(NamedTuple):
-    """What a stage sends up for a state that has come down: the gradient there and, where it is asked for, the state."""
+    """What a stage sends up for a state that came down: the gradient there and, where it is asked for, the state."""
 
     g: State
     h: State | None = None

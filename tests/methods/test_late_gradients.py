@@ -38,7 +38,10 @@ def parts(name: str, rule: Method, count: int = 4, *overrides: str) -> list[Stag
 def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     return [
-        (torch.randn(BATCH, *SHAPE, generator=generator).double(), torch.randint(CLASSES, (BATCH,), generator=generator))
+        (
+            torch.randn(BATCH, *SHAPE, generator=generator).double(),
+            torch.randint(CLASSES, (BATCH,), generator=generator),
+        )
         for _ in range(steps)
     ]
 

@@ -14,7 +14,7 @@ axis 0, a stage a slice of it, prolongation an interpolation. The layers are its
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -74,8 +74,8 @@ class Field(nn.Module, ABC):
         """Y K + b of one layer."""
 
     @abstractmethod
-    def adjoint(self, K: Float[Tensor, "n width width ..."]) -> Float[Tensor, "n width width ..."]:
-        """Kᵀ of all layers."""
+    def adjoint(self, K: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Kᵀ of all layers, or of one."""
 
     @abstractmethod
     def outer(self, Y: Tensor, d: Tensor) -> Float[Tensor, "width width ..."]:
@@ -99,6 +99,18 @@ class Field(nn.Module, ABC):
         kicks = [kick] + [h] * (len(K) - 1)
         columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), self.b.unbind(0), kicks, strict=True)  # noqa: B905
         return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
+
+    def again(self, h: float, kick: float) -> Callable[[int, Sequence[Tensor]], Layer]:
+        """Layer j under its rows of other parameters, in their order, for a batch that it has seen."""
+        norms = [norm.again() if isinstance(norm, Norm) else None for norm in self.norms]
+
+        def layer(j: int, rows: Sequence[Tensor]) -> Layer:
+            K, b, *rest = rows
+            pairs = iter(rest)
+            N = tuple(_same if norm is None else norm(j, next(pairs), next(pairs)) for norm in norms)
+            return Layer(self.affine, self.activation, N, K, self.adjoint(K), b, h, h if j else kick)
+
+        return layer
 
     def slice(self, start: int, end: int) -> "Field":
         """A copy of layers start, ..., end − 1: axis 0 of whatever the field holds is the layers."""
@@ -147,7 +159,7 @@ class ConvField(Field):
         return F.conv2d(Y, K, b, padding=K.shape[-1] // 2)
 
     def adjoint(self, K: Tensor) -> Tensor:
-        return K.transpose(1, 2).flip(-1, -2)
+        return K.transpose(-4, -3).flip(-1, -2)
 
     def outer(self, Y: Tensor, d: Tensor) -> Tensor:
         return conv2d_weight(Y, self.K.shape[1:], d, padding=self.K.shape[-1] // 2)
@@ -155,6 +167,10 @@ class ConvField(Field):
     def identity(self) -> Tensor:
         eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
         return F.pad(eye[..., None, None], [self.K.shape[-1] // 2] * 4)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def constant(K: Float[Tensor, "width width ..."], layers: int) -> Float[Tensor, "n width width ..."]:

@@ -41,6 +41,11 @@ class Norm(nn.Module):
         rule = self.rule(track)
         return [partial(rule, *of_layer) for of_layer in zip(*(s.unbind(0) for s in stacks), strict=True)]
 
+    def again(self) -> Callable[[int, Tensor, Tensor], Callable[[Tensor], Tensor]]:
+        """Layer j under another scale and shift, for a batch that it has seen, as it would be done now."""
+        rule, mean, var = self.rule(track=False), self.get_buffer("mean"), self.get_buffer("var")
+        return lambda j, scale, shift: partial(rule, scale, shift, mean[j], var[j])
+
     def rule(self, track: bool = True) -> Callable[..., Tensor]:
         """A layer's norm, from its scale, shift, mean, var and what goes in, as it would be done now."""
         if self.training and self.gather is not None:
@@ -57,8 +62,9 @@ def alone(
     training: bool, track: bool, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Float[Tensor, "batch ..."]
 ) -> Tensor:
     """The norm of one layer; in training with the statistics of this process's rows."""
-    running = (mean, var) if track or not training else (None, None)
-    return F.batch_norm(x, *running, scale, shift, training, MOMENTUM, EPS)
+    if training and not track:
+        return F.batch_norm(x, None, None, scale, shift, True, MOMENTUM, EPS)
+    return F.batch_norm(x, mean, var, scale, shift, training, MOMENTUM, EPS)
 
 
 def jointly(

@@ -19,6 +19,7 @@ from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
 from costate.architectures.retrace import retraced
+from costate.architectures.reversal import Run, rebuilt
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
 
@@ -36,6 +37,7 @@ class StableBlock(Block):
         integrator: what a layer does.
         h: time step.
         smoothness: α.
+        rebuilds: whether the states between the layers are rebuilt in the backward pass, not stored.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class StableBlock(Block):
         integrator: Integrator,
         h: float,
         smoothness: float,
+        rebuilds: bool = False,
     ):
         super().__init__()
         self.opening = opening
@@ -54,6 +57,7 @@ class StableBlock(Block):
         self.integrator = integrator
         self.h = h
         self.smoothness = smoothness
+        self.rebuilds = rebuilds
         self.register_load_state_dict_pre_hook(_take_depth)
 
     @property
@@ -62,6 +66,10 @@ class StableBlock(Block):
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         state = self.enter(x)
+        if self.rebuilds and torch.is_grad_enabled():
+            assert isinstance(self.integrator, Reversible), "refused by the network"
+            run = Run(self.integrator, self.steps, self.field.again(self.h, self.kick))
+            return self.leave(rebuilt(run, state, list(self.field.parameters())))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
         return self.leave(state)
@@ -134,7 +142,8 @@ class StableBlock(Block):
     def slice(self, start: int, end: int) -> "StableBlock":
         opening = copy.deepcopy(self.opening) if start == 0 else None
         head = copy.deepcopy(self.head) if end == self.layers else None
-        return StableBlock(opening, self.field.slice(start, end), head, self.integrator, self.h, self.smoothness)
+        part = self.field.slice(start, end)
+        return StableBlock(opening, part, head, self.integrator, self.h, self.smoothness, self.rebuilds)
 
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:
         return [*self.field.parameters(), *self.field.buffers()]
@@ -169,9 +178,11 @@ class StableNetwork(Network):
         activation: σ.
         norm: whether there is batch norm in front of each σ.
         smoothness: α ≥ 0.
+        reversible: whether states are rebuilt in the backward pass, not stored: memory does not grow with the depth.
 
     Raises:
-        ValueError: if samples of that shape do not go with the form and the width.
+        ValueError: if samples of that shape do not go with the form and the width, or if a network is to be reversible
+            whose integrator is not.
     """
 
     def __init__(
@@ -187,8 +198,12 @@ class StableNetwork(Network):
         activation: Literal["tanh", "relu"],
         norm: bool,
         smoothness: Amount,
+        reversible: bool = False,
     ):
+        if reversible and not isinstance(integrator, Reversible):
+            raise ValueError(f"arch.reversible=true runs layers backwards, and {ONE_WAY}")
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
         head = form.head(width, outputs)
-        super().__init__(StableBlock(opening, field, head, integrator, T / depth, smoothness), "raise arch.depth")
+        block = StableBlock(opening, field, head, integrator, T / depth, smoothness, reversible)
+        super().__init__(block, "raise arch.depth")

@@ -22,4 +22,5 @@ class Verlet(Reversible):
         self.half_start = half_start
 
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
-        return Shear(Z, Y, -layer.kick, layer.transposed), Shear(Y, Z, layer.h, layer)
+        # mypy overlooks that a named tuple may be called.
+        return Shear(Z, Y, -layer.kick, layer.transposed), Shear(Y, Z, layer.h, layer)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from costate.settings import Count
 class Traffic(Measurement):
     """Of each stage, as `stage/<k>/...`: `staleness`, by how many batches a gradient is late that it learns from.
 
-    And of each one that has a process of its own, since the measurement before: `busy`, the share of the time in which it
-    did not wait for others, `stall_ms`, its waiting a batch, `queue`, the number of its batches that wait for gradients.
+    And of each one that has a process of its own, since the measurement before: `busy`, the share of the time in which
+    it did not wait for others, `stall_ms`, its waiting a batch, `queue`, the number of batches that wait for gradients.
     """
 
     def __init__(self, *, every: Count):

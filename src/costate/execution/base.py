@@ -118,9 +118,7 @@ class Execution(ABC):
         for k, stage in enumerate(self.stages):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
-        self.replies = {
-            tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()
-        }
+        self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
 
 
 def _saved(flight: Flight) -> dict[str, Any]:

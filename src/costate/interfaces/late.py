@@ -1,6 +1,8 @@
 """True gradients that arrive late.
 
-    g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
+g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
+
+Zhuang et al. (2021), Fully decoupled neural network learning using delayed gradients (1906.09108).
 """
 
 from torch import Tensor
@@ -10,7 +12,7 @@ from costate.types import Labels, State
 
 
 class Late(Interface):
-    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts (Zhuang et al., 2021, 1906.09108).
+    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts (Zhuang et al., 2021).
 
     Args:
         shrink: β.

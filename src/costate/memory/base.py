@@ -1,8 +1,8 @@
 """The joint between a stage's forward pass on a batch and its backward pass on it.
 
-    x   state at the stage's input, where the graph ends     (batch, *shape)
-    h   state at its output
-    θ   weights of the forward pass; θ′ those of today, which have stepped since
+x   state at the stage's input, where the graph ends     (batch, *shape)
+h   state at its output
+θ   weights of the forward pass; θ′ those of today, which have stepped since
 """
 
 from abc import ABC, abstractmethod

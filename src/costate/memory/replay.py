@@ -1,6 +1,6 @@
 """Features replay: inputs are kept, features are computed a second time.
 
-    h = block(x; θ)        g_θ = (∂h/∂θ)ᵀ g,  g_x = (∂h/∂x)ᵀ g        at today's weights θ′
+h = block(x; θ)        g_θ = (∂h/∂θ)ᵀ g,  g_x = (∂h/∂x)ᵀ g        at today's weights θ′
 """
 
 from typing import final
