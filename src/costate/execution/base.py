@@ -27,6 +27,7 @@ class Execution(ABC):
         replies: those that have come up and are of use yet, (stage in front of the boundary, batch) -> g.
         staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
             interface, has learnt from was late.
+        updated: of the same stages, the batch of the latest update.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
     """
@@ -35,6 +36,7 @@ class Execution(ABC):
         self.stages, self.method, self.lag = stages, method, lag
         self.replies: dict[tuple[int, int], Reply] = {}
         self.staleness: dict[int, int] = {}
+        self.updated: dict[int, int] = {}
         self.asked = self.stopping = False
         self.exact = False
 
@@ -89,10 +91,13 @@ class Execution(ABC):
         """Whether what comes up behind stage k is to hold the state there."""
         return k >= 0 and self.stages[k].memory.asks_state
 
-    def note(self, operation: Operation, k: int, late: int) -> None:
-        """Remembers by how many batches the gradient was late that stage k, or its interface, has just learnt from."""
+    def note(self, event: Event, n: int) -> None:
+        """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""
+        operation, k, batch = event
+        if operation is Operation.UPDATE:
+            self.updated[k] = batch
         if operation is Operation.UPDATE or isinstance(self.stages[k].interface, Learning):
-            self.staleness[k] = late
+            self.staleness[k] = n - batch
 
     def abandon(self) -> None:
         """Forgets the batches that stages have still to update on, with their gradients: they are another network's.

@@ -94,7 +94,8 @@ class Pipeline(Execution):
         updated: set[tuple[int, int]] = set()
         output = None
         self.traffic.begin()
-        for operation, k, batch in events:
+        for event in events:
+            operation, k, batch = event
             if operation is Operation.UPDATE:
                 updated.add((k, batch))
             if k != self.own:
@@ -105,10 +106,10 @@ class Pipeline(Execution):
             elif operation is Operation.UPDATE and batch in self.stages[k].flights:
                 # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
                 self._update(batch, waits=batch < n or (k + 1, batch) in updated)
-                self.note(operation, k, n - batch)
+                self.note(event, n)
             elif operation is Operation.LEARN and ((k, batch) in self.replies or batch in self._awaited):
                 self._learn(batch)
-                self.note(operation, k, n - batch)
+                self.note(event, n)
         stage = self.stages[self.own]
         self.traffic.end(queue=len(stage.flights) + len(stage.lessons), more=more)
         return output if self.own == len(self.stages) - 1 else None
