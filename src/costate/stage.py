@@ -65,7 +65,11 @@ class Stage(nn.Module):
         flight = self.flights.pop(n)
         arrived, returned = reply or (None, None)
         x, h = self.memory.recall(self.block, flight, returned)
-        g = arrived if exact and arrived is not None else self.interface.gradient(h.detach(), flight.y, arrived, n)
+        if exact and arrived is not None:
+            self.interface.study(h.detach(), flight.y)
+            g = arrived
+        else:
+            g = self.interface.gradient(h.detach(), flight.y, arrived, n)
         roots, gradients = [h], [g]
         penalty = self.block.penalty()
         if penalty is not None:

@@ -2,13 +2,14 @@
 
 import argparse
 
-from costate.benchmarks import callbacks, overhead, pipeline, reading, scaling, start
+from costate.benchmarks import callbacks, overhead, pipeline, reading, reversible, scaling, start
 
 BENCHMARKS = {
     "overhead": overhead,
     "reading": reading,
     "callbacks": callbacks,
     "start": start,
+    "reversible": reversible,
     "pipeline": pipeline,
     "scaling": scaling,
 }
