@@ -2,7 +2,7 @@
 
 import argparse
 
-from costate.benchmarks import callbacks, overhead, pipeline, reading, reversible, scaling, start
+from costate.benchmarks import asynchronous, callbacks, overhead, pipeline, reading, reversible, scaling, start
 
 BENCHMARKS = {
     "overhead": overhead,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "reversible": reversible,
     "pipeline": pipeline,
     "scaling": scaling,
+    "asynchronous": asynchronous,
 }
 
 

@@ -1,4 +1,4 @@
-"""How late gradients are, and how busy the ranks of a pipeline."""
+"""How late gradients are, and how busy the ranks of a run, where each has a role of its own."""
 
 from typing import Any, final
 
@@ -16,6 +16,7 @@ class Traffic(Measurement):
 
     And of each one that has a process of its own, since the measurement before: `busy`, the share of the time in which
     it did not wait for others, `stall_ms`, its waiting a batch, `queue`, the number of batches that wait for gradients.
+    An asynchronous role says what `Asynchronous.measure` lists.
     """
 
     def __init__(self, *, every: Count):

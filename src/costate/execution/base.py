@@ -30,6 +30,7 @@ class Execution(ABC):
         updated: of the same stages, the batch of the latest update.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
+        labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
@@ -39,6 +40,7 @@ class Execution(ABC):
         self.updated: dict[int, int] = {}
         self.asked = self.stopping = False
         self.exact = False
+        self.labels: Labels | None = None
 
     @abstractmethod
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
@@ -51,9 +53,15 @@ class Execution(ABC):
     def connect(self) -> None:  # noqa: B027  (one process has nobody to connect to)
         """Called on every process once, when all are there."""
 
+    def disconnect(self) -> None:  # noqa: B027
+        """Called on every process once, when the training has come to its end."""
+
     @abstractmethod
     def average(self) -> None:
         """Puts the mean over the replicas of this process's stages into `.grad`."""
+
+    def stepped(self) -> None:  # noqa: B027  (of interest where others read the weights)
+        """Called when the optimizer has made the step that `average` came before."""
 
     @abstractmethod
     def gather(self) -> None:
@@ -74,6 +82,10 @@ class Execution(ABC):
     def measure(self) -> dict[str, float]:
         """How stages get on, since this process was last asked, by the names under which numbers are logged."""
         return {f"stage/{k}/staleness": float(late) for k, late in self.staleness.items()}
+
+    def account(self) -> dict[str, float]:
+        """Totals of the whole run up to the latest `gather`, by the names under which they are kept."""
+        return {}
 
     def timeline(self) -> list[tuple[str, list[Span]]]:
         """What every process has done when, if that was to be remembered; all processes ask together."""
