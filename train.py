@@ -59,6 +59,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     blocks = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs).cut(cfg.stages)
     rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer)]
     rules.append(plan.annealing(build(cfg.annealing)))
+    data.rows = rules[0].rows
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)

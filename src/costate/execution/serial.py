@@ -7,8 +7,9 @@ import torch
 
 from costate.execution import pending
 from costate.execution.base import Execution
-from costate.execution.replicas import alone, any_rank, average_gradients, place
+from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
+from costate.pvd import InTurn, Team
 from costate.schedules import Operation
 from costate.settings import Size
 from costate.stage import Stage
@@ -39,6 +40,9 @@ class Serial(Execution):
             elif (k, batch) in self.gradients:
                 stage.learn(batch, self.gradients.pop((k, batch)))
         return h
+
+    def team(self) -> Team:
+        return InTurn(joint_mean)
 
     def average(self) -> None:
         if alone():

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from costate.interfaces import Interface
+from costate.methods.iteration import Iteration, OptimizerStep, Player
 from costate.schedules import Event
 from costate.tasks import Task
 from costate.types import Shape
@@ -19,3 +20,11 @@ class Method(ABC):
     @abstractmethod
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         """The operations of all stages for batch n, where interfaces learn `lag` batches late."""
+
+    def iteration(self, player: Player) -> Iteration:
+        """What is done with a batch: under the gradients of the schedule, a step of the optimizer."""
+        return OptimizerStep(player)
+
+    def rows(self, batch_size: int, most: int) -> int:
+        """Rows of a batch, where so many are asked for by data.batch_size, and there are so many at most."""
+        return batch_size

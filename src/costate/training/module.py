@@ -53,6 +53,7 @@ class Training(lightning.LightningModule):
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
+        self.iteration = method.iteration(self.execution)
         self.seen: Batch | None = None
         """The network's output on the latest batch and the labels, where this process has the last stage."""
         self.val = _Scores(task)
@@ -80,10 +81,10 @@ class Training(lightning.LightningModule):
         n = self.trainer.global_step
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        output = self.execution.step(n, *batch, more=not self.trainer.is_last_batch)
+        output = self.iteration.gradient(n, *batch, more=not self.trainer.is_last_batch)
         self.seen = None if output is None else (output, batch[1])
         self.execution.average()
-        optimizer.step()
+        self.iteration.advance(optimizer)
         self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
