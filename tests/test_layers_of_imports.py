@@ -15,9 +15,10 @@ ALLOWED = {
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY,
     "data": VOCABULARY,
-    "methods": VOCABULARY | {"interfaces", "schedules"},
+    "pvd": {"types", "settings"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "schedules", "pvd"},
     "stage": VOCABULARY | {"architectures", "interfaces"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "schedules", "stage"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "pvd", "schedules", "stage"},
 }
 
 

@@ -45,9 +45,6 @@ class Network(nn.Module, ABC):
             raise ValueError(f"stages={stages} is below 1: stages=1 trains the network as a whole")
         if stages > self.layers:
             layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
-            raise ValueError(
-                f"stages={stages} is more than the {layers} of the network: lower stages (with method=pvd, "
-                f"method.blocks) or {self.deepen}"
-            )
+            raise ValueError(f"stages={stages} is more than the {layers} of the network: lower stages or {self.deepen}")
         ends = [round(self.layers * k / stages) for k in range(stages + 1)]
         return [self.block.slice(start, end) for start, end in pairwise(ends)]

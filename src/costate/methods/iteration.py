@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
@@ -10,6 +10,7 @@ from costate.pvd import Team
 from costate.types import Input, Labels, State
 
 
+@runtime_checkable
 class Player(Protocol):
     """What an iteration needs of an execution."""
 

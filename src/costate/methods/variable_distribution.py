@@ -6,6 +6,8 @@ A batch is an outer iteration; `costate.pvd` has what happens in one, `outer` an
 from collections.abc import Iterator
 from typing import Literal, final
 
+from costate.architectures import Network
+from costate.architectures.block import Block
 from costate.interfaces import Exact
 from costate.methods.base import Method
 from costate.methods.iteration import Iteration, Player
@@ -61,16 +63,30 @@ class VariableDistribution(Method):
         self.distribution = Distribution(solver, synchronisation, decrease)
         self.outer_batch, self.minibatch, self.piece = outer_batch, minibatch, piece
 
-    @property
-    def groups(self) -> int:
-        """Groups of layers."""
-        return self.blocks - 1 if self.head == "own" else self.blocks
-
     def interface(self, shape: Shape, task: Task) -> Exact:
         return Exact()
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return locked(stages, n, lag)
+
+    def cut(self, network: Network, stages: int) -> list[Block]:
+        """A stage is a group of layers.
+
+        Raises:
+            ValueError: there are not so many layers, or `stages` says otherwise.
+        """
+        groups = self.blocks - 1 if self.head == "own" else self.blocks
+        if stages != groups:
+            raise ValueError(
+                f"method.blocks={self.blocks} with method.head={self.head} cuts the network into {groups} groups of "
+                f"layers, and stages={stages} asks for others: leave stages out."
+            )
+        if groups > network.layers:
+            raise ValueError(
+                f"method.blocks={self.blocks} asks for {groups} groups of layers, and the network has {network.layers}: "
+                f"lower method.blocks or {network.deepen}."
+            )
+        return network.cut(groups)
 
     def rows(self, batch_size: int, most: int) -> int:
         return min(self.outer_batch or most, most)
@@ -79,12 +95,7 @@ class VariableDistribution(Method):
         """An outer iteration.
 
         Raises:
-            ValueError: the execution has no workers, or the network is cut otherwise.
+            ValueError: the execution has no workers.
         """
-        if len(player.stages) != self.groups:
-            raise ValueError(
-                f"method.blocks={self.blocks} with method.head={self.head} cuts the network into {self.groups} groups "
-                f"of layers, and stages={len(player.stages)} asks for others: leave stages out."
-            )
         steepest = self.directions == "steepest" if self.forget_me_not else None
         return Outer(player, self.distribution, self.head == "own", steepest, self.minibatch, self.piece)
