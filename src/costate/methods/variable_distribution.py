@@ -83,8 +83,8 @@ class VariableDistribution(Method):
             )
         if groups > network.layers:
             raise ValueError(
-                f"method.blocks={self.blocks} asks for {groups} groups of layers, and the network has {network.layers}: "
-                f"lower method.blocks or {network.deepen}."
+                f"method.blocks={self.blocks} asks for {groups} groups of layers, more than the {network.layers} "
+                f"layers that there are: lower it or {network.deepen}."
             )
         return network.cut(groups)
 
