@@ -2,7 +2,7 @@
 
 import argparse
 
-from costate.benchmarks import callbacks, overhead, pipeline, reading, scaling, start
+from costate.benchmarks import callbacks, overhead, pipeline, pvd, reading, scaling, start
 
 BENCHMARKS = {
     "overhead": overhead,
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "start": start,
     "pipeline": pipeline,
     "scaling": scaling,
+    "pvd": pvd,
 }
 
 

@@ -99,7 +99,7 @@ def alternately(setting: Setting, backprop: dict[str, Any]) -> Rows:
     return rows
 
 
-def launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any) -> Any:
     """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
