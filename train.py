@@ -30,7 +30,9 @@ def main(cfg: DictConfig) -> None:
     cfg = check(cfg)
     if folder.results().get("epochs", 0) >= cfg.epochs:
         print(f"{folder} has finished its {cfg.epochs} epochs: to go on, add epochs=... to resume=...")
-    elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes):
+    elif not launch.delegate(
+        cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, cfg.execution.get("restart", False)
+    ):
         launch.compare(OmegaConf.to_container(cfg))
         train(cfg, folder)
 

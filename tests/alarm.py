@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -43,3 +44,17 @@ class Pause(Callback):
 
     def on_train_batch_end(self, *arguments: object) -> None:
         time.sleep(0.1)
+
+
+class AlarmOnce(Callback):
+    """An `Alarm` that rings once in the life of a run folder, however often the run is started."""
+
+    def __init__(self, *, batch: int, signum: int, rank: int, mark: str):
+        self.alarm, self.mark = Alarm(batch=batch, signum=signum, rank=rank), Path(mark)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
+        if trainer.global_step == self.alarm.batch and int(os.environ.get("RANK", "0")) == self.alarm.rank:
+            if self.mark.exists():
+                return
+            self.mark.touch()
+        self.alarm.on_train_batch_start(trainer, pl_module, *batch)

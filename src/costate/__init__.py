@@ -1,1 +1,34 @@
-"""Costate trains deep networks without the backward lock."""
+"""Costate trains deep networks without the backward lock.
+
+As a library it takes a plain PyTorch model apart, without a trainer and without configuration files:
+
+    decouple    a model of layers one behind the other, cut into stages
+    Decoupled   what `decouple` makes: stages, and boundaries between them
+    Boundary    what stands between two stages, to be put into a forward by hand
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from costate.library.boundary import Boundary
+    from costate.library.decoupling import Decoupled, decouple
+
+__all__ = ["Boundary", "Decoupled", "decouple"]
+
+HOMES = {
+    "Boundary": "costate.library.boundary",
+    "Decoupled": "costate.library.decoupling",
+    "decouple": "costate.library.decoupling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch only for those who use the library: `python train.py --help` does not wait for it."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'costate' has no attribute {name!r}")
+    return getattr(import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Functions that files of conf/ call: ${product:...}, ${adam_rate:...}, ${chosen:...}. Light: imports no torch."""
+"""Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
 from typing import Any
 
@@ -9,6 +9,11 @@ from omegaconf import OmegaConf
 def product(a: Any, b: Any) -> Any:
     """a b, or nothing where one of them is no number: the check of the settings tells which."""
     return a * b if isinstance(a, int) and isinstance(b, int) else None
+
+
+def roles(stages: Any, oracle: Any) -> Any:
+    """The processes of an asynchronous run: its stages, and a dedicated oracle."""
+    return stages + (oracle == "dedicated") if isinstance(stages, int) else None
 
 
 def adam_rate(batch: Any) -> Any:
@@ -31,5 +36,5 @@ def chosen(axis: str, _root_: Any) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, adam_rate, groups, chosen):
+    for function in (product, roles, adam_rate, groups, chosen):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

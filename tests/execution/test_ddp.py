@@ -27,6 +27,7 @@ METHODS = {
     "sg with batch norm": MLP,
     "sg warm": (*MLP, "method.warmup_steps=2"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
+    "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
 CASES = [(name, lag) for name in METHODS for lag in (0, 1)]
 

@@ -25,10 +25,12 @@ SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
 METHODS = {
     "backprop": ("method=backprop",),
     "none": ("method=none",),
+    "greedy": ("method=greedy",),
     "sg": ("method=sg",),
     "sg unconditioned": ("method=sg", "method.conditioned=false"),
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
+    "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
 Case = tuple[str, int]
 CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)]

@@ -30,6 +30,22 @@ class Block(nn.Module, ABC):
     def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
         """The state behind each layer, from the one in front of the first: for those who look, without the head."""
 
+    @property
+    @abstractmethod
+    def reversible(self) -> bool:
+        """Whether the layers can be run backwards."""
+
+    @abstractmethod
+    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """The state in front of the first layer from the one behind the last; opening and head stay outside.
+
+        `inverse(propagate(h)[-1])` is h up to rounding, under the same weights. In training batch norm takes the
+        statistics of the batch, as it did on the way forward, and its running ones stand still.
+
+        Raises:
+            ValueError: if the block is not reversible.
+        """
+
     @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""

@@ -14,7 +14,7 @@ axis 0, a stage a slice of it, prolongation an interpolation. The layers are its
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -73,8 +73,8 @@ class Field(nn.Module, ABC):
         """Y K + b of one layer."""
 
     @abstractmethod
-    def adjoint(self, K: Float[Tensor, "n width width ..."]) -> Float[Tensor, "n width width ..."]:
-        """Kᵀ of all layers."""
+    def adjoint(self, K: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Kᵀ of all layers, or of one."""
 
     @abstractmethod
     def identity(self) -> Float[Tensor, "width width ..."]:
@@ -84,12 +84,28 @@ class Field(nn.Module, ABC):
         """½ (K − Kᵀ − γ I) of all layers."""
         return 0.5 * (self.K - self.adjoint(self.K) - gamma * self.identity())
 
-    def layers(self, K: Float[Tensor, "n width width ..."], h: float, kick: float) -> list[Layer]:
-        """All layers, with weights K and time step h; the second field's first step is `kick`."""
-        norms = [norm.unbind() if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
+    def layers(self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True) -> list[Layer]:
+        """All layers, with weights K and time step h; the second field's first step is `kick`.
+
+        Args:
+            track: whether the norms' running statistics move in training.
+        """
+        norms = [norm.unbind(track) if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
         kicks = [kick] + [h] * (len(K) - 1)
         columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), self.b.unbind(0), kicks, strict=True)  # noqa: B905
         return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
+
+    def again(self, h: float, kick: float) -> Callable[[int, Sequence[Tensor]], Layer]:
+        """Layer j under its rows of other parameters, in their order, for a batch that it has seen."""
+        norms = [norm.again() if isinstance(norm, Norm) else None for norm in self.norms]
+
+        def layer(j: int, rows: Sequence[Tensor]) -> Layer:
+            K, b, *rest = rows
+            pairs = iter(rest)
+            N = tuple(_same if norm is None else norm(j, next(pairs), next(pairs)) for norm in norms)
+            return Layer(self.affine, self.activation, N, K, self.adjoint(K), b, h, h if j else kick)
+
+        return layer
 
     def slice(self, start: int, end: int) -> "Field":
         """A copy of layers start, ..., end − 1: axis 0 of whatever the field holds is the layers."""
@@ -135,11 +151,15 @@ class ConvField(Field):
         return F.conv2d(Y, K, b, padding=K.shape[-1] // 2)
 
     def adjoint(self, K: Tensor) -> Tensor:
-        return K.transpose(1, 2).flip(-1, -2)
+        return K.transpose(-4, -3).flip(-1, -2)
 
     def identity(self) -> Tensor:
         eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
         return F.pad(eye[..., None, None], [self.K.shape[-1] // 2] * 4)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 def constant(K: Float[Tensor, "width width ..."], layers: int) -> Float[Tensor, "n width width ..."]:

@@ -7,8 +7,10 @@ Each integrator is a file of its own, with its equation.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, final
 
+import torch
 from torch import Tensor
 
 from costate.architectures.fields import Field, Layer
@@ -36,14 +38,44 @@ class Integrator(ABC):
         """The state at t + h from the state at t."""
 
 
+class Shear(NamedTuple):
+    """a ← a + c f(b), where a and b are the fields of a state with these numbers; a ← a − c f(b) undoes it exactly."""
+
+    a: int
+    b: int
+    c: float
+    f: Callable[[Tensor], Tensor]
+
+    def __call__(self, state: tuple[Tensor, ...], sign: int = 1) -> tuple[Tensor, ...]:
+        """The state behind the shear; with sign −1 the one in front of it."""
+        changed = torch.add(state[self.a], self.f(state[self.b]), alpha=sign * self.c)
+        return (changed, state[1]) if self.a == 0 else (state[0], changed)
+
+
 class Reversible(Integrator):
-    """A step of two fields that can be undone."""
+    """A step of two fields that can be undone, because each of its parts changes one field by a function of the other.
+
+    A subclass says the shears, in the order in which they are applied.
+    """
 
     fields = 2
+
+    @abstractmethod
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        """What a step does."""
 
     def weights(self, field: Field) -> Tensor:
         return field.K
 
-    @abstractmethod
+    @final
+    def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
+        for shear in self.shears(layer):
+            state = shear(state)
+        return state
+
+    @final
     def inverse(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         """The state at t from the state at t + h."""
+        for shear in reversed(self.shears(layer)):
+            state = shear(state, -1)
+        return state

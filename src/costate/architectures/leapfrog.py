@@ -6,11 +6,12 @@ limit as h → 0.
 
 from typing import final
 
-import torch
 from torch import Tensor
 
 from costate.architectures.fields import Layer
-from costate.architectures.integrators import Reversible
+from costate.architectures.integrators import Reversible, Shear
+
+Y, V = 0, 1
 
 
 @final
@@ -26,14 +27,13 @@ class Leapfrog(Reversible):
     def __init__(self, *, half_start: bool):
         self.half_start = half_start
 
-    def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        Y, V = state
-        V = torch.add(V, layer.adjoint(layer(Y)), alpha=-layer.kick)
-        Y = torch.add(Y, V, alpha=layer.h)
-        return Y, V
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        def force(y: Tensor) -> Tensor:
+            return layer.adjoint(layer(y))
 
-    def inverse(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        Y, V = state
-        Y = torch.add(Y, V, alpha=-layer.h)
-        V = torch.add(V, layer.adjoint(layer(Y)), alpha=layer.kick)
-        return Y, V
+        return Shear(V, Y, -layer.kick, force), Shear(Y, V, layer.h, itself)
+
+
+def itself(v: Tensor) -> Tensor:
+    """v."""
+    return v

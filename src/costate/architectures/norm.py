@@ -31,29 +31,53 @@ class Norm(nn.Module):
         self.register_buffer("mean", torch.zeros(layers, width))
         self.register_buffer("var", torch.ones(layers, width))
 
-    def unbind(self) -> list[Callable[[Tensor], Tensor]]:
-        """The norm of each layer: a function of (batch, width, ...)."""
+    def unbind(self, track: bool = True) -> list[Callable[[Tensor], Tensor]]:
+        """The norm of each layer: a function of (batch, width, ...).
+
+        Args:
+            track: whether running statistics move in training; where a batch is seen once more, they have done so.
+        """
         stacks = (self.scale, self.shift, self.get_buffer("mean"), self.get_buffer("var"))
-        normalise = self.alone if self.gather is None or not self.training else partial(self.jointly, self.gather)
-        return [partial(normalise, *of_layer) for of_layer in zip(*(s.unbind(0) for s in stacks), strict=True)]
+        rule = self.rule(track)
+        return [partial(rule, *of_layer) for of_layer in zip(*(s.unbind(0) for s in stacks), strict=True)]
+
+    def again(self) -> Callable[[int, Tensor, Tensor], Callable[[Tensor], Tensor]]:
+        """Layer j under another scale and shift, for a batch that it has seen, as it would be done now."""
+        rule, mean, var = self.rule(track=False), self.get_buffer("mean"), self.get_buffer("var")
+        return lambda j, scale, shift: partial(rule, scale, shift, mean[j], var[j])
+
+    def rule(self, track: bool = True) -> Callable[..., Tensor]:
+        """A layer's norm, from its scale, shift, mean, var and what goes in, as it would be done now."""
+        if self.training and self.gather is not None:
+            return partial(jointly, self.gather, track)
+        return partial(alone, self.training, track)
 
     def forward(self, x: Float[Tensor, "batch width ..."]) -> Float[Tensor, "batch width ..."]:
         """The norm of a single layer."""
         (normalise,) = self.unbind()
         return normalise(x)
 
-    def alone(self, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Tensor) -> Tensor:
-        return F.batch_norm(x, mean, var, scale, shift, self.training, MOMENTUM, EPS)
 
-    @staticmethod
-    def jointly(gather: Gather, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Tensor) -> Tensor:
-        """The same with the statistics of the joint batch."""
-        n, centre, spread = joint_moments(x, gather)
+def alone(
+    training: bool, track: bool, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Float[Tensor, "batch ..."]
+) -> Tensor:
+    """The norm of one layer; in training with the statistics of this process's rows."""
+    if training and not track:
+        return F.batch_norm(x, None, None, scale, shift, True, MOMENTUM, EPS)
+    return F.batch_norm(x, mean, var, scale, shift, training, MOMENTUM, EPS)
+
+
+def jointly(
+    gather: Gather, track: bool, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Float[Tensor, "batch ..."]
+) -> Tensor:
+    """The norm of one layer in training, with the statistics of the joint batch."""
+    n, centre, spread = joint_moments(x, gather)
+    if track:
         with torch.no_grad():
             mean.lerp_(centre, MOMENTUM)
             var.lerp_(spread * n / (n - 1), MOMENTUM)
-        along = (-1, *(1,) * (x.ndim - 2))
-        return (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
+    along = (-1, *(1,) * (x.ndim - 2))
+    return (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
 
 
 def joint_moments(

@@ -19,6 +19,7 @@ from costate.settings import Count
 from costate.types import Shape
 
 UNTIMED = "arch=mlp and arch=cnn have layers without a time step, which cannot be prolonged"
+ONE_WAY = "arch=mlp and arch=cnn have layers that cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -41,6 +42,13 @@ class Chain(Block):
 
     def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
         return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
+
+    @property
+    def reversible(self) -> bool:
+        return False
+
+    def inverse(self, h: Tensor) -> NoReturn:
+        raise ValueError(ONE_WAY)
 
     def penalty(self) -> None:
         return None

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import Integrator
+from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
+from costate.architectures.reversal import Run, rebuilt
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
+
+ONE_WAY = "the layers of arch=resnet and arch=antisymmetric cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -33,6 +36,7 @@ class StableBlock(Block):
         integrator: what a layer does.
         h: time step.
         smoothness: α.
+        rebuilds: whether the states between the layers are rebuilt in the backward pass, not stored.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class StableBlock(Block):
         integrator: Integrator,
         h: float,
         smoothness: float,
+        rebuilds: bool = False,
     ):
         super().__init__()
         self.opening = opening
@@ -51,6 +56,7 @@ class StableBlock(Block):
         self.integrator = integrator
         self.h = h
         self.smoothness = smoothness
+        self.rebuilds = rebuilds
         self.register_load_state_dict_pre_hook(_take_depth)
 
     @property
@@ -59,6 +65,10 @@ class StableBlock(Block):
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         state = self.enter(x)
+        if self.rebuilds and torch.is_grad_enabled():
+            assert isinstance(self.integrator, Reversible), "refused by the network"
+            run = Run(self.integrator, self.steps, self.field.again(self.h, self.kick))
+            return self.leave(rebuilt(run, state, list(self.field.parameters())))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
         return self.leave(state)
@@ -73,10 +83,26 @@ class StableBlock(Block):
             states.append(torch.cat(state, dim=1))
         return states
 
-    def steps(self) -> list[Layer]:
-        """The layers as the integrator takes them, under today's weights."""
-        half = self.integrator.half_start and self.opening is not None
-        return self.field.layers(self.integrator.weights(self.field), self.h, self.h / 2 if half else self.h)
+    @property
+    def reversible(self) -> bool:
+        return isinstance(self.integrator, Reversible)
+
+    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        if not isinstance(self.integrator, Reversible):
+            raise ValueError(ONE_WAY)
+        state = tuple(h.chunk(2, dim=1))
+        for layer in reversed(self.steps(track=False)):
+            state = self.integrator.inverse(state, layer)
+        return torch.cat(state, dim=1)
+
+    def steps(self, track: bool = True) -> list[Layer]:
+        """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
+        return self.field.layers(self.integrator.weights(self.field), self.h, self.kick, track)
+
+    @property
+    def kick(self) -> float:
+        """The first step of the second field: a half one where the network begins, if the integrator says so."""
+        return self.h / 2 if self.integrator.half_start and self.opening is not None else self.h
 
     def enter(self, x: Float[Tensor, "batch ..."]) -> tuple[Tensor, ...]:
         """The state's fields, from the samples or from the tensor at the boundary."""
@@ -106,7 +132,8 @@ class StableBlock(Block):
     def slice(self, start: int, end: int) -> "StableBlock":
         opening = copy.deepcopy(self.opening) if start == 0 else None
         head = copy.deepcopy(self.head) if end == self.layers else None
-        return StableBlock(opening, self.field.slice(start, end), head, self.integrator, self.h, self.smoothness)
+        part = self.field.slice(start, end)
+        return StableBlock(opening, part, head, self.integrator, self.h, self.smoothness, self.rebuilds)
 
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:
         return [*self.field.parameters(), *self.field.buffers()]
@@ -141,9 +168,11 @@ class StableNetwork(Network):
         activation: σ.
         norm: whether there is batch norm in front of each σ.
         smoothness: α ≥ 0.
+        reversible: whether states are rebuilt in the backward pass, not stored: memory does not grow with the depth.
 
     Raises:
-        ValueError: if samples of that shape do not go with the form and the width.
+        ValueError: if samples of that shape do not go with the form and the width, or if a network is to be reversible
+            whose integrator is not.
     """
 
     def __init__(
@@ -159,8 +188,12 @@ class StableNetwork(Network):
         activation: Literal["tanh", "relu"],
         norm: bool,
         smoothness: Amount,
+        reversible: bool = False,
     ):
+        if reversible and not isinstance(integrator, Reversible):
+            raise ValueError(f"arch.reversible=true runs layers backwards, and {ONE_WAY}")
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
         head = form.head(width, outputs)
-        super().__init__(StableBlock(opening, field, head, integrator, T / depth, smoothness), "raise arch.depth")
+        block = StableBlock(opening, field, head, integrator, T / depth, smoothness, reversible)
+        super().__init__(block, "raise arch.depth")

@@ -2,11 +2,10 @@
 
 from typing import final
 
-import torch
-from torch import Tensor
-
 from costate.architectures.fields import Layer
-from costate.architectures.integrators import Reversible
+from costate.architectures.integrators import Reversible, Shear
+
+Y, Z = 0, 1
 
 
 @final
@@ -22,14 +21,6 @@ class Verlet(Reversible):
     def __init__(self, *, half_start: bool):
         self.half_start = half_start
 
-    def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        Y, Z = state
-        Z = torch.add(Z, layer.transposed(Y), alpha=-layer.kick)
-        Y = torch.add(Y, layer(Z), alpha=layer.h)
-        return Y, Z
-
-    def inverse(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        Y, Z = state
-        Y = torch.add(Y, layer(Z), alpha=-layer.h)
-        Z = torch.add(Z, layer.transposed(Y), alpha=layer.kick)
-        return Y, Z
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        # mypy overlooks that a named tuple may be called.
+        return Shear(Z, Y, -layer.kick, layer.transposed), Shear(Y, Z, layer.h, layer)  # type: ignore[arg-type]

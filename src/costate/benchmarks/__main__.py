@@ -2,15 +2,17 @@
 
 import argparse
 
-from costate.benchmarks import callbacks, overhead, pipeline, pvd, reading, scaling, start
+from costate.benchmarks import asynchronous, callbacks, overhead, pipeline, pvd, reading, reversible, scaling, start
 
 BENCHMARKS = {
     "overhead": overhead,
     "reading": reading,
     "callbacks": callbacks,
     "start": start,
+    "reversible": reversible,
     "pipeline": pipeline,
     "scaling": scaling,
+    "asynchronous": asynchronous,
     "pvd": pvd,
 }
 

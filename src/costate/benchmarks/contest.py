@@ -54,9 +54,11 @@ class Contestant(ABC):
 
     Attributes:
         sent: bytes that this rank has sent to the other.
+        batches: how many the ranks together train on in a step.
     """
 
     sent: int = 0
+    batches: int = 1
 
     def __init__(self, setting: Setting):
         self.setting = setting
@@ -75,10 +77,11 @@ class Contestant(ABC):
 
 
 class Autograd(Contestant):
-    """Backpropagation through the uncut network."""
+    """Backpropagation through the uncut network; of copies each rank has one, and they know nothing of each other."""
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, copies: int = 1):
         super().__init__(setting)
+        self.batches = copies
         self.net = setting.network()
         self.adam = self.optimizer(list(self.net.parameters()))
 
@@ -167,6 +170,8 @@ class TorchPipeline(Contestant):
 
 
 MICRO_BATCHES = 2, 4, 8
+COPIES = "two processes with a network each"
+"""No way to train one network, but what the machine's two cores can give at most."""
 
 
 def alone() -> dict[str, Callable[[Setting], Contestant]]:
@@ -192,5 +197,6 @@ def together(backprop: dict[str, Any]) -> dict[str, Callable[[Setting], Contesta
         "pipeline sg": lambda setting: PipelineStages(setting, setting.method, lag=1),
         "pipeline backprop": lambda setting: PipelineStages(setting, backprop, lag=0),
         "torch DDP": Ddp,
+        COPIES: lambda setting: Autograd(setting, copies=2),
         **torch_schedules,
     }

@@ -46,7 +46,7 @@ def _lightning(cfg: DictConfig) -> float:
 def _bare(cfg: DictConfig) -> float:
     """The uncut network, autograd, the same optimizer."""
     data, network = epochs.parts(cfg)
-    optimizer = epochs.build(cfg.optimizer, [{"params": list(network.parameters())}])
+    optimizer = epochs.build(cfg.optimizer)([{"params": list(network.parameters())}])
     data.setup()
     loader = data.train_dataloader()
     start = time.perf_counter()

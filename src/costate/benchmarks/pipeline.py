@@ -26,7 +26,7 @@ from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
 WARMUP, SECONDS = 3, 2.5
-BASE = "serial backprop, 1 thread"
+BASE, OURS = "serial backprop, 1 thread", "pipeline sg"
 Rows = dict[str, dict[str, float | None]]
 
 CASES = {
@@ -160,24 +160,24 @@ def _time(contestant: Contestant) -> dict[str, float | None]:
     dist.all_gather_object(ranks, (seconds, contestant.busy(), contestant.sent - sent))
     times, busy, bytes_sent = zip(*ranks, strict=True)
     return {
-        "ms": 1e3 * max(times) / steps,
+        "ms": 1e3 * max(times) / steps / contestant.batches,
         "busy": None if None in busy else min(busy),
         "kB": sum(bytes_sent) / 1e3 / steps,
     }
 
 
 def summary(rounds: list[Rows]) -> Rows:
-    """Medians over the rounds; of torch's schedules the best number of micro-batches."""
+    """Medians over the rounds of times, and of ratios within a round; of torch's schedules the best one."""
     found: Rows = {}
     for name in rounds[0]:
         columns: dict[str, list[float]] = defaultdict(list)
         for rows in rounds:
-            base = rows[BASE]["ms"]
-            assert base is not None, "measured in every round"
-            for key, value in (*rows[name].items(), ("speed-up", base / (rows[name]["ms"] or 1))):
+            speeds = {"speed-up": _ratio(rows, BASE, name), "pipeline sg": _ratio(rows, name, OURS)}
+            for key, value in (rows[name] | speeds).items():
                 if value is not None:
                     columns[key].append(value)
         found[name] = {key: statistics.median(values) for key, values in columns.items()}
+        found[name] |= {"slowest": min(columns["speed-up"]), "fastest": max(columns["speed-up"])}
     for family in ("torch 1F1B", "torch GPipe"):
         names = [name for name in found if name.startswith(family)]
         best = min(names, key=lambda name: found[name]["ms"] or 0)
@@ -185,14 +185,25 @@ def summary(rounds: list[Rows]) -> Rows:
     return found
 
 
+def _ratio(rows: Rows, slow: str, fast: str) -> float:
+    a, b = rows[slow]["ms"], rows[fast]["ms"]
+    assert a is not None, "measured in every round"
+    assert b is not None, "measured in every round"
+    return a / b
+
+
 def table(rows: Rows) -> str:
     """The rows as Markdown."""
-    lines = ["| | ms a batch | speed-up | busy | kB a batch |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| | ms a batch | speed-up (rounds) | pipeline sg is faster by | busy | kB a batch |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for name, row in rows.items():
         busy, sent = row.get("busy"), row.get("kB")
         cells = [
             f"{row['ms']:.2f}",
-            f"{row['speed-up']:.2f}",
+            f"{row['speed-up']:.2f} ({row['slowest']:.2f} to {row['fastest']:.2f})",
+            f"{row['pipeline sg']:.2f}",
             "" if busy is None else f"{busy:.2f}",
             f"{sent:.0f}" if sent else "",
         ]

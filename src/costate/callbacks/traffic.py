@@ -1,4 +1,4 @@
-"""How busy the ranks of a pipeline are."""
+"""How busy the ranks of a run are, where each has a role of its own."""
 
 from typing import Any, final
 
@@ -15,7 +15,8 @@ class Traffic(Measurement):
     """Of each stage that has a process of its own, as `stage/<k>/...`, since the measurement before.
 
     `busy` is the share of the time in which it did not wait for others, `stall_ms` its waiting a batch, `queue` the
-    number of its batches that wait for their gradients, `staleness` how many batches late a gradient is learnt from.
+    number of its batches that wait for their gradients, `staleness` how many batches late a gradient is learnt from. An
+    asynchronous role says what `Asynchronous.measure` lists.
     """
 
     def __init__(self, *, every: Count):

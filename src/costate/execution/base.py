@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from costate.execution.clock import Span
-from costate.interfaces import Silent
 from costate.methods import Method
 from costate.pvd import Team
 from costate.schedules import Event, locked
@@ -27,6 +26,7 @@ class Execution(ABC):
         gradients: those that have come up and are waited for, (stage in front of the boundary, batch) -> g.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
+        labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
@@ -34,6 +34,7 @@ class Execution(ABC):
         self.gradients: dict[tuple[int, int], torch.Tensor] = {}
         self.asked = self.stopping = False
         self.exact = False
+        self.labels: Labels | None = None
 
     @abstractmethod
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
@@ -46,9 +47,15 @@ class Execution(ABC):
     def connect(self) -> None:  # noqa: B027  (one process has nobody to connect to)
         """Called on every process once, when all are there."""
 
+    def disconnect(self) -> None:  # noqa: B027
+        """Called on every process once, when the training has come to its end."""
+
     @abstractmethod
     def average(self) -> None:
         """Puts the mean over the replicas of this process's stages into `.grad`."""
+
+    def stepped(self) -> None:  # noqa: B027  (of interest where others read the weights)
+        """Called when the optimizer has made the step that `average` came before."""
 
     @abstractmethod
     def gather(self) -> None:
@@ -81,6 +88,10 @@ class Execution(ABC):
         """How busy this process was since it was last asked, by the names under which numbers are logged."""
         return {}
 
+    def account(self) -> dict[str, float]:
+        """Totals of the whole run up to the latest `gather`, by the names under which they are kept."""
+        return {}
+
     def timeline(self) -> list[tuple[str, list[Span]]]:
         """What every process has done when, if that was to be remembered; all processes ask together."""
         return []
@@ -91,7 +102,7 @@ class Execution(ABC):
 
     def heard(self, k: int) -> bool:
         """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and (self.exact or not isinstance(self.stages[k].interface, Silent))
+        return k < len(self.stages) - 1 and (self.exact or self.stages[k].interface.listens)
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that interfaces have still to learn from: without them a resumed run would skip some."""

@@ -71,18 +71,26 @@ def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple
 @cache
 def _store() -> Any:
     """Kept as long as the process lives: it may be the one that the others, and the process group, connect to."""
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed import PrefixStore, TCPStore, rendezvous
 
-    store, _, _ = next(rendezvous("env://"))
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    if rank() == 0 and address == "127.0.0.1" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        # Torch's own would listen on every interface; the process group finds this one in its place.
+        door = socket.create_server((address, port))
+        store = TCPStore(address, port, is_master=True, multi_tenant=True, master_listen_fd=door.detach())
+    else:
+        store, _, _ = next(rendezvous("env://"))
     return PrefixStore("costate", store)
 
 
-def delegate(ranks: int, hosts: int = 1) -> bool:
+def delegate(ranks: int, hosts: int = 1, restart: bool = False) -> bool:
     """Runs the current Hydra job as `ranks` processes; False where this process is to do its share of it itself.
 
     Args:
         ranks: over all hosts.
         hosts: that the ranks are spread over; more than one needs torchrun.
+        restart: whether a run of which a rank has failed goes on from its last checkpoint, as long as there is a newer
+            one each time.
 
     Raises:
         ValueError: torchrun has started a sweep or another number of ranks, or is needed for several hosts; or a rank
@@ -106,14 +114,33 @@ def delegate(ranks: int, hosts: int = 1) -> bool:
             f"trainer.num_nodes={hosts} needs torchrun on every host: "
             f"torchrun --nnodes={hosts} --nproc-per-node={ranks // hosts} --rdzv-endpoint=HOST:PORT train.py ..."
         )
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    seen: list[float] = []
+    while True:
+        try:
+            _supervise(ranks, folder, again=bool(seen))
+            return True
+        except RankError as error:
+            seen.append(_saved(folder))
+            if not restart or seen[-1:] == seen[-2:-1]:
+                raise
+            print(f"{error} Starting again (execution.restart=true).", file=sys.stderr, flush=True)
+
+
+def _supervise(ranks: int, folder: Path, again: bool) -> None:
     environment = shared_environment(ranks)
     environments = [{**environment, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(ranks)]
-    Supervisor(_command(), environments, Path(HydraConfig.get().runtime.output_dir)).run()
-    return True
+    Supervisor(_command(again and (folder / "config.yaml").exists()), environments, folder).run()
 
 
-def _command() -> list[str]:
-    """train.py with the settings of this job, and this job's folder."""
+def _saved(folder: Path) -> float:
+    """When the last checkpoint was written; 0 without one."""
+    last = folder / "checkpoints" / "last.ckpt"
+    return last.stat().st_mtime if last.exists() else 0.0
+
+
+def _command(again: bool) -> list[str]:
+    """train.py with the settings of this job, and this job's folder; again: it goes on with what is there."""
     hydra = HydraConfig.get()
     command = [sys.executable, str(Path(sys.argv[0]).resolve()), f"--config-name={hydra.job.config_name}"]
     for source in hydra.runtime.config_sources:
@@ -123,6 +150,8 @@ def _command() -> list[str]:
     folder = hydra.runtime.output_dir.replace("'", r"\'")
     # Hydra's own records of the job are this process's.
     own = [f"hydra.run.dir='{folder}'", "hydra.mode=RUN", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    if again and not any(word.startswith("resume=") for word in hydra.overrides.task):
+        return [*command, f"resume='{folder}'", *own]
     return [*command, *hydra.overrides.task, *own]
 
 
@@ -137,11 +166,14 @@ def shared_environment(ranks: int) -> dict[str, str]:
         "TORCHELASTIC_RUN_ID": "costate",
         # As torchrun has it: ranks that share their cores with their own threads get slower, not faster.
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        # Of a rank that is gone the supervisor tells in one sentence, and torch's C++ in many.
+        "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
     }
     # All on one host: gloo would look up the host's name, which a closed network may not know.
     loopback = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
-    if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
-        environment["GLOO_SOCKET_IFNAME"] = loopback.pop()
+    for name in ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"):
+        if loopback and name not in os.environ:
+            environment[name] = min(loopback)
     return environment
 
 

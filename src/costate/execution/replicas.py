@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from costate.architectures.norm import Norm, joint_moments
+from costate.interfaces import LocalLoss
 
 Group = dist.ProcessGroup | None
 
@@ -168,10 +169,13 @@ class JointBatchNorm(nn.Module):
 
 
 def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
-    """Lets every batch norm in a module see the joint batch; parameters, buffers and their names stay."""
+    """Lets every batch norm in a module, and every loss that compares samples, see the joint batch.
+
+    Parameters, buffers and their names stay.
+    """
     if isinstance(module, _BatchNorm):
         return JointBatchNorm(module, group)
-    if isinstance(module, Norm):
+    if isinstance(module, Norm | LocalLoss):
         module.gather = partial(joint_gather, group=group)
     for name, child in module.named_children():
         setattr(module, name, join_batch_norms(child, group))

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
+from costate.execution.asynchronous import Asynchronous
 from costate.execution.parallel import Parallel
 from costate.execution.pipeline import Pipeline
 from costate.execution.replicas import join_batch_norms, share_start
@@ -60,6 +61,6 @@ class Stages(DDPStrategy):
         return super().optimizer_state(optimizer)
 
     @property
-    def _execution(self) -> Pipeline | Parallel:
+    def _execution(self) -> Pipeline | Asynchronous | Parallel:
         module: Any = self.lightning_module
         return module.execution

@@ -11,7 +11,7 @@ WAITS = ("wait for state", "wait for gradient", "wait for room", "average")
 
 
 class Traffic:
-    """Busy share, stall, queue and staleness since they were last measured; validation does not count.
+    """Pace, busy share, stall, queue and staleness since they were last measured; validation does not count.
 
     Args:
         clock: whose waits count as stalls.
@@ -41,13 +41,14 @@ class Traffic:
             self._since = None
 
     def measure(self) -> dict[str, float]:
-        """Busy share of the time, stall in milliseconds a batch, queue and staleness in batches."""
+        """Updates a second, busy share of the time, stall in milliseconds a batch, queue and staleness in batches."""
         stalled = sum(self.clock.seconds[name] for name in WAITS)
         stall, self._stalled = stalled - self._stalled, stalled
         if self._since is not None:
             now = time.perf_counter()
             self._seconds, self._since = self._seconds + now - self._since, now
         numbers = {
+            "updates_per_second": self._batches / self._seconds if self._seconds else 0.0,
             "busy": 1 - stall / self._seconds if self._seconds else 1.0,
             "stall_ms": 1e3 * stall / max(self._batches, 1),
             "queue": self._queue / max(self._batches, 1),

@@ -10,6 +10,7 @@ works on the scale of each sample's own loss, batch times g, so that its target 
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,15 +19,24 @@ from costate.types import Labels, State
 
 
 class Interface(nn.Module, ABC):
-    """Answers one question: what is g at this boundary?"""
+    """Answers one question: what is g at this boundary?
+
+    Attributes:
+        listens: whether a gradient that arrives is of use to it.
+    """
+
+    listens: ClassVar[bool] = True
 
     @abstractmethod
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> State:
-        """The g under which the stage in front of the boundary updates.
+        """The g under which the stage in front of the boundary updates; asked once for each batch.
 
         Args:
             arrived: what the next stage found at its input, or None if the schedule does not wait for it.
         """
+
+    def study(self, h: State, y: Labels) -> None:
+        """Called in place of `gradient` where the stage updates under the true one: what learns there, learns here."""
 
 
 class Learning(Interface):

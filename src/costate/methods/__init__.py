@@ -2,8 +2,9 @@
 
 from costate.methods.backprop import Backprop
 from costate.methods.base import Method
+from costate.methods.greedy import Greedy
 from costate.methods.no_bprop import NoBprop
 from costate.methods.synthetic_gradients import SyntheticGradients
 from costate.methods.variable_distribution import VariableDistribution
 
-__all__ = ["Backprop", "Method", "NoBprop", "SyntheticGradients", "VariableDistribution"]
+__all__ = ["Backprop", "Greedy", "Method", "NoBprop", "SyntheticGradients", "VariableDistribution"]

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from costate.reports import planar, stability, style
+from costate.reports import planar, stability, style, surfaces
 from costate.reports.curves import Figures, by_data
 from costate.reports.groups import Group
 from costate.reports.networks import Trained, load_all
+
+FIRST = "of the first seed"
 
 
 def draw(groups: Sequence[Group], refused: list[tuple[Path, str]]) -> Figures:
@@ -17,18 +19,21 @@ def draw(groups: Sequence[Group], refused: list[tuple[Path, str]]) -> Figures:
         refused += others
         if networks:
             yield from of_one(data, networks)
+        learned = [surfaces.read(folder, title) for folder, title in folders if (folder / "surface").exists()]
+        if learned:
+            caption = f"{data}: the surface {FIRST} while it is learned, beside its target, on one scale of heights."
+            yield f"learning_{data}", caption, surfaces.draw(learned[: style.MOST_PANELS // 2])
 
 
 def of_one(data: str, networks: list[Trained]) -> Figures:
-    first = "of the first seed"
     some = networks[: style.MOST_PANELS]
     if planar.classifies(networks[0]):
         caption = (
-            f"{data}: decision regions {first}, the paler the less sure; a cross is a test point on the wrong side."
+            f"{data}: decision regions {FIRST}, the paler the less sure; a cross is a test point on the wrong side."
         )
         yield f"regions_{data}", caption, planar.regions(some)
     else:
-        yield f"surface_{data}", f"{data}: the surface {first} beside its target.", planar.surfaces(some)
+        yield f"surface_{data}", f"{data}: the surface {FIRST} beside its target.", planar.surfaces(some)
     caption = f"{data}: the test points on their way through the layers, along the two main directions of all states."
     yield f"features_{data}", caption, planar.features(some)
     few = [network for network in some if stability.small(network)]

@@ -77,14 +77,19 @@ class Training(lightning.LightningModule):
     def on_fit_start(self) -> None:
         self.execution.connect()
 
+    def on_fit_end(self) -> None:
+        self.execution.disconnect()
+
     def training_step(self, batch: Batch, i: int) -> None:
         n = self.trainer.global_step
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         output = self.iteration.gradient(n, *batch, more=not self.trainer.is_last_batch)
-        self.seen = None if output is None else (output, batch[1])
+        labels = self.execution.labels
+        self.seen = None if output is None else (output, batch[1] if labels is None else labels)
         self.execution.average()
         self.iteration.advance(optimizer)
+        self.execution.stepped()
         self.lr_schedulers().step()  # type: ignore[union-attr]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

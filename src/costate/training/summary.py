@@ -18,6 +18,7 @@ def facts(model: Training) -> dict[str, Any]:
     config, trainer = model.hparams, model.trainer
     stages: Any = model.stages
     return {
+        **model.execution.account(),
         "parameters": sum(p.numel() for stage in stages for p in stage.block.parameters()),
         "interface_parameters": sum(p.numel() for stage in stages for p in stage.interface.parameters()),
         "seed": config["seed"],

@@ -1,0 +1,295 @@
+"""Stages and a gradient oracle as processes of their own, each at its own pace.
+
+    input half    forward n; asks the oracle for g at h_n; hands h_n on; update n
+    output half   takes an h, the oldest new one or an old one; forward; update; sends the oracle the true g at h
+    oracle        answers; takes a gradient, a new one or an old one; learns
+
+A stage in the middle is both halves. Nobody waits for another's work, but for the bounds of `Feed` and `Gate`:
+max_staleness = 0 leaves one order, that of the pipeline.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from costate.execution.admission import REFUSAL, check
+from costate.execution.base import Execution
+from costate.execution.books import Books
+from costate.execution.clock import Clock
+from costate.execution.exchange import share_optimizer, share_tensors
+from costate.execution.feed import Feed, Message
+from costate.execution.halt import Halt
+from costate.execution.oracle import Oracle
+from costate.execution.roles import Roles
+from costate.execution.traffic import SPANS, Traffic
+from costate.execution.wire import Wire
+from costate.methods import Method
+from costate.settings import Count, Size
+from costate.stage import Stage
+from costate.types import Input, Labels, State
+
+PATIENCE = 5.0
+"""Seconds without a word after which a role that waits looks whether the others are still there."""
+
+
+@final
+class Asynchronous(Execution):
+    """Plays one role: a stage, or the oracle; or a stage and, colocated, the synthesizer in front of it.
+
+    Args:
+        lag: how many batches late the synthesizers learn in any case, as in a pipeline.
+        max_staleness: how many updates more what is used may be behind; 0 plays the pipeline's own order.
+        queue: messages that wait for a role; the oldest one makes room, and is counted.
+        replay: messages that a role keeps, to train on again when it is ahead of the others.
+        oracle: on a process of its own, or each synthesizer on that of the stage behind it.
+        restart: whether a run of which a process has died goes on by itself; the launcher reads it.
+        interface: of the network, that other hosts can reach; null listens on loopback alone.
+        trace: whether to remember what was done when, for a timeline.
+
+    Raises:
+        ValueError: there is one stage alone, a stage that would have to wait for a true gradient, or no room in the
+            queue for what is late in any case.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        method: Method,
+        *,
+        lag: Size,
+        max_staleness: Size,
+        queue: Count,
+        replay: Count,
+        oracle: Literal["dedicated", "colocated"],
+        restart: bool,
+        interface: str | None,
+        trace: bool,
+    ):
+        super().__init__(stages, method, lag)
+        check(stages, method, lag, max_staleness, queue)
+        self.roles = Roles(len(stages), oracle)
+        self.max_staleness, self.places, self.replay, self.interface = max_staleness, queue, replay, interface
+        self.clock = Clock(SPANS if trace else 0)
+        self.traffic = Traffic(self.clock)
+        self.bell = threading.Condition()
+        self.halt = Halt(self.bell)
+        self.feed = Feed(queue, replay, max_staleness, lag + max_staleness)
+        self.begun = self.told = False
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """All roles see the same batches: they are one replica."""
+        return 0, 1
+
+    def connect(self) -> None:
+        """Takes this rank's role; every rank calls it, once torch.distributed is there.
+
+        Raises:
+            ValueError: there are not as many ranks as roles.
+        """
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        if ranks != self.roles.ranks:
+            raise ValueError(
+                f"execution=asynchronous with stages={len(self.stages)} and execution.oracle={self.roles.oracle} has "
+                f"{self.roles.ranks} roles, each a process of its own: trainer.devices={ranks} does not fit."
+            )
+        rank = dist.get_rank()
+        self.own = self.roles.stage_of(rank)
+        self.device = next(self.stages[0].parameters()).device
+        held = {k: self.stages[k] for k in self.roles.boundaries_of(rank)}
+        self.oracle = Oracle(held, self.lag, self.max_staleness, self.places, self.replay, self.bell)
+        # A checkpoint holds what the synthesizers have still to learn from.
+        for (k, n), g in sorted(self.gradients.items()):
+            flight = self.stages[k].flights.get(n)
+            if k in held and flight is not None:
+                self.oracle.lessons[k].put(Message(n, (flight.h, flight.y, g)))
+        self.gradients = {}
+        for stage in self.stages:
+            stage.flights = {}
+        self.books = Books(self.roles, self.own, self.feed, self.oracle)
+        # The last: from now on others may call.
+        self.wire = Wire(self, self.interface)
+
+    def disconnect(self) -> None:
+        self.wire.close()
+
+    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        if self.exact:
+            raise ValueError(f"{REFUSAL}: choose levels.coarse_method=sg, or execution=pipeline.")
+        self._begin(n)
+        self.traffic.begin()
+        output = None if self.own is None else self._train(n, self.own, x, y)
+        for k in self.oracle.stages:
+            self._learn(n, k)
+        self.traffic.end(queue=0, more=more)
+        return output if self.own == len(self.stages) - 1 else None
+
+    def average(self) -> None:
+        # The optimizer's step comes next.
+        self.oracle.weights.acquire()
+
+    def stepped(self) -> None:
+        self.oracle.weights.release()
+        self.oracle.stepped()
+
+    def gather(self) -> None:
+        """Gives every rank the tensors of all roles, and closes the books on what has been sent and received."""
+        self.wire.flush()
+        dist.barrier()
+        share_tensors(self.stages, self.roles)
+        self.books.close(self.wire)
+
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        share_optimizer(self.stages, self.roles, optimizer)
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        """From all roles, its own first."""
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, rows)
+        own = dist.get_rank()
+        return [row for part in [parts[own], *parts[:own], *parts[own + 1 :]] for row in part]
+
+    def measure(self) -> dict[str, float]:
+        """Of each role, as `stage/<k>/...` and `oracle/...` (colocated, the oracle's are its stage's).
+
+        Updates a second, share of the time in which it did not wait, `stall_ms` its waiting an update; `queue` the
+        messages that wait for it; `dropped`, `replayed`, since the run began; `staleness` in updates, the mean and, as
+        `staleness_<bin>`, the share of the updates in each bin.
+        """
+        return self.books.rows(self.traffic.measure())
+
+    def account(self) -> dict[str, float]:
+        return self.books.totals
+
+    def timeline(self) -> list[Any]:
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (self.roles.name_of(dist.get_rank()), list(self.clock.spans)))
+        return parts
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the synthesizers have still to learn from, as any execution can take it up."""
+        pending = {
+            k: [m for m in feed.queue.waiting if m.number >= self.halt.next - self.lag]
+            for k, feed in self.oracle.lessons.items()
+        }
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, pending)
+        found = {k: messages for part in parts for k, messages in part.items()}
+        return {
+            "flights": [{n: (h, y) for n, (h, y, _) in found.get(k, [])} for k in range(len(self.stages))],
+            "gradients": {(k, n): g for k, messages in sorted(found.items()) for n, (_, _, g) in messages},
+        }
+
+    def deliver(self, number: int, *tensors: Tensor) -> None:
+        """Called by the stage in front: a state and the labels."""
+        with self.bell:
+            self.feed.put(Message(number, tensors))
+            self.bell.notify_all()
+
+    def teach(self, k: int, number: int, *tensors: Tensor) -> None:
+        """Called by the stage behind boundary k: a state, the labels, and the gradient at that state."""
+        with self.bell:
+            self.oracle.lessons[k].put(Message(number, tensors))
+            self.bell.notify_all()
+
+    def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
+        """Called by stage k for its update n."""
+        g, staleness = self.oracle.answer(k, n, h.to(self.device), y.to(self.device))
+        return g.cpu(), staleness
+
+    def close(self) -> None:
+        """Called where a run fails."""
+        self.oracle.close()
+
+    def hold(self) -> int:
+        return self.halt.hold()
+
+    def release(self, end: int) -> None:
+        self.halt.release(end)
+
+    def arrange(self) -> None:
+        """Called by whoever was asked to stop, on the rank that holds the first stage."""
+        with self.bell:
+            if self.halt.arranged:
+                return
+            self.halt.arranged = True
+        ranks = range(self.roles.ranks)
+        end = max(self.wire.ask(rank, Asynchronous.hold) for rank in ranks)
+        for rank in ranks:
+            self.wire.ask(rank, Asynchronous.release, end)
+
+    def _begin(self, n: int) -> None:
+        if not self.begun:
+            self.begun = True
+            self.oracle.start(n)
+        if self.asked and not self.told:
+            self.told = True
+            first = self.roles.rank_of(0)
+            threading.Thread(target=self.wire.ask, args=(first, Asynchronous.arrange), daemon=True).start()
+        self.halt.begin(n, self._wait)
+        self.stopping = n == self.halt.end
+
+    def _train(self, n: int, own: int, x: Tensor, y: Tensor) -> Tensor:
+        """The stage's part of update n."""
+        stage, new, number = self.stages[own], True, n
+        if own > 0:
+            with self.clock.span("wait for state", n):
+                (number, (x, y)), new = self._take(self.feed, n)
+            self.labels = y
+        with self.clock.span("forward", n):
+            h = stage.send(n, x, y, first=own == 0)
+        if own == len(self.stages) - 1:
+            with self.clock.span("update", n):
+                g = stage.update(n, None)
+        else:
+            g = self._update(n, own, h, y)
+        if own > 0 and new:
+            assert g is not None, "a stage behind another has a gradient for it"
+            to = self.roles.oracle_of(own - 1)
+            self.wire.send(to, Asynchronous.teach, own - 1, number, *_plain(x, y, g))
+        return h
+
+    def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Tensor | None:
+        """Under the oracle's gradient."""
+        stage, (state, labels) = self.stages[own], _plain(h, y)
+        with self.clock.span("wait for gradient", n):
+            g, staleness = self.wire.ask(self.roles.oracle_of(own), Asynchronous.answer, own, n, state, labels)
+        self.books.answers.add(staleness)
+        self.wire.send(self.roles.rank_of(own + 1), Asynchronous.deliver, n, state, labels)
+        with self.clock.span("update", n):
+            g = g.to(self.device, stage.flights[n].h.dtype)
+            up = stage.update(n, g, exact=True)
+        # The oracle learns, not we.
+        stage.flights.pop(n)
+        return up
+
+    def _learn(self, n: int, k: int) -> None:
+        """The synthesizer's part of update n."""
+        oracle = self.oracle
+        with self.clock.span("wait for room", n):
+            self._wait(lambda: oracle.gates[k].due(n))
+        if n >= self.lag:
+            with self.clock.span("wait for gradient", n):
+                message, _ = self._take(oracle.lessons[k], n - self.lag)
+            with self.clock.span("learn", n):
+                oracle.learn(k, message)
+
+    def _take(self, feed: Feed, n: int) -> tuple[Message, bool]:
+        with self.bell:
+            self._wait(lambda: feed.ready(n))
+            (number, tensors), new = feed.take()
+        return Message(number, tuple(tensor.to(self.device) for tensor in tensors)), new
+
+    def _wait(self, happened: Callable[[], bool]) -> None:
+        with self.bell:
+            while not self.bell.wait_for(happened, timeout=PATIENCE):
+                self.wire.look()
+
+
+def _plain(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """As they travel: without a graph, in the host's memory."""
+    return tuple(tensor.detach().cpu() for tensor in tensors)

@@ -1,0 +1,1 @@
+"""Costate for plain PyTorch: needs torch alone, neither Lightning nor Hydra."""

@@ -1,0 +1,152 @@
+"""A boundary for a plain PyTorch model: no gradient crosses it, and one backward pass trains both sides.
+
+    h    state at the boundary, n rows              (n, *shape)
+    c    the label as numbers, or nothing           (n, context)
+    g    gradient of the loss at h, from behind     (n, *shape)
+    s    what the loss is multiplied with beside the mean over these n rows
+    p    prediction S(h, c) of the synthesizer S, on the scale of each sample's own loss
+
+    forward     h
+    backward    ĝ = s p / n goes to the stage in front
+                ĝ − g goes to p, whose graph ends at h: ∂fit/∂p of fit = s/2 mean_i ‖p_i − n g_i / s‖²
+
+So the gradients after `loss.backward()` are those of Σ_k ⟨h_k, ĝ_k⟩ + loss + Σ_k fit_k with every h_k detached
+(Jaderberg et al., 2017, 1608.05343).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from costate.library.synthesizer import OneLayer
+from costate.types import State
+
+Synthesizers = Callable[[tuple[Any, ...], int], nn.Module]
+
+
+@final
+class Boundary(nn.Module):
+    """`h = boundary(h, context=y)` in a forward: what comes before learns from predicted gradients.
+
+    In evaluation mode, and where no gradients are wanted, it is the identity. Between two calls it keeps its weights
+    alone: it may be used several times in a forward, for several batches before a backward, and inside torch.compile.
+
+    Args:
+        shape: of a sample's state, of a sequence with any number of tokens; None where the first call is to tell, which
+            makes the weights then.
+        classes: number of classes, where the context is a label (n,) of integers.
+        targets: numbers of a target, where the context is (n, targets).
+        synthesizer: makes S, a module of h and c (or None), from `shape` and the width of c, as those of
+            `costate.interfaces.synthesizers` do; needs `shape`. By default one dense layer for vectors, one along the
+            features of sequences, one 5 × 5 convolution for images; all start at zero.
+
+    Raises:
+        ValueError: there are classes and targets, or a number below 1, or a synthesizer without a shape.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int | None] | None = None,
+        *,
+        classes: int | None = None,
+        targets: int | None = None,
+        synthesizer: Synthesizers | None = None,
+    ):
+        super().__init__()
+        if classes is not None and targets is not None:
+            raise ValueError("A boundary is told a label or a target: give classes or targets, not both.")
+        for name, number in (("classes", classes), ("targets", targets)):
+            if number is not None and number < 1:
+                raise ValueError(f"{name}={number} is below 1: leave it out for a boundary that is told nothing.")
+        if synthesizer is not None and shape is None:
+            raise ValueError("A synthesizer of your own needs the shape of a sample's state: Boundary(shape, ...).")
+        self.classes, self.context = classes, classes or targets or 0
+        self.shape = None if shape is None else tuple(shape)
+        self.synthesizer: nn.Module
+        if synthesizer is not None:
+            self.synthesizer = synthesizer(tuple(shape or ()), self.context)
+        else:
+            self.synthesizer = OneLayer(self.shape, self.context)
+
+    def forward(self, h: State, context: Tensor | None = None, scale: float = 1.0) -> State:
+        """h; the backward pass behaves as said above.
+
+        Args:
+            context: the labels or targets of the rows; not needed in evaluation mode.
+            scale: s; 1/m for each of m batches whose gradients are added up, the scaler's factor under a GradScaler.
+
+        Raises:
+            ValueError: h has not the boundary's shape, or the context is not what the boundary was made for.
+        """
+        if not self.training or not torch.is_grad_enabled():
+            return h
+        self._check(h, scale)
+        prediction = self.synthesizer(h.detach(), self._numbers(h, context))
+        if prediction.shape != h.shape:
+            raise ValueError(f"The synthesizer gives {tuple(prediction.shape)} for a state {tuple(h.shape)}.")
+        return _Cut.apply(h, prediction, scale)
+
+    def _check(self, h: Tensor, scale: float) -> None:
+        if not h.is_floating_point():
+            raise ValueError(f"A boundary takes states of real numbers, not {h.dtype}.")
+        # Sequences may be longer or shorter from call to call.
+        here, made = (s if s is None or len(s) != 2 else s[1:] for s in (tuple(h.shape[1:]), self.shape))
+        if made is not None and here != made:
+            raise ValueError(f"This boundary is for states of shape {self.shape}, not {tuple(h.shape[1:])}.")
+        if not scale > 0:
+            raise ValueError(f"scale={scale} is not above 0: it is what the loss is multiplied with.")
+
+    def _numbers(self, h: Tensor, context: Tensor | None) -> Float[Tensor, "rows *tokens context"] | None:
+        """c."""
+        if not self.context:
+            if context is not None:
+                raise ValueError(
+                    "This boundary is told nothing: make it with classes=... or targets=..., or no context."
+                )
+            return None
+        if context is None:
+            raise ValueError("In training this boundary needs the labels: boundary(h, context=y).")
+        if len(context) != len(h):
+            raise ValueError(f"The context has {len(context)} rows and the state {len(h)}.")
+        c = _one_hot(context, self.classes) if self.classes else _plain(context, self.context)
+        return c.to(h.dtype)
+
+
+def _one_hot(y: Tensor, classes: int) -> Tensor:
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise ValueError(f"A boundary with classes={classes} is told integers, not {y.dtype}.")
+    # Looking at values waits for a GPU, and breaks a compiled graph in two.
+    if (
+        not torch.compiler.is_compiling()
+        and y.device.type == "cpu"
+        and y.numel()
+        and not 0 <= y.min() <= y.max() < classes
+    ):
+        raise ValueError(f"Labels from {y.min()} to {y.max()} do not go with classes={classes}.")
+    return F.one_hot(y.long(), classes)
+
+
+def _plain(y: Tensor, targets: int) -> Tensor:
+    if y.ndim < 2 or y.shape[-1] != targets:
+        raise ValueError(f"A boundary with targets={targets} is told (rows, {targets}) numbers, not {tuple(y.shape)}.")
+    return y
+
+
+class _Cut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, prediction: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(prediction)
+        ctx.scale, ctx.dtype = scale, h.dtype
+        # A tensor of its own: whoever changes it in place changes nothing in front of the boundary.
+        return h.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (p,), (g,) = ctx.saved_tensors, gradients
+        predicted = p * (ctx.scale / len(p))
+        return predicted.to(ctx.dtype), predicted - g.to(p.dtype), None

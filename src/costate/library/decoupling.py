@@ -1,0 +1,77 @@
+"""A model of layers one behind the other, cut into stages with boundaries between them."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import final
+
+from torch import Tensor, nn
+
+from costate.library.boundary import Boundary, Synthesizers
+
+
+def decouple(
+    model: nn.Module | Sequence[nn.Module],
+    at: Iterable[int],
+    *,
+    classes: int | None = None,
+    targets: int | None = None,
+    shapes: Sequence[Sequence[int | None]] | None = None,
+    synthesizer: Synthesizers | None = None,
+) -> "Decoupled":
+    """Cuts a model in front of the layers with these numbers, so that no gradient crosses a cut.
+
+    The layers are the model's own, not copies: the model itself goes on to work as it did, and is trained as well.
+    `decouple(model, at=[2, 4], classes=10)` of six layers has the stages 0, 1 | 2, 3 | 4, 5.
+
+    Args:
+        model: the layers, an nn.Sequential, an nn.ModuleList or a list.
+        at: numbers of the layers that begin a stage, rising, from 1 on.
+        classes, targets: what the boundaries are told, see `Boundary`.
+        shapes: of a sample's state at each cut; without them the first call tells.
+        synthesizer: makes the synthesizer of each boundary, see `Boundary`; needs `shapes`.
+
+    Raises:
+        ValueError: the model is no sequence of modules, or there are no such layers.
+    """
+    if not isinstance(model, nn.Sequential | nn.ModuleList | list | tuple):
+        raise ValueError(
+            f"decouple takes an nn.Sequential, an nn.ModuleList or a list of modules, not {type(model).__name__}: list "
+            "its layers, or put a Boundary into its forward."
+        )
+    layers, cuts = list(model), list(at)
+    if not layers or not all(isinstance(layer, nn.Module) for layer in layers):
+        raise ValueError("decouple takes layers that are nn.Modules, and one of them at least.")
+    if any(a >= b for a, b in pairwise([0, *cuts, len(layers)])):
+        raise ValueError(
+            f"at={cuts}: cuts are rising numbers from 1 to {len(layers) - 1}, for there are {len(layers)} layers."
+        )
+    if shapes is not None and len(shapes) != len(cuts):
+        raise ValueError(f"There are {len(cuts)} cuts and {len(shapes)} shapes: give one for each cut.")
+    each = [None] * len(cuts) if shapes is None else shapes
+    boundaries = [Boundary(s, classes=classes, targets=targets, synthesizer=synthesizer) for s in each]
+    return Decoupled([layers[a:b] for a, b in pairwise([0, *cuts, len(layers)])], boundaries)
+
+
+@final
+class Decoupled(nn.Module):
+    """Stages one behind the other, a boundary between each two of them.
+
+    Args:
+        stages: the layers of each.
+        boundaries: one less.
+    """
+
+    def __init__(self, stages: Sequence[Sequence[nn.Module]], boundaries: Sequence[Boundary]):
+        super().__init__()
+        self.stages = nn.ModuleList(nn.Sequential(*layers) for layers in stages)
+        self.boundaries = nn.ModuleList(boundaries)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        """The model's output; in training `context` are the labels that boundaries with classes need.
+
+        Args:
+            scale: what the loss is multiplied with beside the mean, see `Boundary.forward`.
+        """
+        for stage, boundary in zip(self.stages, self.boundaries, strict=False):
+            x = boundary(stage(x), context, scale)
+        return self.stages[-1](x)

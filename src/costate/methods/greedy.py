@@ -1,0 +1,68 @@
+"""Decoupled greedy learning: every stage has a loss of its own, and no gradient crosses a boundary.
+
+Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import nn
+
+from costate.interfaces import LocalLoss, heads
+from costate.methods.base import Method
+from costate.schedules import Event, decoupled
+from costate.settings import Count, Share
+from costate.tasks import Classification, Task
+from costate.types import Shape
+
+
+class Greedy(Method):
+    """Local losses, decoupled schedule; the network's own loss trains the last stage alone.
+
+    Args:
+        loss: the task's loss of a head that guesses the output; how well samples of a class resemble each other; both.
+        head: what guesses.
+        similarity: β, the share of the resemblance in predsim.
+        layers: hidden ones of an mlp or conv head.
+        width: features of a hidden layer, or channels.
+        pool: pixels along either axis that a head reads of an image.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: Literal["pred", "sim", "predsim"],
+        head: Literal["linear", "mlp", "conv"],
+        similarity: Share,
+        layers: Count,
+        width: Count,
+        pool: Count,
+    ):
+        self.loss = loss
+        self.head = head
+        self.similarity = {"pred": 0.0, "sim": 1.0}.get(loss, similarity)
+        self.layers, self.width, self.pool = layers, width, pool
+
+    def interface(self, shape: Shape, task: Task) -> LocalLoss:
+        """Of one boundary.
+
+        Raises:
+            ValueError: samples without classes are to be compared by them, or a convolution is to read vectors.
+        """
+        if self.similarity > 0 and not isinstance(task, Classification):
+            raise ValueError(
+                f"method.loss={self.loss} compares samples by their classes, and here numbers are to be predicted: "
+                "use method.loss=pred"
+            )
+        guesses = self._head(shape, task.outputs) if self.similarity < 1 else None
+        compares = heads.features(shape) if self.similarity > 0 else None
+        return LocalLoss(guesses, compares, task, self.similarity)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return decoupled(stages, n, lag)
+
+    def _head(self, shape: Shape, outputs: int) -> nn.Module:
+        if self.head == "linear":
+            return heads.linear(shape, outputs, pool=self.pool)
+        build = heads.mlp if self.head == "mlp" else heads.conv
+        return build(shape, outputs, layers=self.layers, width=self.width, pool=self.pool)

@@ -1,0 +1,158 @@
+"""Layers that are run backwards: the state in front of a block from the one behind it."""
+
+import copy
+
+import pytest
+import torch
+
+from composing import network
+from small import PRODUCTS, REVERSIBLE, block, dense, refusal
+
+SHAPE, OUTPUTS, BATCH = (2, 8, 8), 3, 6
+TWO_WAY = [product for product in PRODUCTS if "verlet" in product or "leapfrog" in product]
+
+
+def build(product: str, *overrides: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return network(SHAPE, OUTPUTS, *product.split(), *overrides)
+
+
+@pytest.mark.parametrize("product", TWO_WAY)
+@pytest.mark.parametrize("norm", ["true", "false"])
+@pytest.mark.parametrize("half", ["true", "false"])
+def test_inverse_undoes_the_layers_of_each_stage(product, norm, half):
+    """From the first block, which has the opening, to the last, which has the head; in training and in evaluation."""
+    whole = build(product, f"arch.norm={norm}", f"arch.integrator.half_start={half}", "arch.depth=6").double()
+    for training in (True, False):
+        x = torch.randn(BATCH, *SHAPE, dtype=torch.float64)
+        for part in whole.train(training).cut(3):
+            assert part.reversible
+            start = part.open(x).detach() if part.opening is not None else x
+            end = part.propagate(start)[-1].detach()
+            assert not torch.allclose(end, start, atol=1e-2)
+            assert torch.allclose(part.inverse(end), start, rtol=0, atol=1e-10)
+            x = end
+
+
+@pytest.mark.parametrize("name", REVERSIBLE)
+def test_inverse_of_64_layers(name):
+    whole = block(dense(64, 4), REVERSIBLE[name], T=8.0)
+    start = torch.randn(5, 8, dtype=torch.float64)
+    assert torch.allclose(whole.inverse(whole.propagate(start)[-1]), start, rtol=0, atol=1e-9)
+
+
+def test_running_statistics_stand_still_on_the_way_back():
+    whole = build("arch=verlet", "arch.norm=true").block
+    h = torch.randn(BATCH, 128)
+    before = copy.deepcopy(list(whole.buffers()))
+    whole.inverse(h)
+    assert all(map(torch.equal, before, whole.buffers()))
+    whole.propagate(h)
+    assert not any(map(torch.equal, before, whole.buffers()))
+
+
+@pytest.mark.parametrize("product", [product for product in PRODUCTS if product not in TWO_WAY])
+def test_other_networks_refuse(product):
+    whole = build(product).block
+    assert not whole.reversible
+    sentence = refusal(lambda: whole.inverse(torch.randn(BATCH, 8)))
+    assert sentence.endswith("cannot be run backwards: choose arch=verlet or leapfrog")
+
+
+def gradients(whole: torch.nn.Module, x: torch.Tensor, stages: int = 2) -> dict[str, torch.Tensor]:
+    """Of a loss, by all stages one behind the other: of the samples, and of every parameter."""
+    x = x.clone().requires_grad_()
+    h = x
+    parts = whole.cut(stages)
+    for part in parts:
+        h = part(h)
+    h.float().square().sum().backward() if h.dtype == torch.bfloat16 else h.square().sum().backward()
+    found = {f"{k}/{name}": p.grad for k, part in enumerate(parts) for name, p in part.named_parameters()}
+    buffers = {f"{k}/{name}": buffer for k, part in enumerate(parts) for name, buffer in part.named_buffers()}
+    return {"x": x.grad, "output": h.detach(), **found, **buffers}
+
+
+def both(product: str, *overrides: str, dtype: torch.dtype = torch.float64) -> list[torch.nn.Module]:
+    """The network that stores, and the same one that rebuilds; layers differ."""
+    nets = []
+    for rebuilds in ("false", "true"):
+        whole = build(product, *overrides, f"arch.reversible={rebuilds}").to(dtype)
+        for parameter in whole.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        nets.append(whole)
+    nets[1].load_state_dict(nets[0].state_dict())
+    return nets
+
+
+@pytest.mark.parametrize("product", TWO_WAY)
+@pytest.mark.parametrize("norm", ["true", "false"])
+@pytest.mark.parametrize("half", ["true", "false"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_rebuilt_gradients_are_those_of_stored_states(product, norm, half, activation):
+    """Of samples and parameters, to rounding; outputs and running statistics bit for bit, so each batch counts once."""
+    settings = f"arch.norm={norm}", f"arch.integrator.half_start={half}", f"arch.activation={activation}"
+    stores, rebuilds = both(product, *settings, "arch.depth=6")
+    x = torch.randn(BATCH, *SHAPE, dtype=torch.float64)
+    expected, found = gradients(stores, x), gradients(rebuilds, x)
+    assert torch.equal(found["output"], expected["output"])
+    for name, g in expected.items():
+        assert (found[name] - g).norm() <= 1e-11 * (1 + g.norm()), name
+        assert not name.endswith((".mean", ".var")) or torch.equal(found[name], g), name
+
+
+@pytest.mark.parametrize(("product", "bound"), [("arch=verlet", 1e-3), ("arch=leapfrog", 1e-3)])
+def test_rebuilt_gradients_of_64_layers_in_float32(product, bound):
+    """As the main job has them at its start; the largest relative error of a parameter's gradient."""
+    stores, rebuilds = (build(product, "arch.depth=64", f"arch.reversible={value}") for value in ("false", "true"))
+    x = torch.randn(64, *SHAPE)
+    expected, found = gradients(stores, x), gradients(rebuilds, x)
+    errors = {name: ((found[name] - g).norm() / g.norm()).item() for name, g in expected.items()}
+    assert max(errors.values()) < bound, errors
+
+
+@pytest.mark.parametrize("product", TWO_WAY)
+def test_rebuilt_gradients_under_autocast(product):
+    """States are in float32, fields in bfloat16, on the way back too."""
+    stores, rebuilds = both(product, "arch.depth=6", dtype=torch.float32)
+    x = torch.randn(BATCH, *SHAPE)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = gradients(stores, x), gradients(rebuilds, x)
+    exact = gradients(stores, x)
+    for name, g in expected.items():
+        assert found[name].dtype == g.dtype
+        rounding = (g - exact[name]).norm()
+        assert (found[name] - g).norm() <= rounding, "further apart than bfloat16 is from float32"
+
+
+def test_half_precision_is_refused():
+    whole = build("arch=verlet", "arch.reversible=true").bfloat16()
+    sentence = refusal(lambda: whole(torch.randn(BATCH, *SHAPE, dtype=torch.bfloat16)))
+    assert "use trainer.precision=bf16-mixed or 32-true" in sentence
+
+
+@pytest.mark.parametrize("product", [product for product in PRODUCTS if product not in TWO_WAY and "form" in product])
+def test_reversible_networks_need_reversible_layers(product):
+    sentence = refusal(lambda: build(product, "arch.reversible=true"))
+    assert sentence.startswith("arch.reversible=true runs layers backwards")
+    assert "\n" not in sentence
+
+
+def test_weights_that_have_stepped_since_are_an_error():
+    """Today's weights would rebuild other states than there were."""
+    whole = build("arch=verlet", "arch.reversible=true")
+    loss = whole(torch.randn(BATCH, *SHAPE)).square().sum()
+    with torch.no_grad():
+        whole.block.field.K.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_weights_that_do_not_learn_have_no_gradient():
+    stores, rebuilds = both("arch=verlet", "arch.depth=4")
+    x, found = torch.randn(BATCH, *SHAPE, dtype=torch.float64), []
+    for whole in (stores, rebuilds):
+        whole.block.field.K.requires_grad_(False)
+        whole(x).square().sum().backward()
+        assert whole.block.field.K.grad is None
+        found.append(whole.block.opening[1].weight.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)

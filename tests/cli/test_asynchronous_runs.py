@@ -1,0 +1,137 @@
+"""train.py with stages and an oracle as processes of their own: results, faults, Ctrl-C, and what listens."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from costate.runs import RunFolder
+from running import QUIET, ROOT, SMALL, command, differences, fit, last
+
+RUN = (*SMALL, *QUIET, "stages=2", "seed=0", "execution=asynchronous")
+BATCHES = 6
+ONCE = (
+    "+callbacks.alarm._target_=alarm.AlarmOnce",
+    f"+callbacks.alarm.batch={BATCHES + 3}",
+    f"+callbacks.alarm.signum={signal.SIGKILL:d}",
+)
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory) -> tuple[RunFolder, str]:
+    """A run whose oracle is killed in its second epoch, and what is told of it."""
+    folder = tmp_path_factory.mktemp("asynchronous")
+    alarm = [*ONCE, "+callbacks.alarm.rank=2", f"+callbacks.alarm.mark={folder / 'killed'}"]
+    done = command(*RUN, *alarm, "execution.restart=true", f"hydra.run.dir={folder / 'run'}", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "killed").exists()
+    return RunFolder(folder / "run"), done.stderr
+
+
+def test_a_run_whose_oracle_is_killed_goes_on_by_itself(restarted):
+    run, told = restarted
+    assert told == (
+        "Rank 2 of 3 was killed by SIGKILL (the system does so when memory runs out), and the others were ended with "
+        f"it: go on from its last checkpoint with resume={run.path}. Starting again (execution.restart=true).\n"
+    )
+    assert last(run)["global_step"] == 3 * BATCHES
+    assert run.results()["epochs"] == 3
+
+
+def test_each_role_says_how_it_fares(restarted):
+    run, _ = restarted
+    results = run.results()
+    assert results["messages_lost"] == 0
+    assert results["messages_sent"] == results["messages_received"] > 0
+    for role in ("stage/0", "stage/1", "oracle"):
+        assert results[f"{role}/updates_per_second"] > 0
+    for role in ("stage/1", "oracle/0"):
+        assert {f"{role}/{name}" for name in ("queue", "dropped", "replayed", "staleness")} <= results.keys()
+    for role in ("stage/0", "stage/1", "oracle/0"):
+        bins = [
+            value for name, value in results.items() if name.startswith(f"{role}/staleness_") and "most" not in name
+        ]
+        assert sum(bins) == pytest.approx(1)
+        assert results[f"{role}/staleness_most"] <= 1 + 8
+    with run.metrics.open() as file:
+        assert sum(bool(row["stage/1/queue"]) for row in csv.DictReader(file)) > 2
+
+
+def test_its_checkpoint_loads_in_one_process(restarted):
+    run, _ = restarted
+    before = last(run)["state_dict"]
+    fit(run.path, f"resume={run.path}", "epochs=4", "execution=serial", "callbacks=none")
+    after = last(run)
+    assert after["global_step"] == 4 * BATCHES
+    assert after["state_dict"].keys() == before.keys()
+    assert len(differences(after["state_dict"], before)) == len(before), "all tensors have been trained"
+
+
+def test_a_run_whose_output_half_is_killed_ends_in_one_sentence(tmp_path):
+    alarm = [*ONCE, "+callbacks.alarm.rank=0", f"+callbacks.alarm.mark={tmp_path / 'killed'}"]
+    done = command(*RUN, *alarm, "execution.oracle=colocated", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert done.stderr.splitlines()[-1] == (
+        "Rank 0 of 2 was killed by SIGKILL (the system does so when memory runs out), and the others were ended with "
+        f"it: go on from its last checkpoint with resume={tmp_path / 'run'}."
+    )
+    assert processes(tmp_path) == []
+
+
+def test_ctrl_c_ends_all_roles_and_none_of_them_has_listened_to_the_world(tmp_path):
+    words = [*RUN, f"hydra.run.dir={tmp_path}", "trainer.progress=lines", "+callbacks.pause._target_=alarm.Pause"]
+    program = subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "train.py"), *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    for line in program.stdout:
+        if line.startswith("epoch   1/3"):
+            break
+    listening = {address for pid in processes(tmp_path) for address in sockets(pid)}
+    program.send_signal(signal.SIGINT)
+    _, told = program.communicate(timeout=60)
+    assert program.returncode == 128 + signal.SIGINT, told
+    assert told.strip().endswith("Interrupted. To go on: python train.py resume=.")
+    assert processes(tmp_path) == []
+    assert listening, "nobody listens: nothing was looked at"
+    assert {address.rpartition(":")[0] for address in listening} == {"0100007F"}, "127.0.0.1"
+    assert last(RunFolder(tmp_path))["global_step"] % BATCHES > 0 or last(RunFolder(tmp_path))["global_step"] > BATCHES
+
+
+def processes(folder: Path) -> list[int]:
+    """Those that have the folder in their command."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
+        except OSError:
+            continue
+        if f"hydra.run.dir='{folder}" in words or f"resume='{folder}" in words:
+            found.append(int(entry.name))
+    return found
+
+
+def sockets(pid: int) -> set[str]:
+    """Addresses on which a process listens, as /proc writes them."""
+    own = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            own.add(os.readlink(link))
+        except OSError:
+            continue
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                found.add(words[1])
+    return found

@@ -1,0 +1,302 @@
+"""Asynchronous roles over rpc: without slack they end where a pipeline ends, bit for bit; with slack within bounds."""
+
+import os
+import threading
+import time
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from composing import method, network
+from costate.execution.asynchronous import Asynchronous
+from costate.execution.base import Execution
+from costate.execution.halt import Halt
+from costate.execution.launch import shared_environment
+from costate.execution.oracle import Oracle
+from costate.execution.pipeline import Pipeline
+from costate.execution.roles import Roles
+from costate.execution.serial import Serial
+from costate.execution.wire import choose
+from costate.methods import Method
+from costate.stage import Stage
+from costate.tasks import Classification
+from costate.training.module import stages as make_stages
+from ranks import on_ranks
+
+SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
+METHODS = {
+    "sg": ("method=sg",),
+    "sg with batch norm": ("method=sg", "method/synthesizer=mlp", "method.synthesizer.width=16"),
+}
+CASES = [("sg", 0), ("sg", 1), ("sg with batch norm", 2)]
+RANKS = 3
+
+
+@cache
+def rules() -> dict[str, Method]:
+    return {name: method(*overrides) for name, overrides in METHODS.items()}
+
+
+def stages(count: int, rule: Method) -> list[Stage]:
+    torch.manual_seed(0)
+    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01")
+    return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
+
+
+def asynchronous(parts: list[Stage], rule: Method, **others: Any) -> Asynchronous:
+    settings: dict[str, Any] = {"lag": 1, "max_staleness": 4, "queue": 8, "replay": 4, "oracle": "dedicated"}
+    fixed: dict[str, Any] = {"restart": False, "interface": None, "trace": False}
+    return Asynchronous(parts, rule, **(settings | others), **fixed)
+
+
+def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
+        for _ in range(steps)
+    ]
+
+
+def train(parts: list[Stage], execution: Execution) -> dict[str, Any]:
+    """Everything that a run leaves behind, after a pause in which it goes on from what it has saved."""
+    optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01, fused=True)
+    for n, (x, y) in enumerate(batches()):
+        optimizer.zero_grad()
+        execution.step(n, x, y, more=n not in (PAUSE, STEPS - 1))
+        execution.average()
+        optimizer.step()
+        execution.stepped()
+        if n in (PAUSE, STEPS - 1):
+            execution.gather()
+            execution.gather_optimizer(optimizer)
+    return {
+        "stages": [stage.state_dict() for stage in parts],
+        "optimizer": optimizer.state_dict(),
+        "execution": execution.state_dict(),
+    }
+
+
+def meet(environment: dict[str, str]) -> None:
+    """Where the agents of rpc find each other."""
+    os.environ.update(environment, RANK=str(dist.get_rank()), WORLD_SIZE=str(dist.get_world_size()))
+
+
+def without_slack(count: int, oracle: str) -> dict[Any, dict[str, Any]]:
+    results = {}
+    for name, lag in CASES:
+        parts = stages(count, rules()[name])
+        execution = asynchronous(parts, rules()[name], lag=lag, max_staleness=0, oracle=oracle)
+        execution.connect()
+        results[name, lag] = train(parts, execution)
+        assert execution.account()["messages_lost"] == 0
+        execution.disconnect()
+    return results
+
+
+def place(ranks: int) -> dict[str, str]:
+    environment = shared_environment(ranks)
+    return {name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
+
+
+def assert_equal(found: Any, expected: Any, path: str = "") -> int:
+    """Tensor by tensor through nested dictionaries and lists; the number of tensors."""
+    if isinstance(expected, Tensor):
+        assert torch.equal(found, expected), path
+        return 1
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), path
+        return sum(assert_equal(found[key], value, f"{path}/{key}") for key, value in expected.items())
+    if isinstance(expected, list | tuple):
+        assert len(found) == len(expected), path
+        return sum(assert_equal(a, b, f"{path}/{i}") for i, (a, b) in enumerate(zip(found, expected, strict=True)))
+    assert found == expected, path
+    return 0
+
+
+def as_a_pipeline() -> dict[Any, dict[str, Any]]:
+    results = {}
+    for name, lag in CASES:
+        parts = stages(RANKS, rules()[name])
+        execution = Pipeline(parts, rules()[name], lag=lag, window=2, replicas=1, trace=False)
+        execution.connect()
+        results[name, lag] = train(parts, execution)
+    return results
+
+
+def with_slack() -> dict[str, float]:
+    """The output half is a slow one, and its queue short."""
+    parts = stages(3, rules()["sg"])
+    execution = asynchronous(parts, rules()["sg"], queue=2, max_staleness=6, oracle="colocated")
+    execution.connect()
+    optimizer = torch.optim.SGD([p for stage in parts for p in stage.parameters()], lr=0.01)
+    for n, (x, y) in enumerate(batches(60)):
+        if dist.get_rank() == 0 and n % 7 == 0:
+            time.sleep(0.01)
+        optimizer.zero_grad()
+        execution.step(n, x, y, more=True)
+        execution.average()
+        optimizer.step()
+        execution.stepped()
+    execution.gather()
+    execution.disconnect()
+    return execution.account()
+
+
+def stopped() -> int:
+    """Rank 0 is asked; the roles are at different updates."""
+    execution = asynchronous(stages(2, rules()["sg"]), rules()["sg"])
+    execution.connect()
+    x, y = batches(1)[0]
+    for n in range(1000):
+        if dist.get_rank() == 0 and n == 20:
+            execution.stop()
+        execution.step(n, x, y, more=True)
+        execution.average()
+        execution.stepped()
+        if execution.stopping:
+            execution.gather()
+            execution.disconnect()
+            return n
+    return -1
+
+
+def everything(environment: dict[str, str]) -> dict[str, Any]:
+    """On three ranks, one thing after the other: to start them takes longer than all of it."""
+    meet(environment)
+    return {
+        "dedicated": without_slack(2, "dedicated"),
+        "colocated": without_slack(3, "colocated"),
+        "pipeline": as_a_pipeline(),
+        "slack": with_slack(),
+        "stopped": stopped(),
+    }
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict[str, Any]]:
+    rules()
+    return on_ranks(RANKS, tmp_path_factory.mktemp("ranks"), partial(everything, place(RANKS)))
+
+
+@pytest.mark.parametrize(("count", "oracle"), [(2, "dedicated"), (3, "colocated")])
+def test_without_slack_every_rank_ends_with_what_one_process_has(ranks, count, oracle):
+    for name, lag in CASES:
+        parts = stages(count, rules()[name])
+        expected = train(parts, Serial(parts, rules()[name], lag=lag))
+        for found in ranks:
+            assert assert_equal(found[oracle][name, lag], expected, f"{name}, lag {lag}") > 10
+
+
+@pytest.mark.parametrize(("name", "lag"), CASES)
+def test_without_slack_every_rank_ends_with_what_a_pipeline_has(ranks, name, lag):
+    for found in ranks:
+        assert assert_equal(found["colocated"][name, lag], found["pipeline"][name, lag]) > 10
+
+
+def test_all_roles_stop_behind_the_same_update(ranks):
+    ends = {found["stopped"] for found in ranks}
+    assert len(ends) == 1
+    assert 20 <= ends.pop() < 60
+
+
+def test_what_is_sent_arrives_and_what_is_dropped_is_counted(ranks):
+    books = ranks[0]["slack"]
+    assert all(found["slack"] == books for found in ranks), "all ranks have the same books"
+    assert books["messages_lost"] == 0
+    assert books["messages_sent"] == books["messages_received"] > 60
+    assert books["stage/2/dropped"] > 0, "its queue is short and it is slow"
+
+
+def test_staleness_is_measured_and_bounded(ranks):
+    books = ranks[0]["slack"]
+    most = {name: value for name, value in books.items() if name.endswith("staleness_most")}
+    assert len(most) == 6, "stages 1 and 2, answers to 0 and 1, two boundaries of the oracle"
+    assert 0 < max(most.values()) <= 1 + 6
+
+
+def test_an_oracle_that_closes_leaves_nobody_waiting():
+    """An agent's end waits for its threads: a run that failed hung there, and its supervisor with it."""
+    front, _ = stages(2, rules()["sg"])
+    oracle = Oracle({0: front}, lag=0, ahead=0, places=1, replay=1, bell=threading.Condition())
+    oracle.start(0)
+    told = []
+
+    def ask() -> None:
+        try:
+            oracle.answer(0, 1, torch.zeros(2, *SHAPE), torch.zeros(2, dtype=torch.long))
+        except RuntimeError as error:
+            told.append(str(error))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    oracle.weights.acquire()
+    oracle.close()
+    asking.join(timeout=10)
+    assert told == ["The oracle has closed."]
+    assert not oracle.weights.locked()
+
+
+def test_a_held_role_begins_no_update_until_it_is_released():
+    bell = threading.Condition()
+    halt = Halt(bell)
+
+    def wait(happened):
+        with bell:
+            assert bell.wait_for(happened, timeout=10)
+
+    halt.begin(3, wait)
+    assert halt.hold() == 4, "update 3 has begun"
+    later = threading.Timer(0.05, halt.release, [6])
+    later.start()
+    start = time.monotonic()
+    halt.begin(4, wait)
+    assert time.monotonic() - start > 0.03, "held until the others have been asked"
+    assert (halt.next, halt.end) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settings", "sentence"),
+    [
+        ("method=backprop", {}, "choose method=sg"),
+        ("method=none", {}, "choose method=sg"),
+        ("method=sg method.mix=0.5", {}, "choose method.warmup_steps=0 and method.mix=0"),
+        ("method=sg method.warmup_steps=3", {}, "choose method.warmup_steps=0 and method.mix=0"),
+        ("method=sg", {"max_staleness": 0, "lag": 2, "queue": 2}, "choose at least 3"),
+    ],
+)
+def test_what_has_no_pace_of_its_own_is_refused(overrides, settings, sentence):
+    rule = method(*overrides.split())
+    with pytest.raises(ValueError, match=sentence):
+        asynchronous(stages(2, rule), rule, **settings)
+
+
+def test_roles_and_their_ranks():
+    apart, together = Roles(3, "dedicated"), Roles(3, "colocated")
+    assert [apart.name_of(rank) for rank in range(apart.ranks)] == ["stage 2", "stage 1", "stage 0", "oracle"]
+    assert [together.name_of(rank) for rank in range(together.ranks)] == ["stage 2", "stage 1", "stage 0"]
+    assert apart.boundaries_of(3) == [0, 1]
+    assert [together.boundaries_of(rank) for rank in range(3)] == [[1], [0], []]
+    assert [together.oracle_of(k) for k in (0, 1)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("interface", "environment", "chosen"),
+    [
+        (None, {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "lo"),
+        (None, {"MASTER_ADDR": "a-name", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}, "lo"),
+        ("eth1", {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "eth1"),
+        (None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", "TP_SOCKET_IFNAME": "eth0"}, "eth0"),
+    ],
+)
+def test_roles_listen_on_loopback_unless_told_otherwise(interface, environment, chosen):
+    assert choose(interface, environment) == chosen
+
+
+@pytest.mark.parametrize("more", [{}, {"LOCAL_WORLD_SIZE": "1"}])
+def test_several_hosts_need_an_interface_that_is_named(more):
+    with pytest.raises(ValueError, match=r"execution\.interface=eth0"):
+        choose(None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", **more})

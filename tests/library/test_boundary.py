@@ -1,0 +1,310 @@
+"""A boundary in a plain model: which gradients it gives, and what it must not do."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import costate
+from composing import method, network
+from costate.execution.serial import Serial
+from costate.interfaces.synthesizers import Conv, Linear, LowRank, Mlp
+from costate.tasks import Classification
+from costate.training.module import stages as make_stages
+from small import refusal
+
+N, CLASSES = 12, 3
+KINDS = {
+    "linear": ((5,), Linear, {}),
+    "mlp": ((5,), Mlp, {"layers": 1, "width": 7}),
+    "lowrank": ((5,), LowRank, {"rank": 2}),
+    "conv": ((2, 6, 6), Conv, {"layers": 1, "channels": 4, "kernel": 3}),
+}
+
+
+def batch(*shape: int, n: int = N) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, *shape, generator=generator, dtype=torch.float64)
+    return x, torch.randint(CLASSES, (n,), generator=generator)
+
+
+def drawn(module: nn.Module, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    for parameter in module.double().parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def dense(width: int = 5) -> tuple[nn.Module, costate.Boundary, nn.Module]:
+    """A front, a boundary with weights, and a back."""
+    front, back = nn.Sequential(nn.Linear(4, width), nn.Tanh()), nn.Linear(width, CLASSES)
+    return drawn(front), drawn(costate.Boundary((width,), classes=CLASSES), 1), drawn(back, 2)
+
+
+def gradients(*modules: nn.Module) -> list[Tensor]:
+    return [p.grad for module in modules for p in module.parameters()]
+
+
+def close(a: list[Tensor], b: list[Tensor], tolerance: float = 1e-12) -> bool:
+    return len(a) == len(b) > 0 and all(
+        torch.allclose(x, y, rtol=tolerance, atol=tolerance) for x, y in zip(a, b, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("told", ["classes", "nothing"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_are_those_of_the_template(kind, told, count):
+    """method=sg in one process, with the same weights: of every stage and every synthesizer."""
+    shape, make, settings = KINDS[kind]
+
+    def synthesizer(shape: tuple[int, ...], context: int) -> nn.Module:
+        return make(shape, context, **settings)
+
+    words = ("arch=resnet", "arch.width=5") if len(shape) == 1 else ("arch=resnet", "arch/form=conv", "arch.width=2")
+    torch.manual_seed(0)
+    parts = network((1, 12, 12), CLASSES, *words, "arch.depth=3").cut(count)
+    rule = method("method=sg", f"method.conditioned={str(told == 'classes').lower()}")
+    rule.synthesizer = synthesizer
+    stages = make_stages(copy.deepcopy(parts), (1, 12, 12), Classification(CLASSES), rule)
+    for stage in stages:
+        drawn(stage.interface)
+        stage.double()
+    classes = CLASSES if told == "classes" else None
+    net = costate.decouple(
+        [part.double() for part in parts],
+        range(1, count),
+        classes=classes,
+        shapes=[stage.inlet for stage in stages[1:]],
+        synthesizer=synthesizer,
+    )
+    for boundary, stage in zip(net.boundaries, stages, strict=False):
+        boundary.double().synthesizer.load_state_dict(stage.interface.synthesizer.state_dict())
+    x, y = batch(1, 12, 12)
+    Serial(stages, rule, lag=0).step(0, x, y)
+    F.cross_entropy(net(x, y if classes else None), y).backward()
+    assert close(gradients(*net.stages), gradients(*(stage.block for stage in stages)))
+    assert close(gradients(*net.boundaries), gradients(*(stage.interface for stage in stages)))
+
+
+def test_one_backward_pass_is_that_of_the_sum():
+    """Σ ⟨h, ĝ⟩ + loss + fit, with h detached."""
+    front, boundary, back = dense()
+    x, y = batch(4)
+    F.cross_entropy(back(boundary(front(x), context=y)), y).backward()
+    found = gradients(front, boundary, back)
+    for module in (front, boundary, back):
+        module.zero_grad()
+    h = front(x)
+    end = h.detach().requires_grad_()
+    loss = F.cross_entropy(back(end), y)
+    (g,) = torch.autograd.grad(loss, end, retain_graph=True)
+    p = boundary.synthesizer(h.detach(), F.one_hot(y, CLASSES))
+    ((h * p.detach()).sum() / N + loss + F.mse_loss(p, N * g, reduction="sum") / (2 * N)).backward()
+    assert close(found, gradients(front, boundary, back))
+
+
+class Oracle(nn.Module):
+    """Predicts what it is told."""
+
+    def __init__(self, shape: tuple[int, ...], context: int):
+        super().__init__()
+        self.told = torch.zeros(())
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Tensor, c: Tensor | None) -> Tensor:
+        return self.told + 0 * self.weight
+
+
+def test_a_synthesizer_that_knows_the_gradient_makes_it_backpropagation():
+    front, _, back = dense()
+    x, y = batch(4)
+    h = front(x)
+    h.retain_grad()
+    F.cross_entropy(back(h), y).backward()
+    expected, g = gradients(front, back), h.grad
+    front.zero_grad()
+    back.zero_grad()
+    boundary = costate.Boundary((5,), synthesizer=Oracle)
+    boundary.synthesizer.told = N * g
+    F.cross_entropy(back(boundary(front(x))), y).backward()
+    assert close(gradients(front, back), expected)
+    assert boundary.synthesizer.weight.grad == 0, "nothing is left to learn"
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_gradients_add_up_over_batches(parts):
+    """Those of one large batch, whether each part is followed by its backward pass or all of them wait."""
+    x, y = batch(4)
+    found = []
+    for wait in (None, False, True):
+        front, boundary, back = dense()
+        pieces = 1 if wait is None else parts
+        losses = []
+        for a, b in zip(x.chunk(pieces), y.chunk(pieces), strict=True):
+            h = boundary(front(a), context=b, scale=1 / pieces)
+            losses.append(F.cross_entropy(back(h), b) / pieces)
+            if not wait:
+                losses.pop().backward()
+        for loss in reversed(losses):
+            loss.backward()
+        found.append(gradients(front, boundary, back))
+    assert close(found[1], found[0])
+    assert close(found[2], found[0])
+
+
+def test_a_scaled_loss_has_scaled_gradients():
+    """As a GradScaler wants them, which divides all by its factor before the step."""
+    front, boundary, back = dense()
+    x, y = batch(4)
+    found = []
+    for scale in (1.0, 1024.0):
+        for module in (front, boundary, back):
+            module.zero_grad()
+        (scale * F.cross_entropy(back(boundary(front(x), context=y, scale=scale)), y)).backward()
+        found.append([g / scale for g in gradients(front, back, boundary)])
+    assert close(*found)
+
+
+def test_two_uses_in_one_forward():
+    """Each cuts where it stands; the synthesizer learns from both, as two of the same weights would."""
+    front, once, back = dense(5)
+    middle = drawn(nn.Linear(5, 5), 3)
+    twice = copy.deepcopy(once)
+    x, y = batch(4)
+    F.cross_entropy(back(once(middle(once(front(x), context=y)), context=y)), y).backward()
+    found, joint = gradients(front, middle, back), gradients(once)
+    for module in (front, middle, back, once):
+        module.zero_grad()
+    F.cross_entropy(back(twice(middle(once(front(x), context=y)), context=y)), y).backward()
+    assert close(found, gradients(front, middle, back))
+    assert close(joint, [a + b for a, b in zip(gradients(once), gradients(twice), strict=True)])
+
+
+def test_it_is_the_identity_where_nothing_learns():
+    boundary, h = costate.Boundary((5,), classes=CLASSES), torch.randn(N, 5, requires_grad=True)
+    assert boundary.eval()(h) is h
+    boundary.train()
+    with torch.no_grad():
+        assert boundary(h) is h
+    assert torch.equal(boundary(h, context=torch.zeros(N, dtype=torch.long)), h)
+
+
+def test_a_change_in_place_behind_it_stays_behind_it():
+    front, boundary, back = dense()
+    x, y = batch(4)
+    F.cross_entropy(back(boundary(front(x), context=y).relu_()), y).backward()
+    found = gradients(front, boundary, back)
+    for module in (front, boundary, back):
+        module.zero_grad()
+    F.cross_entropy(back(boundary(front(x), context=y).relu()), y).backward()
+    assert close(found, gradients(front, boundary, back))
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 6, 6)], ids=["vector", "sequence", "image"])
+def test_the_first_state_tells_the_shape(shape):
+    """An optimizer may have the weights before they have one; they start at zero and are those of a known shape."""
+    known, told = costate.Boundary(shape, classes=CLASSES), costate.Boundary(classes=CLASSES)
+    optimizer = torch.optim.Adam(told.parameters(), lr=0.1)
+    h, (_, y) = torch.randn(N, *shape, requires_grad=True), batch(4)
+    told(h, context=y).square().sum().backward()
+    assert torch.equal(h.grad, torch.zeros_like(h)), "an untrained boundary lets nothing through"
+    assert [p.shape for p in told.parameters()] == [p.shape for p in known.parameters()]
+    optimizer.step()
+    assert all(p.abs().sum() > 0 for p in told.parameters())
+    costate.Boundary(classes=CLASSES).load_state_dict(told.state_dict())
+
+
+def test_each_token_may_have_a_label_of_its_own():
+    boundary = drawn(costate.Boundary((4, 5), classes=CLASSES)).float()
+    h, y = torch.randn(N, 7, 5), torch.randint(CLASSES, (N, 7))
+    joint = boundary.synthesizer(h, F.one_hot(y, CLASSES))
+    for t in range(7):
+        one = boundary.synthesizer(h[:, t : t + 1], F.one_hot(y[:, t], CLASSES))
+        assert torch.allclose(joint[:, t : t + 1], one, atol=1e-6)
+    assert boundary(h, context=y).shape == h.shape, "sequences may be longer than the first one"
+
+
+LABELS = torch.zeros(N, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("settings", "call", "sentence"),
+    [
+        ({"classes": 3}, {}, "In training this boundary needs the labels: boundary(h, context=y)."),
+        ({}, {"context": LABELS}, "This boundary is told nothing"),
+        ({"classes": 3}, {"context": LABELS[1:]}, "The context has 11 rows and the state 12."),
+        ({"classes": 3}, {"context": LABELS + 3}, "Labels from 3 to 3 do not go with classes=3."),
+        ({"classes": 3}, {"context": LABELS.float()}, "A boundary with classes=3 is told integers, not torch.float32."),
+        ({"targets": 2}, {"context": LABELS}, "A boundary with targets=2 is told (rows, 2) numbers, not (12,)."),
+        ({"classes": 3}, {"context": LABELS, "scale": 0.0}, "scale=0.0 is not above 0"),
+        ({"shape": (4,), "classes": 3}, {"context": LABELS}, "This boundary is for states of shape (4,), not (5,)."),
+    ],
+)
+def test_wrong_use_is_told_in_a_sentence(settings, call, sentence):
+    boundary = costate.Boundary(**settings)
+    told = refusal(lambda: boundary(torch.randn(N, 5), **call))
+    assert told.startswith(sentence)
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"classes": 3, "targets": 2}, "A boundary is told a label or a target: give classes or targets, not both."),
+        ({"classes": 0}, "classes=0 is below 1"),
+        ({"synthesizer": Linear}, "A synthesizer of your own needs the shape of a sample's state"),
+        ({"shape": (2, 3, 4, 5)}, "No synthesizer is known for states of shape (2, 3, 4, 5)"),
+    ],
+)
+def test_boundaries_that_cannot_be_are_refused(settings, sentence):
+    assert refusal(lambda: costate.Boundary(**settings)).startswith(sentence)
+
+
+ALONE = """
+import sys, costate
+heavy = {"torch", "lightning", "hydra", "torchmetrics"}
+print(sorted(heavy & sys.modules.keys()))
+from costate import Boundary, Decoupled, decouple
+print(sorted(heavy & sys.modules.keys()))
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+boundary = Boundary((5,), classes=3)
+nn.init.normal_(boundary.synthesizer.weight)
+front, back = nn.Linear(4, 5), nn.Linear(5, 3)
+x, y = torch.randn(6, 4), torch.randint(3, (6,))
+
+def loss(x, y):
+    h = boundary(front(x), context=y)
+    return F.cross_entropy(back(boundary(h.tanh(), context=y)), y)
+
+found = []
+for each in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+    each(x, y).backward()
+    parameters = [p for module in (front, boundary, back) for p in module.parameters()]
+    found.append([p.grad for p in parameters])
+    for p in parameters:
+        p.grad = None
+print(all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found)))
+"""
+
+
+def test_it_needs_torch_alone_and_compiles_in_one_piece():
+    """In a process of its own: where types are checked at run time, nothing compiles."""
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "['torch']", "True"]
+
+
+def test_everything_public_is_there_and_says_what_it_is():
+    assert set(costate.__all__) <= set(dir(costate))
+    for name in costate.__all__:
+        assert len(getattr(costate, name).__doc__.splitlines()[0]) > 30
+    with pytest.raises(AttributeError, match="no attribute 'bounday'"):
+        _ = costate.bounday

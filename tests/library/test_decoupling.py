@@ -1,0 +1,150 @@
+"""Models of others, cut in stages: a ResNet-18 of torchvision, a transformer, and the README's loop."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import resnet18
+
+import costate
+from small import refusal
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def gradients(module: nn.Module) -> list[Tensor]:
+    return [p.grad.clone() for p in module.parameters() if p.grad is not None]
+
+
+def resnet_layers() -> list[nn.Module]:
+    torch.manual_seed(0)
+    net = resnet18(num_classes=10)
+    stem = [net.conv1, net.bn1, net.relu, net.maxpool]
+    return [*stem, net.layer1, net.layer2, net.layer3, net.layer4, net.avgpool, nn.Flatten(1), net.fc]
+
+
+def test_resnet18_in_three_stages():
+    """In evaluation it is the network it was; in training each stage has the gradients that its own boundary predicts,
+    the last one the true ones, and the boundaries learn.
+    """
+    layers = resnet_layers()
+    whole = nn.Sequential(*copy.deepcopy(layers))
+    net = costate.decouple(layers, at=[5, 7], classes=10)
+    x, y = torch.randn(4, 3, 32, 32), torch.randint(10, (4,))
+    assert torch.equal(net.eval()(x), whole.eval()(x))
+    F.cross_entropy(net.train()(x, y), y).backward()
+    F.cross_entropy(whole.train()(x), y).backward()
+    own = gradients(net.stages[2])
+    assert all(map(torch.equal, own, gradients(whole[7:])))
+    assert all(g.abs().sum() == 0 for stage in net.stages[:2] for g in gradients(stage)), "untrained boundaries say 0"
+    assert all(g.abs().sum() > 0 for g in gradients(net.boundaries[1]))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    optimizer.step()
+    optimizer.zero_grad()
+    F.cross_entropy(net(x, y), y).backward()
+    assert all(g.abs().sum() > 0 for g in gradients(net.stages[1])), "its boundary has learnt"
+
+
+class Transformer(nn.Module):
+    """Says of each token whether a 3 is among those up to it."""
+
+    def __init__(self, boundary: nn.Module):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(8, 16)
+        self.first, self.second = (nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True) for _ in "ab")
+        self.boundary = boundary
+        self.head = nn.Linear(16, 2)
+
+    def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        h = self.first(self.embedding(tokens))
+        h = self.boundary(h, context=labels)
+        return F.cross_entropy(self.head(self.second(h)).flatten(0, 1), labels.flatten())
+
+
+class Known(nn.Module):
+    """A synthesizer that is told the gradient."""
+
+    def __init__(self, shape: tuple[int, ...], context: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, h: Tensor, c: Tensor | None) -> Tensor:
+        return self.g * len(h) + 0 * self.weight
+
+
+def sequences() -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(8, (256, 6), generator=torch.Generator().manual_seed(0))
+    return tokens, ((tokens == 3).cumsum(1) > 0).long()
+
+
+def test_a_transformer_with_a_boundary_that_knows_the_gradient_is_backpropagation():
+    whole, cut = (
+        Transformer(costate.Boundary().eval()),
+        Transformer(costate.Boundary((6, 16), synthesizer=Known, classes=2)),
+    )
+    tokens, labels = sequences()
+    whole.boundary.eval()
+    whole.boundary.register_forward_hook(lambda boundary, inputs, h: h.retain_grad() or setattr(whole, "h", h))
+    whole.loss(tokens, labels).backward()
+    cut.boundary.synthesizer.g = whole.h.grad
+    cut.loss(tokens, labels).backward()
+    for name, parameter in cut.named_parameters():
+        if not name.startswith("boundary"):
+            torch.testing.assert_close(parameter.grad, whole.get_parameter(name).grad, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_transformer_learns_with_a_boundary_in_its_forward():
+    """Each token tells its own label; the loss starts at 0.7."""
+    net, (tokens, labels) = Transformer(costate.Boundary(classes=2)), sequences()
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    before = net.first.linear1.weight.clone()
+    for _ in range(40):
+        optimizer.zero_grad()
+        net.loss(tokens, labels).backward()
+        optimizer.step()
+    assert net.eval().loss(tokens, labels) < 0.4
+    assert (net.first.linear1.weight - before).norm() > 0.1 * before.norm()
+
+
+def test_layers_are_the_model_s_own():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    net = costate.decouple(model, at=[2], classes=3)
+    assert [len(stage) for stage in net.stages] == [2, 1]
+    net.stages[0][0].weight.data.zero_()
+    assert not model[0].weight.any()
+    assert costate.decouple(model, at=[], classes=3)(torch.ones(2, 4)).shape == (2, 3)
+
+
+MODEL = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "sentence"),
+    [
+        ((MODEL, [3]), {}, "at=[3]: cuts are rising numbers from 1 to 2, for there are 3 layers."),
+        ((MODEL, [2, 1]), {}, "at=[2, 1]: cuts are rising numbers"),
+        ((MODEL, [0]), {}, "at=[0]: cuts are rising numbers"),
+        ((MODEL[0], [1]), {}, "decouple takes an nn.Sequential, an nn.ModuleList or a list of modules, not Linear"),
+        (([], []), {}, "decouple takes layers that are nn.Modules, and one of them at least."),
+        ((MODEL, [1]), {"shapes": []}, "There are 1 cuts and 0 shapes: give one for each cut."),
+        ((MODEL, [1]), {"classes": 3, "targets": 2}, "A boundary is told a label or a target"),
+    ],
+)
+def test_models_that_cannot_be_cut_are_refused(arguments, settings, sentence):
+    told = refusal(lambda: costate.decouple(*arguments, **settings))
+    assert told.startswith(sentence)
+    assert "\n" not in told
+
+
+def test_the_loop_of_the_readme_runs():
+    """As it stands there, and learns."""
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(code.splitlines()) <= 24
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["accuracy"] > 0.9

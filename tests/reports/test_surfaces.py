@@ -1,0 +1,52 @@
+"""Pictures of a surface while it is learned."""
+
+import numpy as np
+import pytest
+
+from costate.data.planar import surface
+from costate.reports import surfaces
+from costate.reports.report import write
+from running import QUIET, fit, refusal
+
+pytest.importorskip("matplotlib")
+RUN = ("data=surface", "data.train=64", "data.batch_size=16", "data.validation=20", "data.test=60", *QUIET)
+PICTURES = ("callbacks=surface_pictures", "callbacks.surface_pictures.every=2")
+NETWORK = ("arch=mlp", "arch.widths=[6,4]")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("backprop", "sg"):
+        fit(folder / method, *RUN, *PICTURES, *NETWORK, f"method={method}", "epochs=3")
+    return folder
+
+
+def test_heights_are_kept_every_few_epochs_and_at_the_end(runs):
+    learned = surfaces.read(runs / "sg", "sg")
+    assert sorted(learned.epochs) == [2, 3]
+    assert not np.array_equal(learned.epochs[2], learned.epochs[3])
+    assert (runs / "sg" / "surface.png").stat().st_size > 1000
+
+
+def test_rows_of_the_grid_run_upwards_and_columns_to_the_right(runs):
+    import torch
+
+    target = surfaces.read(runs / "sg", "").target
+    n = len(target)
+    for i, j in ((0, 0), (0, n - 1), (n - 1, 0), (5, 40)):
+        point = torch.tensor([[-1 + 2 * j / (n - 1), -1 + 2 * i / (n - 1)]], dtype=torch.float64)
+        assert target[i, j] == pytest.approx(surface(point).item(), abs=1e-5)
+
+
+def test_a_report_puts_the_methods_side_by_side_on_one_scale(runs, tmp_path):
+    out = write([runs], tmp_path / "report")
+    assert (out / "learning_surface.png").exists()
+    figure = surfaces.draw([surfaces.read(runs / method, method) for method in ("backprop", "sg")])
+    images = [image for axes in figure.axes for image in axes.images]
+    assert len(images) == 2 * 3, "a target and two epochs each"
+    assert len({image.get_clim() for image in images}) == 1
+
+
+def test_other_data_are_refused(tmp_path):
+    assert "data=surface" in refusal(tmp_path, "data=ellipse", "data.train=96", "epochs=1", *QUIET, *PICTURES)
