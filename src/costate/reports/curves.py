@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from costate.reports import style
 from costate.reports.groups import Group
@@ -49,6 +50,7 @@ def curves(groups: Sequence[Group], metric: str, label: str, log: bool) -> Figur
                 x, middle, spread = band([epochs(run, metric) for run in group.runs])
                 line(place, x, middle, spread, group.way, looks[group.way], log)
         place.set_xlabel("epoch")
+        place.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         if log:
             style.logarithmic(place)
     for place in axes[:: style.ACROSS]:
