@@ -74,12 +74,11 @@ class _Rebuilt(torch.autograd.Function):
         λ = [torch.zeros_like(a) if g is None else g for a, g in zip(state, gradients, strict=True)]
         learnt = ctx.needs_input_grad[3:]
         found = [torch.zeros_like(stack) if wanted else None for stack, wanted in zip(stacks, learnt, strict=True)]
-        with ctx.autocast:
-            for j in reversed(range(len(stacks[0]))):
-                rows = [_leaf(stack[j], None if total is None else total[j]) for stack, total in zip(stacks, found)]  # noqa: B905
-                with torch.enable_grad():
-                    shears = ctx.run.integrator.shears(ctx.run.layer(j, rows))
-                for shear in reversed(shears):
+        layers = list(zip(*(_leaves(stack, total) for stack, total in zip(stacks, found, strict=True)), strict=True))
+        # Nothing but the leaves wants a gradient here, so graphs are those of f alone.
+        with ctx.autocast, torch.enable_grad():
+            for j in reversed(range(len(layers))):
+                for shear in reversed(ctx.run.integrator.shears(ctx.run.layer(j, layers[j]))):
                     state = _back(shear, state, λ)
         return None, *λ, *found
 
@@ -88,8 +87,7 @@ def _back(shear: Shear, state: State, λ: list[Tensor]) -> State:
     """The state in front of the shear; turns λ into the gradient there, and adds to those of the weights."""
     a, b, c, f = shear
     source = state[b].detach().requires_grad_()
-    with torch.enable_grad():
-        value = f(source)
+    value = f(source)
     if value is source:
         λ[b] = torch.add(λ[b], λ[a], alpha=c)
     else:
@@ -100,12 +98,13 @@ def _back(shear: Shear, state: State, λ: list[Tensor]) -> State:
     return (front, state[1]) if a == 0 else (state[0], front)
 
 
-def _leaf(row: Tensor, gradient: Tensor | None) -> Tensor:
-    """The row as the end of a graph, which adds to that gradient."""
-    leaf = row.detach()
-    if gradient is not None:
-        leaf.requires_grad_().grad = gradient
-    return leaf
+def _leaves(stack: Tensor, total: Tensor | None) -> list[Tensor]:
+    """The rows, each as the end of a graph, which adds to a row of `total`; without one they learn nothing."""
+    rows = list(stack.detach().unbind(0))
+    if total is not None:
+        for row, gradient in zip(rows, total.unbind(0), strict=True):
+            row.requires_grad_().grad = gradient
+    return rows
 
 
 def _autocast(device: str) -> torch.autocast:
