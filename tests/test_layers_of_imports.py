@@ -15,9 +15,10 @@ ALLOWED = {
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY,
     "data": VOCABULARY,
-    "methods": VOCABULARY | {"interfaces", "schedules"},
-    "stage": VOCABULARY | {"architectures", "interfaces"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "schedules", "stage"},
+    "memory": VOCABULARY | {"architectures"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "schedules"},
+    "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "schedules", "stage"},
 }
 
 

@@ -160,3 +160,48 @@ def test_ranks_agree_before_there_is_a_process_group(tmp_path: Path) -> None:
         str(script),
     ]
     assert subprocess.run(command, timeout=60).returncode == 0
+
+
+DYING = """
+import os, signal
+from pathlib import Path
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from costate.execution import launch
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if launch.delegate(cfg.ranks, restart=True):
+        print("supervised")
+        return
+    if launch.rank() == 1:
+        start = len(list(folder.glob("start-*")))
+        (folder / f"start-{start}").touch()
+        if start < cfg.seed:
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            if cfg.name == "saves":
+                last = folder / "checkpoints" / "last.ckpt"
+                last.touch()
+                os.utime(last, (start + 1, start + 1))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+main()
+"""
+
+
+def test_a_run_starts_again_as_long_as_it_gets_on(app: Path) -> None:
+    """Two failures, each behind a newer checkpoint, and then an end."""
+    app.write_text(DYING)
+    done = execute(app, "hydra.run.dir=out", "seed=2", "name=saves")
+    assert (done.returncode, done.stdout) == (0, "supervised\n"), done.stderr
+    assert done.stderr.count("Starting again (execution.restart=true).") == 2
+    assert len(list((app.parent / "out").glob("start-*"))) == 3
+
+
+def test_a_run_that_does_not_get_on_is_not_started_for_ever(app: Path) -> None:
+    app.write_text(DYING)
+    done = execute(app, "hydra.run.dir=out", "seed=9", "name=fails")
+    assert done.returncode != 0
+    assert "there is no checkpoint yet" in done.stderr
+    assert len(list((app.parent / "out").glob("start-*"))) == 2

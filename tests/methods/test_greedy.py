@@ -100,8 +100,8 @@ def test_a_local_loss_keeps_nothing_for_later():
     serial = Serial(parts, method("method=greedy"), lag=1)
     for n in range(3):
         serial.step(n, x, y)
-    assert serial.gradients == {}
-    assert all(stage.flights == {} for stage in parts)
+    assert serial.replies == {}
+    assert all(stage.flights == stage.lessons == {} for stage in parts)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -50,6 +50,9 @@ class Chain(Block):
     def inverse(self, h: Tensor) -> NoReturn:
         raise ValueError(ONE_WAY)
 
+    def retrace(self, h: Tensor, x: Tensor | None) -> NoReturn:
+        raise ValueError(ONE_WAY)
+
     def penalty(self) -> None:
         return None
 

@@ -18,6 +18,7 @@ from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
+from costate.architectures.retrace import retraced
 from costate.architectures.reversal import Run, rebuilt
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
@@ -94,6 +95,18 @@ class StableBlock(Block):
         for layer in reversed(self.steps(track=False)):
             state = self.integrator.inverse(state, layer)
         return torch.cat(state, dim=1)
+
+    def retrace(
+        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+        if not self.reversible:
+            raise ValueError(ONE_WAY)
+        assert self.head is None, "a head cannot be run backwards"
+        if self.opening is None:
+            x = torch.empty_like(h).requires_grad_()
+            return x, retraced(self, h, x.detach(), x)
+        assert x is not None, "an opening cannot be run backwards"
+        return x, retraced(self, h, None, self.open(x))
 
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""

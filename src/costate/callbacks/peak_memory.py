@@ -81,7 +81,8 @@ class PeakMemory(Measurement):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stages: Any = pl_module.stages
-        self.held.others = lambda: (t for stage in stages for t in _tensors(stage.flights))
+        execution: Any = pl_module.execution
+        self.held.others = lambda: _tensors([[(s.flights, s.lessons) for s in stages], execution.replies])
         self.watches = [stage.block.register_forward_pre_hook(self._notice(k)) for k, stage in enumerate(stages)]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -129,10 +130,10 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _tensors(kept: Any) -> Iterator[Tensor]:
-    """Those in something nested."""
+    """Those in nested dictionaries, lists and tuples."""
     if isinstance(kept, Tensor):
         yield kept
-    elif isinstance(kept, tuple | list | dict):
+    elif isinstance(kept, dict | list | tuple):
         for item in kept.values() if isinstance(kept, dict) else kept:
             yield from _tensors(item)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.execution.base import Execution
 from costate.interfaces import Loss
+from costate.memory import Graph
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -144,8 +145,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     result = []
     for block in blocks[:-1]:
         inlet, shape = shape, _shape_behind(block, shape)
-        result.append(Stage(block, method.interface(shape, task), inlet))
-    return [*result, Stage(blocks[-1], Loss(task), shape)]
+        result.append(Stage(block, method.interface(shape, task), inlet, method.memory(block)))
+    return [*result, Stage(blocks[-1], Loss(task), shape, Graph())]
 
 
 @torch.no_grad()
