@@ -8,7 +8,8 @@
     backward over it         a ← a − c f(b; θ);   λ_b ← λ_b + c (∂f/∂b)ᵀ λ_a;   g_θ ← g_θ + c (∂f/∂θ)ᵀ λ_a
 
 f is evaluated once on the way back, for the state and for its derivatives: four thirds of the work of backpropagation
-that stores (Gomez et al., 2017, 1707.04585; Chang et al., 2018, 1709.03698).
+that stores (Gomez et al., 2017, 1707.04585; Chang et al., 2018, 1709.03698). The derivatives are those written by hand
+in `retrace`, and autograd's where norms or autocast are in f.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from costate.architectures.fields import Layer
+from costate.architectures.fields import Field, Layer
 from costate.architectures.integrators import Reversible, Shear
+from costate.architectures.retrace import Tape
 
 State = tuple[Tensor, ...]
 
@@ -32,6 +34,7 @@ class Run(NamedTuple):
     """
 
     integrator: Reversible
+    field: Field
     steps: Callable[[], list[Layer]]
     layer: Callable[[int, Sequence[Tensor]], Layer]
 
@@ -73,6 +76,9 @@ class _Rebuilt(torch.autograd.Function):
         state: State = (Y, Z)
         λ = [torch.zeros_like(a) if g is None else g for a, g in zip(state, gradients, strict=True)]
         learnt = ctx.needs_input_grad[3:]
+        if len(stacks) == 2 and all(learnt) and not ctx.autocast._enabled:
+            learned = _by_hand(ctx.run, [Y, Z], λ, stacks)
+            return None, *λ, *learned
         found = [torch.zeros_like(stack) if wanted else None for stack, wanted in zip(stacks, learnt, strict=True)]
         layers = list(zip(*(_leaves(stack, total) for stack, total in zip(stacks, found, strict=True)), strict=True))
         # Nothing but the leaves wants a gradient here, so graphs are those of f alone.
@@ -81,6 +87,17 @@ class _Rebuilt(torch.autograd.Function):
                 for shear in reversed(ctx.run.integrator.shears(ctx.run.layer(j, layers[j]))):
                     state = _back(shear, state, λ)
         return None, *λ, *found
+
+
+def _by_hand(run: Run, S: list[Tensor], λ: list[Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+    """Turns λ into the gradient in front of the layers; returns those of K and b."""
+    tape = Tape(run.field)
+    rows = list(zip(*(stack.detach().unbind(0) for stack in stacks), strict=True))
+    for j in reversed(range(len(rows))):
+        for a, b, c, f in reversed(run.integrator.shears(tape.taped(j, run.layer(j, rows[j])))):
+            S[a] = torch.add(S[a], f(S[b]), alpha=-c)
+            λ[b] = λ[b] + tape.pull(c * λ[a])
+    return [tape.found["K"], tape.found["b"]]
 
 
 def _back(shear: Shear, state: State, λ: list[Tensor]) -> State:
