@@ -16,9 +16,10 @@ ALLOWED = {
     "interfaces": VOCABULARY,
     "data": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
-    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "schedules"},
+    "pvd": {"types", "settings"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "pvd", "schedules"},
     "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "schedules", "stage"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
 }
 
 

@@ -67,6 +67,10 @@ class Block(nn.Module, ABC):
         """What regularisation adds to the loss; None where it adds nothing."""
 
     @abstractmethod
+    def ending(self) -> list[nn.Parameter]:
+        """The parameters of the layer that gives the output; asked of a network's last block."""
+
+    @abstractmethod
     def slice(self, start: int, end: int) -> "Block":
         """A copy of layers start, ..., end − 1."""
 

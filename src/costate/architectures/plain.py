@@ -56,6 +56,9 @@ class Chain(Block):
     def penalty(self) -> None:
         return None
 
+    def ending(self) -> list[nn.Parameter]:
+        return list(self.chain[-1].parameters())
+
     def slice(self, start: int, end: int) -> "Chain":
         return Chain(copy.deepcopy([self.chain[j] for j in range(start, end)]))
 

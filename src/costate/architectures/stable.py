@@ -139,6 +139,9 @@ class StableBlock(Block):
         squares = [θ.diff(dim=0).square().sum() for θ in (self.field.K, self.field.b)]
         return self.smoothness / (2 * self.h) * torch.stack(squares).sum()
 
+    def ending(self) -> list[nn.Parameter]:
+        return [] if self.head is None else list(self.head.parameters())
+
     def slice(self, start: int, end: int) -> "StableBlock":
         opening = copy.deepcopy(self.opening) if start == 0 else None
         head = copy.deepcopy(self.head) if end == self.layers else None

@@ -100,7 +100,7 @@ def alternately(setting: Setting, methods: dict[str, dict[str, Any]], ways: tupl
     return rows
 
 
-def launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any) -> Any:
     """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()

@@ -10,6 +10,7 @@ from costate.execution.clock import Span
 from costate.interfaces import Learning
 from costate.memory import Flight
 from costate.methods import Method
+from costate.pvd import Team
 from costate.schedules import Event, Operation, locked
 from costate.stage import Reply, Stage
 from costate.types import Input, Labels, State
@@ -74,6 +75,17 @@ class Execution(ABC):
     @abstractmethod
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives every process the optimizer's state of what the others have trained."""
+
+    def team(self) -> Team:
+        """Who does the work of the workers of parallel variable distribution.
+
+        Raises:
+            ValueError: nobody does here.
+        """
+        raise ValueError(
+            "method=pvd has workers and no stages that run side by side: choose execution=parallel, one worker a "
+            "process, or execution=serial, one worker after the other."
+        )
 
     def schedule(self, n: int) -> Iterator[Event]:
         """The operations of all stages for batch n."""

@@ -7,8 +7,9 @@ import torch
 
 from costate.execution import pending
 from costate.execution.base import Execution
-from costate.execution.replicas import alone, any_rank, average_gradients, place
+from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
+from costate.pvd import InTurn, Team
 from costate.schedules import Operation
 from costate.settings import Size
 from costate.stage import Stage
@@ -42,6 +43,9 @@ class Serial(Execution):
                 stage.learn(batch, self.replies.pop((k, batch)).g)
                 self.note(event, n)
         return h
+
+    def team(self) -> Team:
+        return InTurn(joint_mean)
 
     def average(self) -> None:
         if alone():

@@ -8,5 +8,16 @@ from costate.methods.no_bprop import NoBprop
 from costate.methods.petra import Petra
 from costate.methods.replay import FeaturesReplay
 from costate.methods.synthetic_gradients import SyntheticGradients
+from costate.methods.variable_distribution import VariableDistribution
 
-__all__ = ["Backprop", "Delayed", "FeaturesReplay", "Greedy", "Method", "NoBprop", "Petra", "SyntheticGradients"]
+__all__ = [
+    "Backprop",
+    "Delayed",
+    "FeaturesReplay",
+    "Greedy",
+    "Method",
+    "NoBprop",
+    "Petra",
+    "SyntheticGradients",
+    "VariableDistribution",
+]

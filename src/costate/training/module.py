@@ -54,6 +54,7 @@ class Training(lightning.LightningModule):
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
+        self.iteration = method.iteration(self.execution)
         self.seen: Batch | None = None
         """The network's output on the latest batch and the labels, where this process has the last stage."""
         self.val = _Scores(task)
@@ -84,11 +85,11 @@ class Training(lightning.LightningModule):
         n = self.trainer.global_step
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        output = self.execution.step(n, *batch, more=not self.trainer.is_last_batch)
+        output = self.iteration.gradient(n, *batch, more=not self.trainer.is_last_batch)
         labels = self.execution.labels
         self.seen = None if output is None else (output, batch[1] if labels is None else labels)
         self.execution.average()
-        optimizer.step()
+        self.iteration.advance(optimizer)
         self.execution.stepped()
         self.lr_schedulers().step()  # type: ignore[union-attr]
 
