@@ -94,7 +94,7 @@ def test_help_tells_the_axes_their_options_and_examples(tmp_path):
     assert done.returncode == 0
     for part in (
         "arch: antisymmetric, cnn, leapfrog, mlp, resnet, verlet",
-        "method: backprop, greedy, none, pvd, sg",
+        "method: backprop, delayed, greedy, none, petra, pvd, replay, sg",
         "data: cifar",
     ):
         assert part in done.stdout
