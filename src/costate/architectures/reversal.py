@@ -8,7 +8,8 @@
     backward over it         a ← a − c f(b; θ);   λ_b ← λ_b + c (∂f/∂b)ᵀ λ_a;   g_θ ← g_θ + c (∂f/∂θ)ᵀ λ_a
 
 f is evaluated once on the way back, for the state and for its derivatives: four thirds of the work of backpropagation
-that stores (Gomez et al., 2017, 1707.04585; Chang et al., 2018, 1709.03698).
+that stores (Gomez et al., 2017, 1707.04585; Chang et al., 2018, 1709.03698). The derivatives are those written by hand
+in `retrace`, and autograd's where norms or autocast are in f.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from costate.architectures.fields import Layer
+from costate.architectures.fields import Field, Layer
 from costate.architectures.integrators import Reversible, Shear
+from costate.architectures.retrace import Tape
 
 State = tuple[Tensor, ...]
 
@@ -32,6 +34,7 @@ class Run(NamedTuple):
     """
 
     integrator: Reversible
+    field: Field
     steps: Callable[[], list[Layer]]
     layer: Callable[[int, Sequence[Tensor]], Layer]
 
@@ -73,23 +76,35 @@ class _Rebuilt(torch.autograd.Function):
         state: State = (Y, Z)
         λ = [torch.zeros_like(a) if g is None else g for a, g in zip(state, gradients, strict=True)]
         learnt = ctx.needs_input_grad[3:]
+        if len(stacks) == 2 and all(learnt) and not ctx.autocast._enabled:
+            learned = _by_hand(ctx.run, [Y, Z], λ, stacks)
+            return None, *λ, *learned
         found = [torch.zeros_like(stack) if wanted else None for stack, wanted in zip(stacks, learnt, strict=True)]
-        with ctx.autocast:
-            for j in reversed(range(len(stacks[0]))):
-                rows = [_leaf(stack[j], None if total is None else total[j]) for stack, total in zip(stacks, found)]  # noqa: B905
-                with torch.enable_grad():
-                    shears = ctx.run.integrator.shears(ctx.run.layer(j, rows))
-                for shear in reversed(shears):
+        layers = list(zip(*(_leaves(stack, total) for stack, total in zip(stacks, found, strict=True)), strict=True))
+        # Nothing but the leaves wants a gradient here, so graphs are those of f alone.
+        with ctx.autocast, torch.enable_grad():
+            for j in reversed(range(len(layers))):
+                for shear in reversed(ctx.run.integrator.shears(ctx.run.layer(j, layers[j]))):
                     state = _back(shear, state, λ)
         return None, *λ, *found
+
+
+def _by_hand(run: Run, S: list[Tensor], λ: list[Tensor], stacks: Sequence[Tensor]) -> list[Tensor]:
+    """Turns λ into the gradient in front of the layers; returns those of K and b."""
+    tape = Tape(run.field)
+    rows = list(zip(*(stack.detach().unbind(0) for stack in stacks), strict=True))
+    for j in reversed(range(len(rows))):
+        for a, b, c, f in reversed(run.integrator.shears(tape.taped(j, run.layer(j, rows[j])))):
+            S[a] = torch.add(S[a], f(S[b]), alpha=-c)
+            λ[b] = λ[b] + tape.pull(c * λ[a])
+    return [tape.found["K"], tape.found["b"]]
 
 
 def _back(shear: Shear, state: State, λ: list[Tensor]) -> State:
     """The state in front of the shear; turns λ into the gradient there, and adds to those of the weights."""
     a, b, c, f = shear
     source = state[b].detach().requires_grad_()
-    with torch.enable_grad():
-        value = f(source)
+    value = f(source)
     if value is source:
         λ[b] = torch.add(λ[b], λ[a], alpha=c)
     else:
@@ -100,12 +115,13 @@ def _back(shear: Shear, state: State, λ: list[Tensor]) -> State:
     return (front, state[1]) if a == 0 else (state[0], front)
 
 
-def _leaf(row: Tensor, gradient: Tensor | None) -> Tensor:
-    """The row as the end of a graph, which adds to that gradient."""
-    leaf = row.detach()
-    if gradient is not None:
-        leaf.requires_grad_().grad = gradient
-    return leaf
+def _leaves(stack: Tensor, total: Tensor | None) -> list[Tensor]:
+    """The rows, each as the end of a graph, which adds to a row of `total`; without one they learn nothing."""
+    rows = list(stack.detach().unbind(0))
+    if total is not None:
+        for row, gradient in zip(rows, total.unbind(0), strict=True):
+            row.requires_grad_().grad = gradient
+    return rows
 
 
 def _autocast(device: str) -> torch.autocast:

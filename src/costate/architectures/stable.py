@@ -68,7 +68,7 @@ class StableBlock(Block):
         state = self.enter(x)
         if self.rebuilds and torch.is_grad_enabled():
             assert isinstance(self.integrator, Reversible), "refused by the network"
-            run = Run(self.integrator, self.steps, self.field.again(self.h, self.kick))
+            run = Run(self.integrator, self.field, self.steps, self.field.again(self.h, self.kick))
             return self.leave(rebuilt(run, state, list(self.field.parameters())))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
