@@ -58,10 +58,12 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     config: Any = OmegaConf.to_container(cfg)
     torch.manual_seed(cfg.seed)
     data = build(cfg.data)
-    blocks = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs).cut(cfg.stages)
+    network = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs)
     rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer)]
     rules.append(plan.annealing(build(cfg.annealing)))
-    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
+    method = rules[0]
+    data.rows = method.rows
+    model = Training(method.cut(network, cfg.stages), data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")

@@ -15,9 +15,11 @@ ALLOWED = {
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY,
     "data": VOCABULARY,
-    "methods": VOCABULARY | {"interfaces", "schedules"},
-    "stage": VOCABULARY | {"architectures", "interfaces"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "schedules", "stage"},
+    "memory": VOCABULARY | {"architectures"},
+    "pvd": {"types", "settings"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "pvd", "schedules"},
+    "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
 }
 
 

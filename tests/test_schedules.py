@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from costate.schedules import Event, Operation, decoupled, locked
+from costate.schedules import Event, Operation, decoupled, delayed, locked
 
 LETTER = {Operation.FORWARD: "F", Operation.UPDATE: "U", Operation.LEARN: "L"}
 
@@ -31,26 +32,52 @@ def test_table(schedule, stages, batch, lag, expected):
     assert table(schedule(stages, batch, lag)) == expected
 
 
-@pytest.mark.parametrize("schedule", [locked, decoupled])
+@pytest.mark.parametrize(
+    ("stages", "batch", "delay", "expected"),
+    [
+        (1, 7, 2, "F0.7 U0.7"),
+        (3, 0, 2, "F0.0 F1.0 F2.0 U2.0"),
+        (3, 2, 2, "F0.2 F1.2 F2.2 U2.2 U1.0 L1.0"),
+        (3, 6, 2, "F0.6 F1.6 F2.6 U2.6 U1.4 U0.2 L0.2 L1.4"),
+        (4, 6, 1, "F0.6 F1.6 F2.6 F3.6 U3.6 U2.5 U1.4 U0.3 L0.3 L1.4 L2.5"),
+    ],
+)
+def test_table_of_late_gradients(stages, batch, delay, expected):
+    assert table(delayed(stages, batch, delay)) == expected
+
+
+@pytest.mark.parametrize("stages", [1, 2, 5])
+def test_no_delay_is_the_lock(stages):
+    assert list(delayed(stages, 3, 0)) == list(locked(stages, 3))
+
+
+SCHEDULES = {f"{each.__name__} {lag}": partial(each, lag=lag) for each in (locked, decoupled) for lag in (0, 1, 3)}
+SCHEDULES |= {f"delayed {delay}": partial(delayed, delay=delay) for delay in (0, 1, 2)}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
-@pytest.mark.parametrize("lag", [0, 1, 3])
-def test_every_message_is_sent_before_it_is_used_and_nothing_happens_twice(schedule, stages, lag):
-    batches = 6
+def test_every_message_is_sent_before_it_is_used_and_nothing_happens_twice(name, stages):
+    batches, schedule, number = 12, SCHEDULES[name], int(name[-1])
     done: set[Event] = set()
     for n in range(batches):
-        for event in schedule(stages, n, lag):
+        for event in schedule(stages, n):
             operation, k, batch = event
             needed = {
                 Operation.FORWARD: [Event(Operation.FORWARD, k - 1, batch)] if k > 0 else [],
                 Operation.UPDATE: [Event(Operation.FORWARD, k, batch)],
                 Operation.LEARN: [Event(Operation.UPDATE, k, batch), Event(Operation.UPDATE, k + 1, batch)],
             }[operation]
-            if schedule is locked and operation is Operation.UPDATE and k < stages - 1:
+            if not name.startswith("decoupled") and operation is Operation.UPDATE and k < stages - 1:
                 needed.append(Event(Operation.UPDATE, k + 1, batch))
             assert all(event in done for event in needed), f"{event} needs {needed}"
             assert event not in done
             done.add(event)
-    assert len(done) == batches * 2 * stages + max(batches - lag, 0) * (stages - 1)
+    if name.startswith("delayed"):
+        updates = sum(max(batches - number * k, 0) for k in range(stages))
+        assert len(done) == batches * stages + 2 * updates - batches
+    else:
+        assert len(done) == batches * 2 * stages + (batches - number) * (stages - 1)
 
 
 def test_schedules_know_no_torch():

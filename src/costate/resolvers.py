@@ -21,6 +21,11 @@ def adam_rate(batch: Any) -> Any:
     return round(0.002 * (batch / 128) ** 0.5, 6) if isinstance(batch, int) and batch > 0 else 0.002
 
 
+def groups(blocks: Any, head: Any) -> Any:
+    """Groups of layers where there are so many blocks of variables: one less, if the head is a block of its own."""
+    return blocks - 1 if head == "own" and isinstance(blocks, int) and blocks > 1 else blocks
+
+
 def chosen(axis: str, _root_: Any) -> str:
     """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
     if HydraConfig.initialized():
@@ -31,5 +36,5 @@ def chosen(axis: str, _root_: Any) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, chosen):
+    for function in (product, roles, adam_rate, groups, chosen):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

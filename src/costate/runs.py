@@ -15,7 +15,7 @@ from costate import resolvers
 from costate.execution import launch
 from costate.schema import SettingError
 
-REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution"}
+REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
 
 
@@ -121,9 +121,14 @@ class RunFolder:
             key = override.key_or_group.replace("/", ".")
             before, now = OmegaConf.select(saved, key, default="nowhere"), OmegaConf.select(cfg, key)
             if key == "execution":
-                # Another execution brings its trainer's processes; the lag is part of what is trained.
-                saved.execution = OmegaConf.merge(cfg.execution, {"lag": saved.execution.lag})
+                # Another execution brings its trainer's processes; the lag, where there is one, is part of what is
+                # trained.
+                same = {"lag"} & saved.execution.keys() & cfg.execution.keys()
+                saved.execution = OmegaConf.merge(cfg.execution, {name: saved.execution[name] for name in same})
                 saved.trainer = cfg.trainer
+                if "workers" in cfg:
+                    # As it is written: the number follows from the saved settings.
+                    saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
             elif key.split(".")[0] in REPLACEABLE and key != "execution.lag":
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:

@@ -7,7 +7,8 @@ Three operations, each of one stage k on one batch n:
     learn   k n   the interface between k and k+1 learns from the gradient that stage k+1 sent up
 
 A stage steps its weights, and its interface's, after its operations of one call. `lag` is how many batches late an
-interface learns. Every message is sent before it is used: h_k in `forward k`, the gradient at h_k in `update k+1`.
+interface learns; one that does not learn is done with the gradient then. Every message is sent before it is used: h_k
+in `forward k`, the gradient at h_k in `update k+1`.
 """
 
 from collections.abc import Iterator
@@ -56,6 +57,30 @@ def decoupled(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
         yield Event(Operation.FORWARD, k, batch)
         yield Event(Operation.UPDATE, k, batch)
     yield from _learn(stages, batch - lag)
+
+
+def delayed(stages: int, batch: int, delay: int) -> Iterator[Event]:
+    """No lock, and true gradients: at each boundary that one passes it is `delay` batches older.
+
+    stage 0   F0      F1      F2      F3      F4 U0   F5 U1   F6 U2
+    stage 1   F0      F1      F2 U0   F3 U1   F4 U2   F5 U3   F6 U4      a column a batch; delay 2, without the L
+    stage 2   F0 U0   F1 U1   F2 U2   F3 U3   F4 U4   F5 U5   F6 U6
+
+    Stage k of K updates on batch n − delay (K − 1 − k), once there is one. From a forward pass to the next one that its
+    gradient is needed for, a message travels down, two stages work, a message travels up: F + (F + U) + U of delay + 1
+    batches. With delay 2 that leaves a whole batch's work for the links, and no process waits; with delay 1 nothing, so
+    that every batch waits for one message; delay 0 is the lock.
+    """
+    for k in range(stages):
+        yield Event(Operation.FORWARD, k, batch)
+    for k in reversed(range(stages)):
+        late = batch - delay * (stages - 1 - k)
+        if late >= 0:
+            yield Event(Operation.UPDATE, k, late)
+    for k in range(stages - 1):
+        late = batch - delay * (stages - 1 - k)
+        if late >= 0:
+            yield Event(Operation.LEARN, k, late)
 
 
 def _learn(stages: int, batch: int) -> Iterator[Event]:

@@ -22,7 +22,10 @@ class SettingError(ValueError):
 
 @dataclass
 class Run:
-    """The settings of a run; each part is a node whose settings are its class's keyword-only arguments."""
+    """The settings of a run; each part is a node whose settings are its class's keyword-only arguments.
+
+    Those with a default here belong to one option of an axis.
+    """
 
     seed: Size
     stages: Count
@@ -41,6 +44,7 @@ class Run:
     trainer: Any
     callbacks: Any
     logger: Any
+    workers: Count = 1
 
 
 def check(cfg: DictConfig) -> DictConfig:
@@ -50,7 +54,7 @@ def check(cfg: DictConfig) -> DictConfig:
     except OmegaConfBaseException as error:
         raise SettingError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
     hints = get_type_hints(Run, include_extras=True)
-    top = Signature({name: Setting(kind, required=True) for name, kind in hints.items()})
+    top = Signature({name: Setting(kind, required=not hasattr(Run, name)) for name, kind in hints.items()})
     checked = _conform("", values, top)  # type: ignore[arg-type]
     return OmegaConf.create({name: _walk(name, value) for name, value in checked.items()})
 

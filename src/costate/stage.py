@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.interfaces import Interface, Learning
+from costate.memory import Flight, Memory
 from costate.types import Input, Labels, Shape, State
 
 
-class Flight(NamedTuple):
-    """What a stage remembers of a batch between its operations on it."""
+class Reply(NamedTuple):
+    """What a stage sends up for a state that came down: the gradient there and, where it is asked for, the state."""
 
-    x: Tensor | None
-    h: Tensor
-    y: Tensor
+    g: State
+    h: State | None = None
 
 
 class Stage(nn.Module):
@@ -30,35 +30,46 @@ class Stage(nn.Module):
         block: the stage's layers.
         interface: what stands behind them; for the last stage, the loss.
         inlet: shape of a sample's state at the stage's input.
+        memory: what is remembered of a batch until its update.
+
+    Attributes:
+        flights: the batches to update on, and what is remembered of them.
+        lessons: state and labels of the batches that the interface has still to learn from.
     """
 
-    def __init__(self, block: Block, interface: Interface, inlet: Shape):
+    def __init__(self, block: Block, interface: Interface, inlet: Shape, memory: Memory):
         super().__init__()
         self.block = block
         self.interface = interface
         self.inlet = inlet
+        self.memory = memory
         self.flights: dict[int, Flight] = {}
+        self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Input) -> State:
         return self.block(x)
 
     def send(self, n: int, x: Input, y: Labels, first: bool) -> State:
         """forward: h = block(x); nobody before the first stage wants a gradient."""
-        x = x.detach().requires_grad_(not first)
-        h = self.block(x)
-        self.flights[n] = Flight(x, h, y)
+        h, self.flights[n] = self.memory.keep(self.block, x, y, first)
         # Under autocast h may be of another precision; states travel in that of the samples.
         return h.detach().to(x.dtype)
 
-    def update(self, n: int, arrived: State | None, exact: bool = False) -> Input | None:
-        """update: the backward pass under the interface's g, or the exact one; returns the gradient at x."""
-        x, h, y = self.flights.pop(n)
-        assert x is not None, "a batch is updated once"
+    def update(self, n: int, reply: Reply | None, exact: bool = False, with_state: bool = False) -> Reply | None:
+        """update: the backward pass under the interface's g, or the exact one; returns the gradient at x.
+
+        Args:
+            reply: to the h that was sent.
+            with_state: whether the stage before wants its state back, as this one has it.
+        """
+        flight = self.flights.pop(n)
+        arrived, returned = reply or (None, None)
+        x, h = self.memory.recall(self.block, flight, returned)
         if exact and arrived is not None:
-            self.interface.study(h.detach(), y)
+            self.interface.study(h.detach(), flight.y)
             g = arrived
         else:
-            g = self.interface.gradient(h.detach(), y, arrived, n)
+            g = self.interface.gradient(h.detach(), flight.y, arrived, n)
         roots, gradients = [h], [g]
         penalty = self.block.penalty()
         if penalty is not None:
@@ -66,11 +77,10 @@ class Stage(nn.Module):
             gradients.append(torch.ones_like(penalty))
         torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
-            self.flights[n] = Flight(None, h.detach(), y)
-        return x.grad
+            self.lessons[n] = h.detach(), flight.y
+        return None if x.grad is None else Reply(x.grad, x.detach() if with_state else None)
 
     def learn(self, n: int, target: State) -> None:
         """learn: the interface's regression on the gradient that arrived for batch n."""
         if isinstance(self.interface, Learning):
-            _, h, y = self.flights.pop(n)
-            self.interface.fit(h, y, target).backward()
+            self.interface.fit(*self.lessons.pop(n), target).backward()

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback
 
 from composing import config, options
+from costate.callbacks.gradient_cosine import GradientCosine
 from costate.callbacks.gradient_norms import GradientNorms
 from costate.callbacks.gradient_quality import GradientQuality
 from costate.callbacks.measurement import Measurement
@@ -117,3 +118,32 @@ def test_a_stage_without_gradients_is_not_measured(fit):
     module.zero_grad(set_to_none=True)
     measured = GradientNorms(every=1).measure(module)
     assert measured == {}
+
+
+def cosines(run) -> dict[int, list[float]]:
+    return {k: list(run.recorder.column(f"stage/{k}/gradient_cosine").values()) for k in range(3)}
+
+
+def test_the_gradient_of_backpropagation_is_the_true_one(fit):
+    run = fit("method=backprop", callbacks=[GradientCosine(every=1)])
+    for found in cosines(run).values():
+        assert found == pytest.approx([1.0] * 16, abs=1e-5)
+
+
+def test_a_late_gradient_is_compared_with_the_true_one_of_its_own_batch(fit):
+    """Where weights stand still it is true, where they move it is not; before it arrives there is none."""
+    still, moved = (
+        cosines(fit("method=delayed", f"optimizer.lr={lr}", callbacks=[GradientCosine(every=1)]))
+        for lr in (1e-12, 0.05)
+    )
+    for k in range(3):
+        assert len(still[k]) == 16 - 2 * (2 - k)
+        assert still[k] == pytest.approx([1.0] * len(still[k]), abs=1e-5)
+    assert moved[2] == pytest.approx([1.0] * 16, abs=1e-5), "the last stage has its own gradient at once"
+    assert min(moved[0]) < 0.99
+
+
+def test_a_silent_boundary_has_no_gradient_to_be_compared(fit):
+    found = cosines(fit("method=none", callbacks=[GradientCosine(every=4)]))
+    assert found[0] == found[1] == [0.0] * 4
+    assert found[2] == pytest.approx([1.0] * 4, abs=1e-5)

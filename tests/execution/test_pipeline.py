@@ -32,13 +32,20 @@ METHODS = {
     "sg mixed": ("method=sg", "method.mix=0.5"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
+LATE = {
+    "delayed": ("method=delayed", "method.shrink=0.8"),
+    "delayed by one": ("method=delayed", "method.delay=1"),
+    "delayed by none": ("method=delayed", "method.delay=0"),
+    "replay": ("method=replay",),
+    "petra": ("method=petra",),
+}
 Case = tuple[str, int]
-CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)]
+CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)] + [(name, 1) for name in LATE]
 
 
 @cache
 def rules() -> dict[str, Method]:
-    return {name: method(*overrides) for name, overrides in METHODS.items()}
+    return {name: method(*overrides) for name, overrides in (METHODS | LATE).items()}
 
 
 def stages(count: int, rule: Method) -> list[Stage]:

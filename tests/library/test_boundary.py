@@ -55,9 +55,9 @@ def close(a: list[Tensor], b: list[Tensor], tolerance: float = 1e-12) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("told", ["classes", "nothing"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("kind", "told", "count"), [*((kind, "classes", 3) for kind in KINDS), ("linear", "nothing", 2)]
+)
 def test_gradients_are_those_of_the_template(kind, told, count):
     """method=sg in one process, with the same weights: of every stage and every synthesizer."""
     shape, make, settings = KINDS[kind]
@@ -297,7 +297,7 @@ print(all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*found)))
 
 def test_it_needs_torch_alone_and_compiles_in_one_piece():
     """In a process of its own: where types are checked at run time, nothing compiles."""
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[]", "['torch']", "True"]
 

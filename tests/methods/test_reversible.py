@@ -33,8 +33,10 @@ def trained(rule: str, reversible: bool, arch: str, deeper: bool = False) -> lis
     return parts
 
 
-@pytest.mark.parametrize("arch", ["verlet", "leapfrog"])
-@pytest.mark.parametrize(("rule", "deeper"), [*((rule, False) for rule in options("method")), ("sg", True)])
+@pytest.mark.parametrize(
+    ("rule", "arch", "deeper"),
+    [*((rule, "verlet", False) for rule in options("method")), ("sg", "verlet", True), ("sg", "leapfrog", False)],
+)
 def test_every_method_trains_as_it_does_with_stored_states(rule, arch, deeper):
     stored, rebuilt = (trained(rule, reversible, arch, deeper) for reversible in (False, True))
     assert all(part.block.rebuilds for part in rebuilt)

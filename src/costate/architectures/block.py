@@ -47,8 +47,28 @@ class Block(nn.Module, ABC):
         """
 
     @abstractmethod
+    def retrace(
+        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+        """x and h with the graph of h = block(x), of which h is known: nothing is evaluated before the backward pass.
+
+        It rebuilds the states in between from h, under today's weights, and stores none of them.
+
+        Args:
+            h: the state at the end of a block without a head.
+            x: the samples, if the block is a network's first; of others the backward pass fills x in.
+
+        Raises:
+            ValueError: if the block is not reversible.
+        """
+
+    @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""
+
+    @abstractmethod
+    def ending(self) -> list[nn.Parameter]:
+        """The parameters of the layer that gives the output; asked of a network's last block."""
 
     @abstractmethod
     def slice(self, start: int, end: int) -> "Block":

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from costate.architectures.norm import Norm
 
@@ -77,6 +78,10 @@ class Field(nn.Module, ABC):
         """Kᵀ of all layers, or of one."""
 
     @abstractmethod
+    def outer(self, Y: Tensor, d: Tensor) -> Float[Tensor, "width width ..."]:
+        """∂⟨Y K, d⟩/∂K of one layer."""
+
+    @abstractmethod
     def identity(self) -> Float[Tensor, "width width ..."]:
         """I, the weight with Y I = Y."""
 
@@ -130,6 +135,9 @@ class DenseField(Field):
     def adjoint(self, K: Tensor) -> Tensor:
         return K.mT
 
+    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
+        return torch.mm(Y.t(), d)
+
     def identity(self) -> Tensor:
         return torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
 
@@ -152,6 +160,9 @@ class ConvField(Field):
 
     def adjoint(self, K: Tensor) -> Tensor:
         return K.transpose(-4, -3).flip(-1, -2)
+
+    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
+        return conv2d_weight(Y, self.K.shape[1:], d, padding=self.K.shape[-1] // 2)
 
     def identity(self) -> Tensor:
         eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)

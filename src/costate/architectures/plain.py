@@ -50,8 +50,14 @@ class Chain(Block):
     def inverse(self, h: Tensor) -> NoReturn:
         raise ValueError(ONE_WAY)
 
+    def retrace(self, h: Tensor, x: Tensor | None) -> NoReturn:
+        raise ValueError(ONE_WAY)
+
     def penalty(self) -> None:
         return None
+
+    def ending(self) -> list[nn.Parameter]:
+        return list(self.chain[-1].parameters())
 
     def slice(self, start: int, end: int) -> "Chain":
         return Chain(copy.deepcopy([self.chain[j] for j in range(start, end)]))

@@ -18,6 +18,7 @@ from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
+from costate.architectures.retrace import retraced
 from costate.architectures.reversal import Run, rebuilt
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
@@ -95,6 +96,18 @@ class StableBlock(Block):
             state = self.integrator.inverse(state, layer)
         return torch.cat(state, dim=1)
 
+    def retrace(
+        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+        if not self.reversible:
+            raise ValueError(ONE_WAY)
+        assert self.head is None, "a head cannot be run backwards"
+        if self.opening is None:
+            x = torch.empty_like(h).requires_grad_()
+            return x, retraced(self, h, x.detach(), x)
+        assert x is not None, "an opening cannot be run backwards"
+        return x, retraced(self, h, None, self.open(x))
+
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
         return self.field.layers(self.integrator.weights(self.field), self.h, self.kick, track)
@@ -125,6 +138,9 @@ class StableBlock(Block):
             return None
         squares = [θ.diff(dim=0).square().sum() for θ in (self.field.K, self.field.b)]
         return self.smoothness / (2 * self.h) * torch.stack(squares).sum()
+
+    def ending(self) -> list[nn.Parameter]:
+        return [] if self.head is None else list(self.head.parameters())
 
     def slice(self, start: int, end: int) -> "StableBlock":
         opening = copy.deepcopy(self.opening) if start == 0 else None

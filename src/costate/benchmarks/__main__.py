@@ -2,7 +2,7 @@
 
 import argparse
 
-from costate.benchmarks import asynchronous, callbacks, overhead, pipeline, reading, reversible, scaling, start
+from costate.benchmarks import asynchronous, callbacks, overhead, pipeline, pvd, reading, reversible, scaling, start
 
 BENCHMARKS = {
     "overhead": overhead,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "pipeline": pipeline,
     "scaling": scaling,
     "asynchronous": asynchronous,
+    "pvd": pvd,
 }
 
 

@@ -5,6 +5,7 @@ All take the same network, batches and optimizer; none has a trainer or a loader
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -182,11 +183,11 @@ def alone() -> dict[str, Callable[[Setting], Contestant]]:
     }
 
 
-def together(backprop: dict[str, Any]) -> dict[str, Callable[[Setting], Contestant]]:
+def together(methods: dict[str, dict[str, Any]]) -> dict[str, Callable[[Setting], Contestant]]:
     """Those that run in two.
 
     Args:
-        backprop: the method's node of the configuration.
+        methods: nodes of the configuration of those that are compared with the setting's own.
     """
     torch_schedules = {
         f"torch {name}, {m} micro-batches": lambda setting, kind=kind, m=m: TorchPipeline(setting, kind, m)
@@ -195,7 +196,7 @@ def together(backprop: dict[str, Any]) -> dict[str, Callable[[Setting], Contesta
     }
     return {
         "pipeline sg": lambda setting: PipelineStages(setting, setting.method, lag=1),
-        "pipeline backprop": lambda setting: PipelineStages(setting, backprop, lag=0),
+        **{f"pipeline {name}": partial(PipelineStages, method=method, lag=0) for name, method in methods.items()},
         "torch DDP": Ddp,
         COPIES: lambda setting: Autograd(setting, copies=2),
         **torch_schedules,

@@ -26,6 +26,7 @@ from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
 WARMUP, SECONDS = 3, 2.5
+METHODS = ("backprop", "delayed", "replay", "petra")
 BASE, OURS = "serial backprop, 1 thread", "pipeline sg"
 Rows = dict[str, dict[str, float | None]]
 
@@ -58,6 +59,7 @@ CASES = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
+    parser.add_argument("--ways", nargs="+", default=[""], help="beginnings of the names of the ways to measure")
     parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
 
@@ -67,9 +69,9 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in options.cases:
-        setting, backprop = setting_of(case)
+        setting, methods = setting_of(case)
         print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
-        rounds = [alternately(setting, backprop) for _ in range(options.rounds)]
+        rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
         print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -80,26 +82,25 @@ def run(options: argparse.Namespace) -> None:
 
 
 def setting_of(case: str) -> tuple[Setting, dict[str, Any]]:
-    """The network of a case, and the node of backpropagation."""
+    """The network of a case, and the nodes of the methods that it is trained by."""
     name, batch, shape, classes, overrides = CASES[case]
     cfg = epochs.config("arch=verlet", "method=sg", *overrides)
-    exact = epochs.config("method=backprop")
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
-    backprop: Any = OmegaConf.to_container(exact.method)
+    methods: Any = {name: OmegaConf.to_container(epochs.config(f"method={name}").method) for name in METHODS}
     arch, method, optimizer = nodes
-    return Setting(name, arch, method, optimizer, shape, classes, batch), backprop
+    return Setting(name, arch, method, optimizer, shape, classes, batch), methods
 
 
-def alternately(setting: Setting, backprop: dict[str, Any]) -> Rows:
-    """Every way once, in fresh processes."""
+def alternately(setting: Setting, methods: dict[str, dict[str, Any]], ways: tuple[str, ...] = ("",)) -> Rows:
+    """Every way whose name begins like that once, in fresh processes."""
     rows: Rows = {}
-    rows |= launch(1, 1, _alone, setting, "1 thread")
-    rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads")
-    rows |= launch(2, 1, _together, setting, backprop)
+    rows |= launch(1, 1, _alone, setting, "1 thread", ways)
+    rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads", ways)
+    rows |= launch(2, 1, _together, setting, methods, ways)
     return rows
 
 
-def launch(ranks: int, threads: int, work: Callable[..., Rows], *things: Any) -> Rows:
+def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any) -> Any:
     """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads."""
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
@@ -127,12 +128,13 @@ def _rank(rank: int, ranks: int, folder: str, results: Any, work: Callable[..., 
     os._exit(0)
 
 
-def _alone(setting: Setting, label: str) -> Rows:
-    return {f"{name}, {label}": _time(make(setting)) for name, make in alone().items()}
+def _alone(setting: Setting, label: str, ways: tuple[str, ...]) -> Rows:
+    named = {f"{name}, {label}": make for name, make in alone().items()}
+    return {name: _time(make(setting)) for name, make in named.items() if name.startswith(ways)}
 
 
-def _together(setting: Setting, backprop: dict[str, Any]) -> Rows:
-    return {name: _time(make(setting)) for name, make in together(backprop).items()}
+def _together(setting: Setting, methods: dict[str, dict[str, Any]], ways: tuple[str, ...]) -> Rows:
+    return {name: _time(make(setting)) for name, make in together(methods).items() if name.startswith(ways)}
 
 
 def _time(contestant: Contestant) -> dict[str, float | None]:
@@ -172,7 +174,9 @@ def summary(rounds: list[Rows]) -> Rows:
     for name in rounds[0]:
         columns: dict[str, list[float]] = defaultdict(list)
         for rows in rounds:
-            speeds = {"speed-up": _ratio(rows, BASE, name), "pipeline sg": _ratio(rows, name, OURS)}
+            speeds = {"speed-up": _ratio(rows, BASE, name)}
+            if OURS in rows:
+                speeds["pipeline sg"] = _ratio(rows, name, OURS)
             for key, value in (rows[name] | speeds).items():
                 if value is not None:
                     columns[key].append(value)
@@ -180,7 +184,7 @@ def summary(rounds: list[Rows]) -> Rows:
         found[name] |= {"slowest": min(columns["speed-up"]), "fastest": max(columns["speed-up"])}
     for family in ("torch 1F1B", "torch GPipe"):
         names = [name for name in found if name.startswith(family)]
-        best = min(names, key=lambda name: found[name]["ms"] or 0)
+        best = min(names, key=lambda name: found[name]["ms"] or 0, default="")
         found = {name: row for name, row in found.items() if name not in names or name == best}
     return found
 
@@ -203,7 +207,7 @@ def table(rows: Rows) -> str:
         cells = [
             f"{row['ms']:.2f}",
             f"{row['speed-up']:.2f} ({row['slowest']:.2f} to {row['fastest']:.2f})",
-            f"{row['pipeline sg']:.2f}",
+            f"{row['pipeline sg']:.2f}" if "pipeline sg" in row else "",
             "" if busy is None else f"{busy:.2f}",
             f"{sent:.0f}" if sent else "",
         ]

@@ -52,10 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
     options.out.mkdir(parents=True, exist_ok=True)
-    setting, backprop = setting_of(options.case)
+    setting, methods = setting_of(options.case)
     rounds, measured = [], []
     for _ in range(options.rounds):
-        rounds.append(alternately(setting, backprop))
+        rounds.append(alternately(setting, methods))
         measured.append(launch(2, 1, _measure, setting))
     costs, link = _medians(measured)
     checks = check(costs, link, setting.batch, summary(rounds))

@@ -81,7 +81,8 @@ class PeakMemory(Measurement):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stages: Any = pl_module.stages
-        self.held.others = lambda: (t for stage in stages for f in stage.flights.values() for t in _tensors(f))
+        execution: Any = pl_module.execution
+        self.held.others = lambda: _tensors([[(s.flights, s.lessons) for s in stages], execution.replies])
         self.watches = [stage.block.register_forward_pre_hook(self._notice(k)) for k, stage in enumerate(stages)]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -103,6 +104,9 @@ class PeakMemory(Measurement):
 
     def measure(self, module: LightningModule) -> dict[str, Tensor]:
         stages: Any = module.stages
+        if not self.trained:
+            # An oracle has no stage of its own.
+            return {}
         own = "" if len(self.trained) == len(stages) else f"stage/{min(self.trained)}/"
         numbers = {f"{own}peak_bytes": torch.tensor(float(self.held.peak), dtype=torch.float64)}
         self.held.peak = 0
@@ -125,8 +129,13 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _tensors(flight: Any) -> Iterator[Tensor]:
-    return (item for item in flight if isinstance(item, Tensor))
+def _tensors(kept: Any) -> Iterator[Tensor]:
+    """Those in nested dictionaries, lists and tuples."""
+    if isinstance(kept, Tensor):
+        yield kept
+    elif isinstance(kept, dict | list | tuple):
+        for item in kept.values() if isinstance(kept, dict) else kept:
+            yield from _tensors(item)
 
 
 def _state(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""How busy the ranks of a run are, where each has a role of its own."""
+"""How late gradients are, and how busy the ranks of a run, where each has a role of its own."""
 
 from typing import Any, final
 
@@ -12,11 +12,11 @@ from costate.settings import Count
 
 @final
 class Traffic(Measurement):
-    """Of each stage that has a process of its own, as `stage/<k>/...`, since the measurement before.
+    """Of each stage, as `stage/<k>/...`: `staleness`, by how many batches a gradient is late that it learns from.
 
-    `busy` is the share of the time in which it did not wait for others, `stall_ms` its waiting a batch, `queue` the
-    number of its batches that wait for their gradients, `staleness` how many batches late a gradient is learnt from. An
-    asynchronous role says what `Asynchronous.measure` lists.
+    And of each one that has a process of its own, since the measurement before: `busy`, the share of the time in which
+    it did not wait for others, `stall_ms`, its waiting a batch, `queue`, the number of batches that wait for gradients.
+    An asynchronous role says what `Asynchronous.measure` lists.
     """
 
     def __init__(self, *, every: Count):

@@ -59,6 +59,11 @@ def untouched(x: State) -> State:
     return x
 
 
+def as_asked(batch_size: int, most: int) -> int:
+    """A step has data.batch_size rows."""
+    return batch_size
+
+
 def divide(rows: int, train: int | None, validation: int, test: int, seed: int) -> tuple[Int[Tensor, " _"], ...]:
     """Row numbers of three disjoint parts, drawn by the seed; None stands for all rows that are left.
 
@@ -94,6 +99,8 @@ class InMemory(LightningDataModule, ABC):
         self.shuffle_seed = shuffle_seed
         self.parts: Parts | None = None
         self.prepare: Callable[[Tensor], Tensor] = untouched
+        self.rows: Callable[[int, int], int] = as_asked
+        """Rows of a step, from batch_size and from how many there are at most; a method may have its own idea."""
 
     @abstractmethod
     def read(self) -> Parts:
@@ -119,7 +126,9 @@ class InMemory(LightningDataModule, ABC):
         """Shuffled joint batches, of which this process reads its share."""
         assert self.parts
         rows = self.parts.train
-        order = Shuffled(len(rows.y), self.batch_size, self.shuffle_seed, *self._replica())
+        replica, replicas = self._replica()
+        step = self.rows(self.batch_size, len(rows.y) // replicas * replicas)
+        order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
         return Loader(rows, order, self.prepare)
 
     def val_dataloader(self) -> Loader:

@@ -29,7 +29,7 @@ from costate.execution.traffic import SPANS, Traffic
 from costate.execution.wire import Wire
 from costate.methods import Method
 from costate.settings import Count, Size
-from costate.stage import Stage
+from costate.stage import Reply, Stage
 from costate.types import Input, Labels, State
 
 PATIENCE = 5.0
@@ -103,13 +103,13 @@ class Asynchronous(Execution):
         held = {k: self.stages[k] for k in self.roles.boundaries_of(rank)}
         self.oracle = Oracle(held, self.lag, self.max_staleness, self.places, self.replay, self.bell)
         # A checkpoint holds what the synthesizers have still to learn from.
-        for (k, n), g in sorted(self.gradients.items()):
-            flight = self.stages[k].flights.get(n)
-            if k in held and flight is not None:
-                self.oracle.lessons[k].put(Message(n, (flight.h, flight.y, g)))
-        self.gradients = {}
+        for (k, n), reply in sorted(self.replies.items()):
+            lesson = self.stages[k].lessons.get(n)
+            if k in held and lesson is not None:
+                self.oracle.lessons[k].put(Message(n, (*lesson, reply.g)))
+        self.replies = {}
         for stage in self.stages:
-            stage.flights = {}
+            stage.flights, stage.lessons = {}, {}
         self.books = Books(self.roles, self.own, self.feed, self.oracle)
         # The last: from now on others may call.
         self.wire = Wire(self, self.interface)
@@ -180,8 +180,10 @@ class Asynchronous(Execution):
         dist.all_gather_object(parts, pending)
         found = {k: messages for part in parts for k, messages in part.items()}
         return {
-            "flights": [{n: (h, y) for n, (h, y, _) in found.get(k, [])} for k in range(len(self.stages))],
+            "flights": [{} for _ in self.stages],
+            "lessons": [{n: (h, y) for n, (h, y, _) in found.get(k, [])} for k in range(len(self.stages))],
             "gradients": {(k, n): g for k, messages in sorted(found.items()) for n, (_, _, g) in messages},
+            "states": {},
         }
 
     def deliver(self, number: int, *tensors: Tensor) -> None:
@@ -244,16 +246,16 @@ class Asynchronous(Execution):
             h = stage.send(n, x, y, first=own == 0)
         if own == len(self.stages) - 1:
             with self.clock.span("update", n):
-                g = stage.update(n, None)
+                reply = stage.update(n, None)
         else:
-            g = self._update(n, own, h, y)
+            reply = self._update(n, own, h, y)
         if own > 0 and new:
-            assert g is not None, "a stage behind another has a gradient for it"
+            assert reply is not None, "a stage behind another has a gradient for it"
             to = self.roles.oracle_of(own - 1)
-            self.wire.send(to, Asynchronous.teach, own - 1, number, *_plain(x, y, g))
+            self.wire.send(to, Asynchronous.teach, own - 1, number, *_plain(x, y, reply.g))
         return h
 
-    def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Tensor | None:
+    def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Reply | None:
         """Under the oracle's gradient."""
         stage, (state, labels) = self.stages[own], _plain(h, y)
         with self.clock.span("wait for gradient", n):
@@ -261,10 +263,11 @@ class Asynchronous(Execution):
         self.books.answers.add(staleness)
         self.wire.send(self.roles.rank_of(own + 1), Asynchronous.deliver, n, state, labels)
         with self.clock.span("update", n):
-            g = g.to(self.device, stage.flights[n].h.dtype)
-            up = stage.update(n, g, exact=True)
+            kept = stage.flights[n].h
+            assert kept is not None, "a stage that is to update has its graph"
+            up = stage.update(n, Reply(g.to(self.device, kept.dtype)), exact=True)
         # The oracle learns, not we.
-        stage.flights.pop(n)
+        stage.lessons.pop(n)
         return up
 
     def _learn(self, n: int, k: int) -> None:

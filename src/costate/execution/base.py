@@ -7,9 +7,12 @@ from typing import Any
 import torch
 
 from costate.execution.clock import Span
+from costate.interfaces import Learning
+from costate.memory import Flight
 from costate.methods import Method
-from costate.schedules import Event, locked
-from costate.stage import Flight, Stage
+from costate.pvd import Team
+from costate.schedules import Event, Operation, locked
+from costate.stage import Reply, Stage
 from costate.types import Input, Labels, State
 
 
@@ -22,7 +25,10 @@ class Execution(ABC):
         lag: how many batches late the interfaces learn.
         exact: whether stages train under true gradients, whatever the method, while interfaces learn from them: on the
             coarse levels of a multilevel run.
-        gradients: those that have come up and are waited for, (stage in front of the boundary, batch) -> g.
+        replies: those that have come up and are of use yet, (stage in front of the boundary, batch) -> g.
+        staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
+            interface, has learnt from was late.
+        updated: of the same stages, the batch of the latest update.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
         labels: of the batch that `step` has played, where it is not the one that it was given.
@@ -30,7 +36,9 @@ class Execution(ABC):
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
         self.stages, self.method, self.lag = stages, method, lag
-        self.gradients: dict[tuple[int, int], torch.Tensor] = {}
+        self.replies: dict[tuple[int, int], Reply] = {}
+        self.staleness: dict[int, int] = {}
+        self.updated: dict[int, int] = {}
         self.asked = self.stopping = False
         self.exact = False
         self.labels: Labels | None = None
@@ -68,13 +76,24 @@ class Execution(ABC):
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives every process the optimizer's state of what the others have trained."""
 
+    def team(self) -> Team:
+        """Who does the work of the workers of parallel variable distribution.
+
+        Raises:
+            ValueError: nobody does here.
+        """
+        raise ValueError(
+            "method=pvd has workers and no stages that run side by side: choose execution=parallel, one worker a "
+            "process, or execution=serial, one worker after the other."
+        )
+
     def schedule(self, n: int) -> Iterator[Event]:
         """The operations of all stages for batch n."""
         return (locked if self.exact else self.method.schedule)(len(self.stages), n, self.lag)
 
     def measure(self) -> dict[str, float]:
-        """How busy this process was since it was last asked, by the names under which numbers are logged."""
-        return {}
+        """How stages get on, since this process was last asked, by the names under which numbers are logged."""
+        return {f"stage/{k}/staleness": float(late) for k, late in self.staleness.items()}
 
     def account(self) -> dict[str, float]:
         """Totals of the whole run up to the latest `gather`, by the names under which they are kept."""
@@ -92,15 +111,56 @@ class Execution(ABC):
         """Whether a gradient that comes up behind stage k is of use to anybody."""
         return k < len(self.stages) - 1 and (self.exact or self.stages[k].interface.listens)
 
+    def asks_state(self, k: int) -> bool:
+        """Whether what comes up behind stage k is to hold the state there."""
+        return k >= 0 and self.stages[k].memory.asks_state
+
+    def note(self, event: Event, n: int) -> None:
+        """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""
+        operation, k, batch = event
+        if operation is Operation.UPDATE:
+            self.updated[k] = batch
+        if operation is Operation.UPDATE or isinstance(self.stages[k].interface, Learning):
+            self.staleness[k] = n - batch
+
+    def abandon(self) -> None:
+        """Forgets the batches that stages have still to update on, with their gradients: they are another network's.
+
+        Called on every process, behind `gather`.
+        """
+        for stage in self.stages:
+            stage.flights = {}
+        self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if n in self.stages[k].lessons}
+
     def state_dict(self) -> dict[str, Any]:
-        """The batches that interfaces have still to learn from: without them a resumed run would skip some."""
+        """The batches that stages have still to update on, or interfaces to learn from: a resumed run skips none."""
         return {
-            "flights": [{n: (flight.h, flight.y) for n, flight in stage.flights.items()} for stage in self.stages],
-            "gradients": dict(self.gradients),
+            "flights": [{n: _saved(flight) for n, flight in stage.flights.items()} for stage in self.stages],
+            "lessons": [dict(stage.lessons) for stage in self.stages],
+            "gradients": {key: reply.g for key, reply in self.replies.items()},
+            "states": {key: reply.h for key, reply in self.replies.items() if reply.h is not None},
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Takes up where `state_dict` left off."""
-        for stage, flights in zip(self.stages, state["flights"], strict=True):
-            stage.flights = {n: Flight(None, h.to(device), y.to(device)) for n, (h, y) in flights.items()}
-        self.gradients = {tuple(key): g.to(device) for key, g in state["gradients"].items()}
+        state = _on(state, device)
+        for k, stage in enumerate(self.stages):
+            stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
+            stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
+        self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
+
+
+def _saved(flight: Flight) -> dict[str, Any]:
+    """All but the graph, which is made again of the rest."""
+    rows = {name: rows.detach() for name, rows in (("y", flight.y), ("x", flight.x)) if rows is not None}
+    weights = flight.weights and {name: weight.detach() for name, weight in flight.weights.items()}
+    return {**rows, "weights": weights}
+
+
+def _on(state: Any, device: torch.device) -> Any:
+    """The same with its tensors on a device."""
+    if isinstance(state, torch.Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {key: _on(value, device) for key, value in state.items()}
+    return [_on(value, device) for value in state] if isinstance(state, list | tuple) else state

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from costate.execution.feed import Feed, Message
 from costate.execution.gate import Gate
-from costate.stage import Flight, Stage
+from costate.stage import Stage
 
 
 @final
@@ -73,7 +73,7 @@ class Oracle:
         """Puts the gradients of a regression at boundary k into `.grad`: h, y, and the gradient that came up there."""
         c, (h, y, g) = message
         stage = self.stages[k]
-        stage.flights[c] = Flight(None, h, y)
+        stage.lessons[c] = h, y
         stage.learn(c, g)
         self._learning[k] = c
 

@@ -24,7 +24,13 @@ def _with_rows(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dic
         rows = change(g)
         return rows * (len(g) / len(rows))
 
+    def of_flight(kept: dict[str, Any]) -> dict[str, Any]:
+        # Replicas have the same weights.
+        return {name: change(value) if isinstance(value, Tensor) else value for name, value in kept.items()}
+
     return {
-        "flights": [{n: tuple(map(change, rows)) for n, rows in flights.items()} for flights in state["flights"]],
+        "flights": [{n: of_flight(kept) for n, kept in flights.items()} for flights in state["flights"]],
+        "lessons": [{n: tuple(map(change, rows)) for n, rows in lessons.items()} for lessons in state["lessons"]],
         "gradients": {key: rescaled(g) for key, g in state["gradients"].items()},
+        "states": {key: change(h) for key, h in state["states"].items()},
     }

@@ -6,7 +6,10 @@
 
 Every rank of a replica sees the same batches in the same order, so labels do not travel. A stage learns from the
 gradient of batch n − lag after it has updated on batch n: so it is never more than lag batches ahead of the stage
-behind it.
+behind it. With true gradients that arrive late, a stage updates on an earlier batch than the one that it sends on:
+
+    rank 1, stage 0   F0   F1   F2 U0   F3 U1   ...         with delay 2
+    rank 0, stage 1      F0 U0   F1 U1   F2 U2   ...
 """
 
 from collections import deque
@@ -27,7 +30,7 @@ from costate.execution.traffic import SPANS, Traffic
 from costate.methods import Method
 from costate.schedules import Operation
 from costate.settings import Count, Size
-from costate.stage import Stage
+from costate.stage import Reply, Stage
 from costate.types import Input, Labels, State
 
 
@@ -73,11 +76,12 @@ class Pipeline(Execution):
         down, up = dist.new_group(), dist.new_group()
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
-        self._gradients_in, self._gradients_out = Inbox(behind, up), Outbox(before, up, self.window)
+        self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
         # A checkpoint holds what is pending on all ranks.
-        self.gradients = {(k, n): g for (k, n), g in self.gradients.items() if k == self.own}
+        self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
-            stage.flights = stage.flights if k == self.own else {}
+            if k != self.own:
+                stage.flights, stage.lessons = {}, {}
 
     @property
     def share(self) -> tuple[int, int]:
@@ -85,23 +89,29 @@ class Pipeline(Execution):
         return dist.get_rank() // len(self.stages), self.replicas
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        events = list(self.schedule(n))
+        behind = [batch for operation, k, batch in events if operation is Operation.UPDATE and k == self.own + 1]
         updated: set[tuple[int, int]] = set()
         output = None
         self.traffic.begin()
-        for operation, k, batch in self.schedule(n):
+        for event in events:
+            operation, k, batch = event
             if operation is Operation.UPDATE:
                 updated.add((k, batch))
             if k != self.own:
                 continue
             if operation is Operation.FORWARD:
                 output = self._forward(batch, x, y, more)
-            elif operation is Operation.UPDATE:
+                self._expect(behind, output)
+            elif operation is Operation.UPDATE and batch in self.stages[k].flights:
                 # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
-                self._update(batch, waits=(k + 1, batch) in updated)
-            elif self.heard(k) or (k, batch) in self.gradients:
+                self._update(batch, waits=batch < n or (k + 1, batch) in updated)
+                self.note(event, n)
+            elif operation is Operation.LEARN and ((k, batch) in self.replies or batch in self._awaited):
                 self._learn(batch)
-                self.traffic.staleness = n - batch
-        self.traffic.end(queue=len(self._awaited), more=more)
+                self.note(event, n)
+        stage = self.stages[self.own]
+        self.traffic.end(queue=len(stage.flights) + len(stage.lessons), more=more)
         return output if self.own == len(self.stages) - 1 else None
 
     def average(self) -> None:
@@ -112,14 +122,14 @@ class Pipeline(Execution):
     @property
     def sent(self) -> int:
         """Bytes that this rank has sent to others."""
-        return self._states_out.sent + self._gradients_out.sent
+        return self._states_out.sent + self._replies_out.sent
 
     def drain(self) -> None:
         """Takes in the gradients that are still on their way, and waits until the others have what was sent."""
         if self._awaited:
-            self._gradient(self._awaited[-1])
+            self._reply(self._awaited[-1])
         self._states_out.flush()
-        self._gradients_out.flush()
+        self._replies_out.flush()
 
     @torch.no_grad()
     def gather(self) -> None:
@@ -145,7 +155,8 @@ class Pipeline(Execution):
                 optimizer.state.update({p: state for p, state in zip(parameters, states[0], strict=True) if state})
 
     def measure(self) -> dict[str, float]:
-        return {f"stage/{self.own}/{name}": value for name, value in self.traffic.measure().items()}
+        traffic = {f"stage/{self.own}/{name}": value for name, value in self.traffic.measure().items()}
+        return traffic | super().measure()
 
     def timeline(self) -> list[Any]:
         parts: list[Any] = [None] * dist.get_world_size()
@@ -155,10 +166,11 @@ class Pipeline(Execution):
     def state_dict(self) -> dict[str, Any]:
         """Each stage's as its own rank has it, so that it loads in one process as well."""
         state = pending.joint(super().state_dict(), self.grid.peers)
-        states: list[Any] = [None] * len(self.stages)
-        dist.all_gather_object(states, (state["flights"][self.own], state["gradients"]), group=self.grid.pipeline)
-        flights, gradients = zip(*reversed(states), strict=True)
-        return {"flights": list(flights), "gradients": {key: g for part in gradients for key, g in part.items()}}
+        own: list[Any] = [None] * len(self.stages)
+        dist.all_gather_object(own, state, group=self.grid.pipeline)
+        own.reverse()
+        lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
+        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in ("gradients", "states")}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         replica, replicas = self.share
@@ -185,31 +197,40 @@ class Pipeline(Execution):
                 self._states_out.room()
             with self.clock.span("send state", n):
                 self._states_out.send(h, self.stopping)
-            if self.heard(self.own):
-                self._gradients_in.expect(h)
-                self._awaited.append(n)
         return h
 
+    def _expect(self, batches: list[int], h: Tensor) -> None:
+        """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what
+        is not on its way when training pauses cannot be waited for.
+        """
+        stage = self.stages[self.own]
+        for n in batches:
+            if self.heard(self.own) and n in stage.flights:
+                shape = len(stage.flights[n].y), *h.shape[1:]
+                self._replies_in.expect(h.new_empty(2, *shape) if self.asks_state(self.own) else h.new_empty(shape))
+                self._awaited.append(n)
+
     def _update(self, n: int, waits: bool) -> None:
-        arrived = self._gradient(n) if waits else None
+        reply = self._reply(n) if waits else None
         with self.clock.span("update", n):
-            g = self.stages[self.own].update(n, arrived, self.exact)
-        if g is not None and self.heard(self.own - 1):
+            reply = self.stages[self.own].update(n, reply, self.exact, self.asks_state(self.own - 1))
+        if reply is not None and self.heard(self.own - 1):
             with self.clock.span("wait for room", n):
-                self._gradients_out.room()
+                self._replies_out.room()
             with self.clock.span("send gradient", n):
-                self._gradients_out.send(g)
+                self._replies_out.send(reply.g if reply.h is None else torch.stack([reply.g, reply.h]))
 
     def _learn(self, n: int) -> None:
-        g = self._gradient(n)
+        reply = self._reply(n)
         with self.clock.span("learn", n):
-            self.stages[self.own].learn(n, g)
-        del self.gradients[self.own, n]
+            self.stages[self.own].learn(n, reply.g)
+        del self.replies[self.own, n]
 
-    def _gradient(self, n: int) -> Tensor:
-        """The gradient at our output for batch n; those of earlier batches, if any, come before it and are kept."""
-        while (self.own, n) not in self.gradients:
+    def _reply(self, n: int) -> Reply:
+        """What came back for batch n; what came back for earlier batches, if anything, comes before it and is kept."""
+        while (self.own, n) not in self.replies:
             with self.clock.span("wait for gradient", n):
-                g, _ = self._gradients_in.take()
-            self.gradients[self.own, self._awaited.popleft()] = g
-        return self.gradients[self.own, n]
+                message, _ = self._replies_in.take()
+            reply = Reply(*message) if self.asks_state(self.own) else Reply(message)
+            self.replies[self.own, self._awaited.popleft()] = reply
+        return self.replies[self.own, n]

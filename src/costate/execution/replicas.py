@@ -77,6 +77,15 @@ def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
     return bool(wishes)
 
 
+def joint_mean(numbers: Float[Tensor, " n"], group: Group = None) -> Float[Tensor, " n"]:
+    """The mean over the ranks."""
+    if alone(group):
+        return numbers
+    total = numbers.clone()
+    dist.all_reduce(total, group=group)
+    return total / _ranks(group)
+
+
 def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Tensor, "joint ..."]:
     """The joint batch, of which every rank r holds the rows r::R."""
     parts = [torch.empty_like(Y) for _ in range(_ranks(group))]

@@ -7,8 +7,9 @@ import torch
 
 from costate.execution import pending
 from costate.execution.base import Execution
-from costate.execution.replicas import alone, any_rank, average_gradients, place
+from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
+from costate.pvd import InTurn, Team
 from costate.schedules import Operation
 from costate.settings import Size
 from costate.stage import Stage
@@ -28,17 +29,23 @@ class Serial(Execution):
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
         h = x
-        for operation, k, batch in self.schedule(n):
+        for event in self.schedule(n):
+            operation, k, batch = event
             stage = self.stages[k]
             if operation is Operation.FORWARD:
                 h = stage.send(batch, h, y, first=k == 0)
-            elif operation is Operation.UPDATE:
-                g = stage.update(batch, self.gradients.get((k, batch)), self.exact)
-                if g is not None and self.heard(k - 1):
-                    self.gradients[k - 1, batch] = g
-            elif (k, batch) in self.gradients:
-                stage.learn(batch, self.gradients.pop((k, batch)))
+            elif operation is Operation.UPDATE and batch in stage.flights:
+                reply = stage.update(batch, self.replies.get((k, batch)), self.exact, self.asks_state(k - 1))
+                if reply is not None and self.heard(k - 1):
+                    self.replies[k - 1, batch] = reply
+                self.note(event, n)
+            elif operation is Operation.LEARN and (k, batch) in self.replies:
+                stage.learn(batch, self.replies.pop((k, batch)).g)
+                self.note(event, n)
         return h
+
+    def team(self) -> Team:
+        return InTurn(joint_mean)
 
     def average(self) -> None:
         if alone():

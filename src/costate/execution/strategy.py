@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
 from costate.execution.asynchronous import Asynchronous
+from costate.execution.parallel import Parallel
 from costate.execution.pipeline import Pipeline
 from costate.execution.replicas import join_batch_norms, share_start
 
@@ -28,7 +29,7 @@ class Replicas(DDPStrategy):
 
 
 class Stages(DDPStrategy):
-    """Every rank holds the bare module, with rank 0's tensors at the start of a fit, and trains one stage of it.
+    """Every rank holds the bare module, with rank 0's tensors at the start of a fit, and trains a part of it.
 
     All ranks of a replica see the same batches. Checkpoints hold the whole network: its parts are gathered for them.
     """
@@ -60,6 +61,6 @@ class Stages(DDPStrategy):
         return super().optimizer_state(optimizer)
 
     @property
-    def _execution(self) -> Pipeline | Asynchronous:
+    def _execution(self) -> Pipeline | Asynchronous | Parallel:
         module: Any = self.lightning_module
         return module.execution

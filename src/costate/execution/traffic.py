@@ -11,7 +11,7 @@ WAITS = ("wait for state", "wait for gradient", "wait for room", "average")
 
 
 class Traffic:
-    """Pace, busy share, stall, queue and staleness since they were last measured; validation does not count.
+    """Pace, busy share, stall and queue since they were last measured; validation does not count.
 
     Args:
         clock: whose waits count as stalls.
@@ -19,8 +19,6 @@ class Traffic:
 
     def __init__(self, clock: Clock):
         self.clock = clock
-        self.staleness = 0
-        """Batches by which the latest gradient that was learnt from was late."""
         self._since: float | None = None
         self._seconds = self._queue = 0.0
         self._batches = 0
@@ -41,7 +39,7 @@ class Traffic:
             self._since = None
 
     def measure(self) -> dict[str, float]:
-        """Updates a second, busy share of the time, stall in milliseconds a batch, queue and staleness in batches."""
+        """Updates a second, busy share of the time, stall in milliseconds a batch, and queue in batches."""
         stalled = sum(self.clock.seconds[name] for name in WAITS)
         stall, self._stalled = stalled - self._stalled, stalled
         if self._since is not None:
@@ -52,7 +50,6 @@ class Traffic:
             "busy": 1 - stall / self._seconds if self._seconds else 1.0,
             "stall_ms": 1e3 * stall / max(self._batches, 1),
             "queue": self._queue / max(self._batches, 1),
-            "staleness": float(self.staleness),
         }
         self._seconds = self._queue = 0.0
         self._batches = 0

@@ -2,9 +2,10 @@
 
 from costate.interfaces.base import Interface, Learning
 from costate.interfaces.exact import Exact
+from costate.interfaces.late import Late
 from costate.interfaces.local import LocalLoss
 from costate.interfaces.loss import Loss
 from costate.interfaces.silent import Silent
 from costate.interfaces.synthetic import Synthetic
 
-__all__ = ["Exact", "Interface", "Learning", "LocalLoss", "Loss", "Silent", "Synthetic"]
+__all__ = ["Exact", "Interface", "Late", "Learning", "LocalLoss", "Loss", "Silent", "Synthetic"]

@@ -2,8 +2,22 @@
 
 from costate.methods.backprop import Backprop
 from costate.methods.base import Method
+from costate.methods.delayed import Delayed
 from costate.methods.greedy import Greedy
 from costate.methods.no_bprop import NoBprop
+from costate.methods.petra import Petra
+from costate.methods.replay import FeaturesReplay
 from costate.methods.synthetic_gradients import SyntheticGradients
+from costate.methods.variable_distribution import VariableDistribution
 
-__all__ = ["Backprop", "Greedy", "Method", "NoBprop", "SyntheticGradients"]
+__all__ = [
+    "Backprop",
+    "Delayed",
+    "FeaturesReplay",
+    "Greedy",
+    "Method",
+    "NoBprop",
+    "Petra",
+    "SyntheticGradients",
+    "VariableDistribution",
+]

@@ -3,19 +3,47 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+from costate.architectures import Network
+from costate.architectures.block import Block
 from costate.interfaces import Interface
+from costate.memory import Graph, Memory
+from costate.methods.iteration import Iteration, OptimizerStep, Player
 from costate.schedules import Event
 from costate.tasks import Task
 from costate.types import Shape
 
 
 class Method(ABC):
-    """Puts an interface on each boundary and says in which order the stages work."""
+    """Puts an interface on each boundary, says in which order the stages work and what they remember meanwhile."""
 
     @abstractmethod
     def interface(self, shape: Shape, task: Task) -> Interface:
         """A fresh interface for a boundary whose states have this shape."""
 
+    def memory(self, block: Block) -> Memory:
+        """What a stage remembers between its passes; all but the last one, whose passes follow each other.
+
+        Raises:
+            ValueError: the method cannot train such a block.
+        """
+        return Graph()
+
     @abstractmethod
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         """The operations of all stages for batch n, where interfaces learn `lag` batches late."""
+
+    def iteration(self, player: Player) -> Iteration:
+        """What is done with a batch: under the gradients of the schedule, a step of the optimizer."""
+        return OptimizerStep(player)
+
+    def cut(self, network: Network, stages: int) -> list[Block]:
+        """The network in stages.
+
+        Raises:
+            ValueError: it cannot be cut so, or the method wants it to be cut otherwise.
+        """
+        return network.cut(stages)
+
+    def rows(self, batch_size: int, most: int) -> int:
+        """Rows of a batch, where so many are asked for by data.batch_size, and there are so many at most."""
+        return batch_size

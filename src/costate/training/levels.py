@@ -31,12 +31,14 @@ class Plan:
     Attributes:
         start: settings of the architecture, as it is built.
         settings: those of the run that the plan has made up or changed.
+        restarts: whether each level anneals its rate from the start.
     """
 
     levels: tuple[Level, ...]
     rule: Literal["linear", "copy"]
     start: dict[str, Any]
     settings: dict[str, Any]
+    restarts: bool = False
 
     @property
     def ends(self) -> list[int]:
@@ -48,22 +50,24 @@ class Plan:
         return sum(epoch >= end for end in self.ends[:-1])
 
     def annealing(self, each: Annealing) -> Annealing:
-        """Each level's rate, which anneals over the level's own epochs."""
+        """Each level's rate, annealed over the whole run or over the level's own epochs."""
         return LevelAnnealing(each, self)
 
 
 @final
 class LevelAnnealing(Annealing):
-    """factor(s) = rate_l · each.factor((s − a_l) / (a_{l+1} − a_l)) for a_l ≤ s < a_{l+1}; level l begins at a_l."""
+    """factor(s) = rate_l · each.factor(s), with restarts rate_l · each.factor((s − a_l) / (a_{l+1} − a_l)); level l
+    is that of a_l ≤ s < a_{l+1}.
+    """
 
     def __init__(self, each: Annealing, plan: Plan):
-        self.each, self.rates = each, [level.rate for level in plan.levels]
+        self.each, self.restarts, self.rates = each, plan.restarts, [level.rate for level in plan.levels]
         # Quotients of integers, as s is one: at a boundary both are the same float.
         self.ends = [end / plan.ends[-1] for end in plan.ends]
 
     def factor(self, s: float) -> float:
         level = sum(s >= end for end in self.ends[:-1])
-        start, end = [0.0, *self.ends][level], self.ends[level]
+        start, end = ([0.0, *self.ends][level], self.ends[level]) if self.restarts else (0.0, 1.0)
         return self.rates[level] * self.each.factor((s - start) / (end - start))
 
 
@@ -101,6 +105,7 @@ class Doubling(Levels):
         epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
             level has about half as many as the one before, so that levels take about equal times.
         lr: rates of the levels; where none are listed, the optimizer's.
+        anneal: the rate over the whole run, or anew on each level.
         prolong: linear interpolation in time, or copies.
         coarse_method: backprop: on all levels but the last stages train under true gradients, while synthesizers learn
             from them; sg: under those of the run's own method.
@@ -113,12 +118,13 @@ class Doubling(Levels):
         depths: list[Count] | None,
         epochs: list[Count] | None,
         lr: list[Rate] | None,
+        anneal: Literal["run", "level"],
         prolong: Literal["linear", "copy"],
         coarse_method: Literal["backprop", "sg"],
     ):
         self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
         self.prolong: Literal["linear", "copy"] = prolong
-        self.exact = coarse_method == "backprop"
+        self.exact, self.restarts = coarse_method == "backprop", anneal == "level"
 
     def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
         if depth is None:
@@ -139,7 +145,7 @@ class Doubling(Levels):
         ]
         own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
-        return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings)
+        return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.restarts)
 
     def _depths(self, depth: int) -> list[int]:
         if self.depths is None:

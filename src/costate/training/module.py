@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.execution.base import Execution
 from costate.interfaces import Loss
+from costate.memory import Graph
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -53,6 +54,7 @@ class Training(lightning.LightningModule):
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
+        self.iteration = method.iteration(self.execution)
         self.seen: Batch | None = None
         """The network's output on the latest batch and the labels, where this process has the last stage."""
         self.val = _Scores(task)
@@ -83,11 +85,11 @@ class Training(lightning.LightningModule):
         n = self.trainer.global_step
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        output = self.execution.step(n, *batch, more=not self.trainer.is_last_batch)
+        output = self.iteration.gradient(n, *batch, more=not self.trainer.is_last_batch)
         labels = self.execution.labels
         self.seen = None if output is None else (output, batch[1] if labels is None else labels)
         self.execution.average()
-        optimizer.step()
+        self.iteration.advance(optimizer)
         self.execution.stepped()
         self.lr_schedulers().step()  # type: ignore[union-attr]
 
@@ -144,8 +146,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     result = []
     for block in blocks[:-1]:
         inlet, shape = shape, _shape_behind(block, shape)
-        result.append(Stage(block, method.interface(shape, task), inlet))
-    return [*result, Stage(blocks[-1], Loss(task), shape)]
+        result.append(Stage(block, method.interface(shape, task), inlet, method.memory(block)))
+    return [*result, Stage(blocks[-1], Loss(task), shape, Graph())]
 
 
 @torch.no_grad()

@@ -77,6 +77,7 @@ class Refinement(Callback):
             (optimizer,) = trainer.optimizers
             training.execution.gather()
             training.execution.gather_optimizer(optimizer)
+            training.execution.abandon()
             deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
             self.scores.append(self.checkpoints.record)
             self.checkpoints.forget()

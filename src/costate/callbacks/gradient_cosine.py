@@ -1,0 +1,72 @@
+"""How near the gradients that stages step on are to the true ones.
+
+g_k   gradient of stage k's weights that the optimizer is about to step on, from batch m_k: synthetic, local or late
+t_k   gradient of the network's loss on that batch, under the weights that all stages have today
+
+cos ∠(g_k, t_k) over all weights of stage k, smoothness included on both sides; 1 for backpropagation
+"""
+
+import copy
+from typing import Any, final
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from costate.callbacks.measurement import Measurement
+from costate.measures import cosine
+from costate.settings import Count
+
+
+@final
+class GradientCosine(Measurement):
+    """Logs `stage/<k>/gradient_cosine`: the gradient that is used against that of backpropagation, before clipping.
+
+    It costs a pass of backpropagation for each stage; the stages of a pipeline exchange their weights for it, and so
+    wait for each other.
+    """
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+        self.batches: dict[int, Any] = {}
+        """Those that stages have still to update on, and the present one."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        stages: Any = pl_module.stages
+        oldest = min((n for stage in stages for n in stage.flights), default=trainer.global_step)
+        self.batches = {n: seen for n, seen in self.batches.items() if n >= oldest}
+        self.batches[trainer.global_step] = batch
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        training: Any = module
+        training.execution.gather()
+        numbers = {}
+        for k, m in training.execution.updated.items():
+            used = _gradients(training.stages[k].block)
+            # A run that is resumed has not seen the batches on their way, and the first ones are still to arrive.
+            if used is not None and m in self.batches:
+                true = _gradients(true_network(training, *self.batches[m])[k])
+                assert true is not None, "backpropagation reaches every stage"
+                numbers[f"stage/{k}/gradient_cosine"] = cosine(used, true)
+        return numbers
+
+
+def true_network(training: Any, x: Tensor, y: Tensor) -> list[nn.Module]:
+    """Copies of all blocks, with the gradients of the network's loss; nothing of the network itself changes."""
+    blocks: Any = copy.deepcopy([stage.block for stage in training.stages])
+    for block in blocks:
+        block.zero_grad()
+        # Those who look at what goes through the network are not to see this.
+        block._forward_pre_hooks.clear()
+    with torch.enable_grad():
+        h = x
+        for block in blocks:
+            h = block(h)
+        penalties = [penalty for block in blocks if (penalty := block.penalty()) is not None]
+        torch.stack([training.task.loss(h, y), *penalties]).sum().backward()
+    return blocks
+
+
+def _gradients(block: nn.Module) -> Tensor | None:
+    found = [p.grad.flatten() for p in block.parameters() if p.grad is not None]
+    return torch.cat(found) if found else None

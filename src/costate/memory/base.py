@@ -1,0 +1,57 @@
+"""The joint between a stage's forward pass on a batch and its backward pass on it.
+
+x   state at the stage's input, where the graph ends     (batch, *shape)
+h   state at its output
+θ   weights of the forward pass; θ′ those of today, which have stepped since
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from costate.architectures.block import Block
+from costate.types import Input, Labels, State
+
+
+class Flight(NamedTuple):
+    """What a stage remembers of a batch that it has still to update on; whatever a memory does not need is None.
+
+    Attributes:
+        first: whether the stage is the network's first, so that nobody wants a gradient at x.
+        y, x, h: with a row for each sample; h has its graph, which no checkpoint can hold.
+        weights: θ by their names.
+    """
+
+    first: bool
+    y: Labels
+    x: Input | None = None
+    h: State | None = None
+    weights: dict[str, Tensor] | None = None
+
+
+class Memory(ABC):
+    """Keeps what the backward pass will need, and no more.
+
+    Attributes:
+        asks_state: whether the state h is to come back together with the gradient there.
+    """
+
+    asks_state: ClassVar[bool] = False
+
+    @abstractmethod
+    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
+        """The forward pass: h, and what to remember."""
+
+    @abstractmethod
+    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
+        """x and h with the graph between them, for one backward pass; x holds the state when that is over.
+
+        Args:
+            returned: h as the stage behind has it, if it was asked for.
+        """
+
+
+def leaf(x: Input, first: bool) -> Input:
+    """x, cut from the graph of the stage before."""
+    return x.detach().requires_grad_(not first)

@@ -1,0 +1,46 @@
+"""Rebuilt states: neither activations nor weights are kept.
+
+    h = block(x; θ)        x̃ = block⁻¹(h̃; θ′)        g_θ, g_x at x̃ and today's weights θ′
+
+h̃ comes back with the gradient from the stage behind, which has rebuilt it as its own x̃.
+"""
+
+from typing import final
+
+import torch
+
+from costate.architectures.block import Block
+from costate.memory.base import Flight, Memory
+from costate.types import Input, Labels, State
+
+
+@final
+class Rebuild(Memory):
+    """Keeps nothing but the network's first input, the batch itself (PETRA: Rivaud et al., 2025, 2406.02052).
+
+    Raises:
+        ValueError: the block cannot run backwards.
+    """
+
+    asks_state = True
+
+    def __init__(self, block: Block):
+        if not block.reversible:
+            raise ValueError(
+                "method=petra rebuilds a stage's input from its output, and the layers of this network cannot run "
+                "backwards: choose arch=verlet or arch=leapfrog."
+            )
+
+    @torch.no_grad()
+    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
+        h = block(x)
+        if h.element_size() < 4:
+            raise ValueError(
+                "method=petra rebuilds states from their last digits, of which half precision has too few: choose "
+                "trainer.precision=32-true or bf16-mixed."
+            )
+        return h, Flight(first, y, x.detach() if first else None)
+
+    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
+        assert returned is not None, "asked for"
+        return block.retrace(returned, flight.x)

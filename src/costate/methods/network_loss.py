@@ -1,0 +1,151 @@
+"""The loss of a network over a batch, as a function of all its weights.
+
+x   weights in one vector, block by block, those that every worker owns last
+f   mean loss over the rows + penalties;  rows go through the network in pieces, which bounds the memory
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from costate.architectures.block import Block
+from costate.architectures.norm import MOMENTUM
+from costate.pvd import Objective
+from costate.tasks import Task
+from costate.types import Input, Labels, State
+
+
+@final
+class NetworkLoss(Objective):
+    """f: the batch is fixed, and so f is deterministic; batch norms take the statistics of a piece.
+
+    Args:
+        blocks: of the network, in the order of the forward pass.
+        parameters: in the order of x.
+        X, y: the batch.
+        piece: rows that go through the network at once, at most.
+        mean: over the processes that share out the rows.
+        minibatch: rows of a sample, or None, where f itself is its only sample.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        parameters: Sequence[nn.Parameter],
+        task: Task,
+        X: Input,
+        y: Labels,
+        piece: int,
+        mean: Callable[[Tensor], Tensor],
+        minibatch: int | None = None,
+    ):
+        self.blocks, self.parameters, self.task = blocks, parameters, task
+        self.X, self.y, self.piece, self.mean, self.minibatch = X, y, piece, mean, minibatch
+        self.buffers = [b for block in blocks for b in block.buffers() if b.is_floating_point()]
+
+    @torch.no_grad()
+    def read(self) -> Float[Tensor, " n"]:
+        """The network's weights."""
+        return torch.cat([p.reshape(-1) for p in self.parameters])
+
+    @torch.no_grad()
+    def write(self, x: Float[Tensor, " n"]) -> None:
+        """Gives the network these weights."""
+        parts = x.split([p.numel() for p in self.parameters])
+        for p, part in zip(self.parameters, parts, strict=True):
+            p.copy_(part.view_as(p))
+
+    def gradients(self) -> Float[Tensor, " n"]:
+        """What is in `.grad`, in the order of x."""
+        return torch.cat(
+            [torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for p in self.parameters]
+        )
+
+    def backward(self) -> tuple[Float[Tensor, ""], State]:
+        """f at the network's own weights, and its output; leaves ∇f in `.grad`."""
+        for p in self.parameters:
+            p.grad = None
+        outputs, value = [], self.X.new_zeros(())
+        for x, y, share in self._pieces():
+            output = self._forward(x)
+            loss = self.task.loss(output, y) * share
+            loss.backward()
+            value += loss.detach()
+            outputs.append(output.detach())
+        penalty = self._penalty()
+        if penalty is not None:
+            penalty.backward()
+            value += penalty.detach()
+        return value, torch.cat(outputs)
+
+    @torch.no_grad()
+    def value(self, x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        self.write(x)
+        value = self.X.new_zeros(())
+        for X, y, share in self._pieces():
+            value += self.task.loss(self._forward(X), y) * share
+        penalty = self._penalty()
+        return self.mean((value if penalty is None else value + penalty)[None])[0]
+
+    def gradient(self, x: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
+        self.write(x)
+        value, _ = self.backward()
+        joint = self.mean(torch.cat([value[None], self.gradients()]))
+        return joint[0], joint[1:]
+
+    def sample(self, i: int) -> Objective:
+        """f over the next few rows of the batch, in turn."""
+        if self.minibatch is None:
+            return self
+        parts = _split(self.X, self.y, self.minibatch)
+        X, y = parts[i % len(parts)]
+        return NetworkLoss(self.blocks, self.parameters, self.task, X, y, self.piece, self.mean)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Batch norms' running statistics become those of the batch under the network's present weights.
+
+        A forward pass moves them by a share, r ← r + share (s − r), which tells s.
+        """
+        if not self.buffers:
+            return
+        before = [b.clone() for b in self.buffers]
+        found = [torch.zeros_like(b) for b in self.buffers]
+        for x, _, share in self._pieces():
+            self._through(x)
+            for s, b, r in zip(found, self.buffers, before, strict=True):
+                s += share * (r + (b - r) / MOMENTUM)
+                b.copy_(r)
+        for b, s in zip(self.buffers, found, strict=True):
+            b.copy_(s)
+
+    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
+        # About equally many rows each: a batch norm wants more than one.
+        for x, y in _split(self.X, self.y, self.piece):
+            yield x, y, len(x) / len(self.X)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Leaves the running statistics alone: they are to be the same on all processes."""
+        before = [b.clone() for b in self.buffers]
+        output = self._through(x)
+        for b, r in zip(self.buffers, before, strict=True):
+            b.data.copy_(r)
+        return output
+
+    def _through(self, x: Tensor) -> Tensor:
+        h: Any = x
+        for block in self.blocks:
+            h = block(h)
+        return h
+
+    def _penalty(self) -> Tensor | None:
+        found = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
+        return torch.stack(found).sum() if found else None
+
+
+def _split(X: Tensor, y: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
+    count = -(-len(X) // most)
+    return list(zip(X.tensor_split(count), y.tensor_split(count), strict=True))

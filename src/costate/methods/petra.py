@@ -1,0 +1,32 @@
+"""Late gradients without stored activations or weights (PETRA: Rivaud et al., 2025, 2406.02052)."""
+
+from collections.abc import Iterator
+
+from costate.architectures.block import Block
+from costate.interfaces import Late
+from costate.memory import Rebuild
+from costate.methods.base import Method
+from costate.schedules import Event, delayed
+from costate.settings import Size
+from costate.tasks import Task
+from costate.types import Shape
+
+
+class Petra(Method):
+    """Late interfaces, delayed schedule; a reversible stage rebuilds its input from its output under today's weights.
+
+    Args:
+        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+    """
+
+    def __init__(self, *, delay: Size):
+        self.delay = delay
+
+    def interface(self, shape: Shape, task: Task) -> Late:
+        return Late(1.0)
+
+    def memory(self, block: Block) -> Rebuild:
+        return Rebuild(block)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return delayed(stages, n, self.delay)

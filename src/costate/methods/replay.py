@@ -1,0 +1,32 @@
+"""Late gradients; features are computed again under the weights that are to step (Huo et al., 2018, 1807.04511)."""
+
+from collections.abc import Iterator
+
+from costate.architectures.block import Block
+from costate.interfaces import Late
+from costate.memory import Replay
+from costate.methods.base import Method
+from costate.schedules import Event, delayed
+from costate.settings import Size
+from costate.tasks import Task
+from costate.types import Shape
+
+
+class FeaturesReplay(Method):
+    """Late interfaces, delayed schedule; a stage keeps its inputs and replays its forward pass under today's weights.
+
+    Args:
+        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+    """
+
+    def __init__(self, *, delay: Size):
+        self.delay = delay
+
+    def interface(self, shape: Shape, task: Task) -> Late:
+        return Late(1.0)
+
+    def memory(self, block: Block) -> Replay:
+        return Replay()
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return delayed(stages, n, self.delay)

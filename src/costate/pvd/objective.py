@@ -1,0 +1,111 @@
+"""Functions of a vector, and their restrictions to affine sets.
+
+x   point in Rⁿ, a flat tensor
+v   point of an affine set, in its own coordinates: v = (u, c)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Value = Float[Tensor, ""]
+Vector = Float[Tensor, " n"]
+
+
+class Objective(ABC):
+    """A differentiable f: Rⁿ → R; the same x gives the same bits."""
+
+    @abstractmethod
+    def value(self, x: Vector) -> Value:
+        """f(x)."""
+
+    @abstractmethod
+    def gradient(self, x: Vector) -> tuple[Value, Vector]:
+        """f(x) and ∇f(x)."""
+
+    def sample(self, i: int) -> "Objective":
+        """What a solver's step i takes for f: f itself, unless it is a mean of which a part will do."""
+        return self
+
+
+@final
+class Restriction(Objective):
+    """v = (u, c) ↦ f(x with u in place of its own variables + Σ_k c_k d_k).
+
+    Args:
+        own: where in x the own variables are.
+        directions: (where in x, d_k there), apart from the own variables.
+    """
+
+    def __init__(self, f: Objective, x: Vector, own: Sequence[slice], directions: Sequence[tuple[slice, Tensor]]):
+        self.f, self.x, self.own, self.directions = f, x, own, directions
+        self.sizes = [part.stop - part.start for part in own]
+
+    def start(self) -> Float[Tensor, " m"]:
+        """The v of x itself."""
+        return torch.cat([*(self.x[part] for part in self.own), self.x.new_zeros(len(self.directions))])
+
+    def coefficients(self, v: Float[Tensor, " m"]) -> Float[Tensor, " directions"]:
+        """c."""
+        return v[sum(self.sizes) :]
+
+    def point(self, v: Float[Tensor, " m"]) -> Vector:
+        """The x of v."""
+        z = self.x.clone()
+        *own, c = v.split([*self.sizes, len(self.directions)])
+        for part, u in zip(self.own, own, strict=True):
+            z[part] = u
+        for (part, d), coefficient in zip(self.directions, c, strict=True):
+            z[part].addcmul_(coefficient, d)
+        return z
+
+    def value(self, x: Float[Tensor, " m"]) -> Value:
+        return self.f.value(self.point(x))
+
+    def gradient(self, x: Float[Tensor, " m"]) -> tuple[Value, Float[Tensor, " m"]]:
+        value, g = self.f.gradient(self.point(x))
+        along = [(g[part] * d).sum()[None] for part, d in self.directions]
+        return value, torch.cat([*(g[part] for part in self.own), *along])
+
+    def sample(self, i: int) -> Objective:
+        part = self.f.sample(i)
+        return self if part is self.f else Restriction(part, self.x, self.own, self.directions)
+
+
+@final
+class Record(Objective):
+    """f, with a memory of the point of least value among those that it was asked for; NaN is no value.
+
+    Attributes:
+        least: the value, and where: None before the first finite one.
+        asked: how often f was evaluated.
+    """
+
+    def __init__(self, f: Objective):
+        self.f = f
+        self.least: tuple[float, Tensor] | None = None
+        self.asked = 0
+
+    def value(self, x: Vector) -> Value:
+        value = self.f.value(x)
+        self._note(value, x)
+        return value
+
+    def gradient(self, x: Vector) -> tuple[Value, Vector]:
+        value, g = self.f.gradient(x)
+        self._note(value, x)
+        return value, g
+
+    def sample(self, i: int) -> Objective:
+        part = self.f.sample(i)
+        return self if part is self.f else part
+
+    def _note(self, value: Tensor, x: Tensor) -> None:
+        self.asked += 1
+        number = value.item()
+        if number < (float("inf") if self.least is None else self.least[0]):
+            self.least = number, x.detach().clone()
