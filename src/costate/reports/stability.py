@@ -62,7 +62,7 @@ def _singular_values(place: Axes, propagated: Sequence[Tensor]) -> None:
 
 def _eigenvalues(place: Axes, jacobians: Sequence[Tensor], network: Trained) -> None:
     """Of J_j = I + h f′: (λ − 1) / h, as the field has them; the imaginary axis is where nothing grows or decays."""
-    colours = colormaps["viridis"](np.linspace(0, 0.9, max(1, len(jacobians))))
+    colours = colormaps["viridis"](np.linspace(0, 0.9, len(jacobians)))
     for J, colour in zip(jacobians, colours, strict=True):
         values = (torch.linalg.eigvals(J[:2].double()).flatten() - 1) / network.h
         place.scatter(values.real, values.imag, s=2.5, color=colour, linewidths=0, rasterized=True)
