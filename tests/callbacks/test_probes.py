@@ -119,6 +119,7 @@ def test_a_linear_probe_reads_what_is_linear_and_nothing_else():
     assert (read(H, product, seen).sign() == (seen[:, :1] * seen[:, 1:2]).sign()).float().mean() < 0.6
 
 
+@pytest.mark.thorough
 def test_ranks_of_a_pipeline_measure_each_its_stage_and_one_of_them_writes(tmp_path):
     pytest.importorskip("wandb")
     words = (*SMALL, "trainer.progress=none", "log_every=2", "epochs=1", "execution=pipeline", "stages=2", *PROBES)

@@ -32,6 +32,7 @@ def restarted(tmp_path_factory) -> tuple[RunFolder, str]:
     return RunFolder(folder / "run"), done.stderr
 
 
+@pytest.mark.thorough
 def test_a_run_whose_oracle_is_killed_goes_on_by_itself(restarted):
     run, told = restarted
     assert told == (
@@ -42,6 +43,7 @@ def test_a_run_whose_oracle_is_killed_goes_on_by_itself(restarted):
     assert run.results()["epochs"] == 3
 
 
+@pytest.mark.thorough
 def test_each_role_says_how_it_fares(restarted):
     run, _ = restarted
     results = run.results()
@@ -61,6 +63,7 @@ def test_each_role_says_how_it_fares(restarted):
         assert sum(bool(row["stage/1/queue"]) for row in csv.DictReader(file)) > 2
 
 
+@pytest.mark.thorough
 def test_its_checkpoint_loads_in_one_process(restarted):
     run, _ = restarted
     before = last(run)["state_dict"]
@@ -82,6 +85,7 @@ def test_a_run_whose_output_half_is_killed_ends_in_one_sentence(tmp_path):
     assert processes(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_all_roles_and_none_of_them_has_listened_to_the_world(tmp_path):
     words = [*RUN, f"hydra.run.dir={tmp_path}", "trainer.progress=lines", "+callbacks.pause._target_=alarm.Pause"]
     program = subprocess.Popen(

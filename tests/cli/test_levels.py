@@ -142,6 +142,7 @@ def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path):
     assert layers(pipeline.path / "checkpoints" / "best.ckpt") == 8
 
 
+@pytest.mark.thorough
 def test_a_pipeline_resumes_in_the_middle_of_a_level(tmp_path):
     serial = fit(tmp_path / "serial", *RUN, LAG)
     pipeline = RunFolder(tmp_path / "pipeline")
@@ -156,6 +157,7 @@ def test_a_pipeline_resumes_in_the_middle_of_a_level(tmp_path):
         assert differences(last(pipeline)[key], last(serial)[key]) == [], key
 
 
+@pytest.mark.thorough
 def test_replicas_train_what_one_process_trains(tmp_path):
     # Not Adam, which divides small gradients by themselves and so makes much of their last digits.
     run = (
@@ -176,7 +178,14 @@ def test_replicas_train_what_one_process_trains(tmp_path):
         torch.testing.assert_close(joint["state_dict"][name], tensor, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("arch", "rule"), [*((arch, "linear") for arch in STABLE), ("verlet", "copy")])
+@pytest.mark.parametrize(
+    ("arch", "rule"),
+    [
+        ("antisymmetric", "linear"),
+        ("verlet", "copy"),
+        *(pytest.param(arch, "linear", marks=pytest.mark.thorough) for arch in STABLE if arch != "antisymmetric"),
+    ],
+)
 def test_the_fine_run_starts_from_the_coarse_accuracy(tmp_path, arch, rule):
     """Within 2 points on ellipse, on points that were not trained on."""
     # Euler's growth with an antisymmetric field, ω² h / 2 a unit of time, is a factor that the head has learned.

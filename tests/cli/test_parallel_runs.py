@@ -79,6 +79,7 @@ def test_a_run_that_is_stopped_resumes_to_the_same_numbers(tmp_path, serial, bat
     assert folder.results()["test/loss"] == serial.results()["test/loss"]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_killed_ends_the_run_and_it_goes_on_to_what_one_process_has(tmp_path, serial):
     words = [*RUN, "execution=parallel", "workers=2", *alarm(BATCHES + 1, signal.SIGKILL, rank=1)]
     done = command(*words, f"hydra.run.dir={tmp_path}", cwd=tmp_path)

@@ -125,6 +125,7 @@ def orphans(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_all_ranks_and_leaves_a_checkpoint(tmp_path, pipeline):
     words = [*RUN, *CALM, *PIPELINE, f"hydra.run.dir={tmp_path}", "epochs=3", "trainer.progress=lines"]
     program = subprocess.Popen(
@@ -148,6 +149,7 @@ def test_ctrl_c_ends_all_ranks_and_leaves_a_checkpoint(tmp_path, pipeline):
     assert differences(last(RunFolder(tmp_path))["state_dict"], last(pipeline)["state_dict"]) == []
 
 
+@pytest.mark.thorough
 def test_torchrun_starts_the_same_run(tmp_path, pipeline):
     words = [*RUN, *CALM, *PIPELINE, f"hydra.run.dir={tmp_path}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -144,6 +144,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         fit(tmp_path, f"resume={tmp_path}")
 
 
+@pytest.mark.thorough
 def test_the_command_that_an_interruption_proposes_goes_on(tmp_path):
     stopped = command(*SMALL, "+callbacks.alarm._target_=alarm.Alarm", *alarm(8, signal.SIGTERM), cwd=tmp_path)
     assert stopped.returncode == 128 + signal.SIGTERM

@@ -152,6 +152,7 @@ def test_a_trial_is_a_run_that_is_pruned_with_a_checkpoint(tmp_path):
     assert "pruned" in json.loads((tmp_path / "0" / "summary.json").read_text())["error"]
 
 
+@pytest.mark.thorough
 def test_a_refused_trial_says_why(tmp_path):
     with pytest.raises(TrialError, match="stages=99 is more than"):
         TrialRun(tmp_path / "0", 0, [*SMALL, "stages=99"], "val/loss").run(lambda epoch, value: False)

@@ -79,6 +79,7 @@ def test_two_ranks_equal_one_process_with_the_joint_batch(on_two_ranks: list[dic
         torch.testing.assert_close(results[name, lag], expected, rtol=0, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_a_sweep_trains_the_same_on_a_cpu_and_on_two_ranks(tmp_path: Path) -> None:
     # Not Adam, which divides small gradients by themselves and so makes much of their last digits.
     settings = "optimizer=sgd arch.depth=4 arch.norm=true method/synthesizer=mlp epochs=1 trainer.train_batches=4"

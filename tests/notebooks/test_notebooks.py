@@ -33,6 +33,7 @@ def test_it_is_committed_without_outputs_and_defines_nothing(path):
         assert not defined, "what is worth a name belongs to costate"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("COSTATE_FAST", "1")
