@@ -74,6 +74,7 @@ def test_its_checkpoint_loads_in_one_process(restarted):
     assert len(differences(after["state_dict"], before)) == len(before), "all tensors have been trained"
 
 
+@pytest.mark.thorough
 def test_a_run_whose_output_half_is_killed_ends_in_one_sentence(tmp_path):
     alarm = [*ONCE, "+callbacks.alarm.rank=0", f"+callbacks.alarm.mark={tmp_path / 'killed'}"]
     done = command(*RUN, *alarm, "execution.oracle=colocated", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)

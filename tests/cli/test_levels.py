@@ -130,6 +130,7 @@ def test_the_method_s_own_gradients_on_all_levels_are_a_setting(tmp_path):
     assert not torch.equal(ends[0]["stages.0.block.field.K"], ends[1]["stages.0.block.field.K"])
 
 
+@pytest.mark.thorough
 def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path):
     """Every tensor: stages, synthesizers, moments, what is pending."""
     run = (*RUN, "arch.norm=true")

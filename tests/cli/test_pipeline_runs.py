@@ -75,6 +75,7 @@ def test_the_timeline_has_every_operation_of_every_rank(pipeline):
     assert learnt == list(range(3 * BATCHES - 1)), "one batch late, and the last batch's gradient is kept"
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_with_another_execution(tmp_path, serial):
     """A checkpoint of either execution loads in the other."""
     words = [word for word in RUN if not word.startswith("epochs=")]

@@ -135,6 +135,7 @@ def test_a_folder_holds_one_study(search):
         Search(Path("nowhere"), [], metric="val/loss", direction="minimize", prune=True, seed=0)
 
 
+@pytest.mark.thorough
 def test_a_trial_is_a_run_that_is_pruned_with_a_checkpoint(tmp_path):
     """The run itself, watched from outside: SIGTERM ends it between two batches."""
     words = [*SMALL, "epochs=500"]
