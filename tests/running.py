@@ -1,8 +1,10 @@
 """Runs as train.py makes them, in this process and in one of their own."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,40 @@ def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.Comple
         text=True,
         timeout=120,
     )
+
+
+def interrupted(
+    *overrides: str, cwd: Path, meanwhile: Callable[[], None] = lambda: None
+) -> subprocess.CompletedProcess[str]:
+    """python train.py ..., with Ctrl-C behind its first epoch, and before that `meanwhile`."""
+    words = [*overrides, "trainer.progress=lines", "+callbacks.pause._target_=alarm.Pause"]
+    with subprocess.Popen(
+        [sys.executable, "-u", str(ROOT / "train.py"), *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        trains = any(line.startswith("epoch   1/") for line in program.stdout)
+        meanwhile()
+        program.send_signal(signal.SIGINT)
+        shown, told = program.communicate(timeout=60)
+    assert trains, f"it ended before its first epoch did: {told}"
+    return subprocess.CompletedProcess(words, program.returncode, shown, told)
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """Processes that have been started as ranks of the run in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if f"hydra.run.dir='{folder}'" in words or f"resume='{folder}'" in words:
+            found.append(int(entry.name))
+    return found
 
 
 def last(folder: RunFolder) -> dict[str, Any]:

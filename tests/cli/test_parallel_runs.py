@@ -3,12 +3,11 @@
 import csv
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from costate.runs import RunFolder
-from running import QUIET, SMALL, command, differences, fit, last, refusal
+from running import QUIET, SMALL, command, differences, fit, last, ranks_of, refusal
 
 RUN = (
     *SMALL,
@@ -88,7 +87,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_it_goes_on_to_what_one_process
         "Rank 1 of 2 was killed by SIGKILL (the system does so when memory runs out), and the others were ended with "
         f"it: go on from its last checkpoint with resume={tmp_path}."
     )
-    assert not orphans(tmp_path)
+    assert not ranks_of(tmp_path)
     done = command(f"resume={tmp_path}", "callbacks=default", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     ended = RunFolder(tmp_path)
@@ -99,17 +98,6 @@ def test_a_worker_that_is_killed_ends_the_run_and_it_goes_on_to_what_one_process
     assert results["test/loss"] == pytest.approx(serial.results()["test/loss"], rel=1e-6)
     fit(tmp_path, f"resume={tmp_path}", "execution=serial", "epochs=4")
     assert last(ended)["global_step"] == 4 * BATCHES, "one process goes on where several have stopped"
-
-
-def orphans(folder: Path) -> list[str]:
-    """Processes that have the folder in their command."""
-    words = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words.append((entry / "cmdline").read_bytes().decode())
-        except OSError:
-            continue
-    return [word for word in words if f"hydra.run.dir='{folder}'" in word]
 
 
 @pytest.mark.parametrize(

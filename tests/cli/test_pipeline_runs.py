@@ -8,12 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from costate.runs import RunFolder
-from running import QUIET, ROOT, SMALL, command, differences, fit, last, refusal
+from running import QUIET, ROOT, SMALL, command, differences, fit, interrupted, last, ranks_of, refusal
 
 RUN = (*SMALL, *QUIET, "stages=2", "arch.norm=true", "seed=0", "+callbacks.alarm._target_=alarm.Alarm")
 CALM = ("+callbacks.alarm.batch=-1", "+callbacks.alarm.signum=0", "+callbacks.alarm.rank=1")
@@ -107,45 +106,18 @@ def test_a_rank_that_is_killed_ends_the_run_and_it_can_be_resumed(tmp_path, pipe
         "Rank 1 of 2 was killed by SIGKILL (the system does so when memory runs out), and the others were ended with "
         f"it: go on from its last checkpoint with resume={tmp_path}."
     )
-    assert orphans(tmp_path) == []
+    assert ranks_of(tmp_path) == []
     assert command(f"resume={tmp_path}", "callbacks=none", cwd=tmp_path).returncode == 0
     ended, whole = last(RunFolder(tmp_path)), last(pipeline)
     assert differences(ended["state_dict"], whole["state_dict"]) == []
 
 
-def orphans(folder: Path) -> list[str]:
-    """Processes that have the folder in their command."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
-        except OSError:
-            continue
-        if f"hydra.run.dir='{folder}'" in words:
-            found.append(words)
-    return found
-
-
 @pytest.mark.thorough
 def test_ctrl_c_ends_all_ranks_and_leaves_a_checkpoint(tmp_path, pipeline):
-    words = [*RUN, *CALM, *PIPELINE, f"hydra.run.dir={tmp_path}", "epochs=3", "trainer.progress=lines"]
-    program = subprocess.Popen(
-        [sys.executable, "-u", str(ROOT / "train.py"), *words, "+callbacks.pause._target_=alarm.Pause"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout is not None
-    for line in program.stdout:
-        if line.startswith("epoch   1/3"):
-            break
-    program.send_signal(signal.SIGINT)
-    _, told = program.communicate(timeout=60)
-    assert program.returncode == 128 + signal.SIGINT, told
-    assert told.strip().endswith("Interrupted. To go on: python train.py resume=.")
-    assert orphans(tmp_path) == []
+    done = interrupted(*RUN, *CALM, *PIPELINE, f"hydra.run.dir={tmp_path}", "epochs=3", cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert done.stderr.strip().endswith("Interrupted. To go on: python train.py resume=.")
+    assert ranks_of(tmp_path) == []
     assert command(f"resume={tmp_path}", "callbacks=none", cwd=tmp_path).returncode == 0
     assert differences(last(RunFolder(tmp_path))["state_dict"], last(pipeline)["state_dict"]) == []
 

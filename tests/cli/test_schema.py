@@ -148,7 +148,6 @@ def test_bad_settings_are_refused_in_one_sentence_that_names_the_key(changes, me
 )
 def test_constructors_may_be_inherited_and_targets_may_be_functions(target, settings):
     found = signature(target)
-    assert found is not None
     assert set(found.settings) == settings
     assert found.open == (target == "toy_lab.parts.Open")
 

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
-from composing import method, network
+from composing import method
 from costate.execution.asynchronous import Asynchronous
-from costate.execution.base import Execution
 from costate.execution.halt import Halt
 from costate.execution.launch import shared_environment
 from costate.execution.oracle import Oracle
@@ -23,11 +21,9 @@ from costate.execution.serial import Serial
 from costate.execution.wire import choose
 from costate.methods import Method
 from costate.stage import Stage
-from costate.tasks import Classification
-from costate.training.module import stages as make_stages
+from played import SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
 
-SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
 METHODS = {
     "sg": ("method=sg",),
     "sg with batch norm": ("method=sg", "method/synthesizer=mlp", "method.synthesizer.width=16"),
@@ -41,43 +37,10 @@ def rules() -> dict[str, Method]:
     return {name: method(*overrides) for name, overrides in METHODS.items()}
 
 
-def stages(count: int, rule: Method) -> list[Stage]:
-    torch.manual_seed(0)
-    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01")
-    return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
-
-
 def asynchronous(parts: list[Stage], rule: Method, **others: Any) -> Asynchronous:
     settings: dict[str, Any] = {"lag": 1, "max_staleness": 4, "queue": 8, "replay": 4, "oracle": "dedicated"}
     fixed: dict[str, Any] = {"restart": False, "interface": None, "trace": False}
     return Asynchronous(parts, rule, **(settings | others), **fixed)
-
-
-def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
-        for _ in range(steps)
-    ]
-
-
-def train(parts: list[Stage], execution: Execution) -> dict[str, Any]:
-    """Everything that a run leaves behind, after a pause in which it goes on from what it has saved."""
-    optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01, fused=True)
-    for n, (x, y) in enumerate(batches()):
-        optimizer.zero_grad()
-        execution.step(n, x, y, more=n not in (PAUSE, STEPS - 1))
-        execution.average()
-        optimizer.step()
-        execution.stepped()
-        if n in (PAUSE, STEPS - 1):
-            execution.gather()
-            execution.gather_optimizer(optimizer)
-    return {
-        "stages": [stage.state_dict() for stage in parts],
-        "optimizer": optimizer.state_dict(),
-        "execution": execution.state_dict(),
-    }
 
 
 def meet(environment: dict[str, str]) -> None:
@@ -100,21 +63,6 @@ def without_slack(count: int, oracle: str) -> dict[Any, dict[str, Any]]:
 def place(ranks: int) -> dict[str, str]:
     environment = shared_environment(ranks)
     return {name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
-
-
-def assert_equal(found: Any, expected: Any, path: str = "") -> int:
-    """Tensor by tensor through nested dictionaries and lists; the number of tensors."""
-    if isinstance(expected, Tensor):
-        assert torch.equal(found, expected), path
-        return 1
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), path
-        return sum(assert_equal(found[key], value, f"{path}/{key}") for key, value in expected.items())
-    if isinstance(expected, list | tuple):
-        assert len(found) == len(expected), path
-        return sum(assert_equal(a, b, f"{path}/{i}") for i, (a, b) in enumerate(zip(found, expected, strict=True)))
-    assert found == expected, path
-    return 0
 
 
 def as_a_pipeline() -> dict[Any, dict[str, Any]]:

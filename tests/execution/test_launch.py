@@ -117,8 +117,9 @@ def test_ranks_of_torchrun_do_their_share(app: Path) -> None:
 
 def test_a_sweep_under_torchrun_is_refused(app: Path) -> None:
     done = execute(app, "-m", "seed=0,1", RANK="1", WORLD_SIZE="2")
-    assert done.returncode != 0
+    assert done.returncode == 1
     assert "leave torchrun out" in done.stderr
+    assert list(app.parent.rglob("rank-*.json")) == [], "a job has begun"
 
 
 @pytest.mark.parametrize("wanted", [1, 3])

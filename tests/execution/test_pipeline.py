@@ -9,19 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from composing import method, network
-from costate.execution.base import Execution
+from composing import method
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
-from costate.stage import Stage
-from costate.tasks import Classification
-from costate.training.module import stages as make_stages
+from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
 
-SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
 METHODS = {
     "backprop": ("method=backprop",),
     "none": ("method=none",),
@@ -48,37 +43,6 @@ def rules() -> dict[str, Method]:
     return {name: method(*overrides) for name, overrides in (METHODS | LATE).items()}
 
 
-def stages(count: int, rule: Method) -> list[Stage]:
-    torch.manual_seed(0)
-    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01")
-    return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
-
-
-def batches() -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
-        for _ in range(STEPS)
-    ]
-
-
-def train(parts: list[Stage], execution: Execution) -> dict[str, Any]:
-    """Everything that a run leaves behind, after a pause in which all processes hold the whole network."""
-    optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01, fused=True)
-    for n, (x, y) in enumerate(batches()):
-        optimizer.zero_grad()
-        execution.step(n, x, y, more=n not in (PAUSE, STEPS - 1))
-        optimizer.step()
-        if n in (PAUSE, STEPS - 1):
-            execution.gather()
-            execution.gather_optimizer(optimizer)
-    return {
-        "stages": [stage.state_dict() for stage in parts],
-        "optimizer": optimizer.state_dict(),
-        "execution": execution.state_dict(),
-    }
-
-
 def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
     results = {}
     for name, lag in CASES:
@@ -87,21 +51,6 @@ def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
         execution.connect()
         results[name, lag] = train(parts, execution)
     return results
-
-
-def assert_equal(found: Any, expected: Any, path: str = "") -> int:
-    """Tensor by tensor through nested dictionaries and lists; the number of tensors."""
-    if isinstance(expected, Tensor):
-        assert torch.equal(found, expected), path
-        return 1
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), path
-        return sum(assert_equal(found[key], value, f"{path}/{key}") for key, value in expected.items())
-    if isinstance(expected, list | tuple):
-        assert len(found) == len(expected), path
-        return sum(assert_equal(a, b, f"{path}/{i}") for i, (a, b) in enumerate(zip(found, expected, strict=True)))
-    assert found == expected, path
-    return 0
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(K, marks=pytest.mark.thorough) for K in (3, 4))])

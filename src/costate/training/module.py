@@ -66,10 +66,11 @@ class Training(lightning.LightningModule):
         return x
 
     def configure_optimizers(self) -> Any:
+        lr, interfaces = self.optimizer.lr, self.optimizer.lr * self.optimizer.interfaces
         groups = [
-            {"params": list(part.parameters()), "name": f"{name}/{k}"}
+            {"params": list(part.parameters()), "name": f"{name}/{k}", "lr": rate}
             for k, stage in enumerate(self.execution.stages)
-            for name, part in (("block", stage.block), ("interface", stage.interface))
+            for name, part, rate in (("block", stage.block, lr), ("interface", stage.interface, interfaces))
         ]
         optimizer = self.optimizer([group for group in groups if group["params"]])
         steps = self.trainer.estimated_stepping_batches

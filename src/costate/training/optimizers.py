@@ -18,9 +18,12 @@ class Optimizer(ABC):
 
     Attributes:
         moments: names of the state that averages g, with degree 1, or g², with degree 2.
+        interfaces: factor on the rate for what learns at the boundaries, synthesizers and local heads.
     """
 
     moments: ClassVar[dict[str, int]]
+    lr: float
+    interfaces: float
 
     @abstractmethod
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
@@ -32,8 +35,9 @@ class Adam(Optimizer):
 
     moments: ClassVar[dict[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
 
-    def __init__(self, *, lr: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+    def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
+        self.lr, self.interfaces = lr, interfaces
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         first, second = self.betas
@@ -47,8 +51,9 @@ class Sgd(Optimizer):
 
     moments: ClassVar[dict[str, int]] = {"momentum_buffer": 1}
 
-    def __init__(self, *, lr: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
-        self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
+    def __init__(self, *, lr: Rate, interfaces: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
+        self.lr, self.interfaces = lr, interfaces
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         return torch.optim.SGD(
