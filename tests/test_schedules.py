@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from costate.schedules import Event, Operation, decoupled, delayed, locked
+from costate.schedules import Event, Operation, decoupled, delayed, locked, waits
 
 LETTER = {Operation.FORWARD: "F", Operation.UPDATE: "U", Operation.LEARN: "L"}
 
@@ -49,6 +49,21 @@ def test_table_of_late_gradients(stages, batch, delay, expected):
 @pytest.mark.parametrize("stages", [1, 2, 5])
 def test_no_delay_is_the_lock(stages):
     assert list(delayed(stages, 3, 0)) == list(locked(stages, 3))
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        (locked(3, 7), True),
+        (locked(1, 7), False),
+        (decoupled(3, 7, lag=1), False),
+        (delayed(3, 7, delay=0), True),
+        (delayed(3, 7, delay=1), False),
+        (delayed(3, 0, delay=2), False),
+    ],
+)
+def test_who_waits_for_the_update_of_the_stage_behind(events, expected):
+    assert waits(list(events)) is expected
 
 
 SCHEDULES = {f"{each.__name__} {lag}": partial(each, lag=lag) for each in (locked, decoupled) for lag in (0, 1, 3)}

@@ -11,8 +11,9 @@ interface learns; one that does not learn is done with the gradient then. Every 
 in `forward k`, the gradient at h_k in `update k+1`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -81,6 +82,12 @@ def delayed(stages: int, batch: int, delay: int) -> Iterator[Event]:
         late = batch - delay * (stages - 1 - k)
         if late >= 0:
             yield Event(Operation.LEARN, k, late)
+
+
+def waits(events: Sequence[Event]) -> bool:
+    """Whether these operations keep a stage from its update on a batch until the stage behind has updated on it."""
+    updates = [(event.stage, event.batch) for event in events if event.operation is Operation.UPDATE]
+    return any(later == (k - 1, n) for (k, n), later in pairwise(updates))
 
 
 def _learn(stages: int, batch: int) -> Iterator[Event]:

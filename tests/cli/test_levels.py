@@ -20,7 +20,7 @@ DATA = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "
 LEVELS = ("levels=double", "levels.depths=[2,4,8]", "levels.epochs=[3,2,1]", "levels.lr=[0.004,0.002,0.001]")
 RUN = (*DATA, *QUIET, *LEVELS)
 LAG = "execution.lag=1"
-TIMES = (".callbacks.Throughput", ".callbacks.Refinement.seconds")
+TIMES = (".callbacks.Throughput", ".callbacks.ParallelTime", ".callbacks.Refinement.seconds")
 
 
 def alarm(batch: int, signum: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from running import QUIET, ROOT, SMALL, command, differences, fit, interrupted, 
 RUN = (*SMALL, *QUIET, "stages=2", "arch.norm=true", "seed=0", "+callbacks.alarm._target_=alarm.Alarm")
 CALM = ("+callbacks.alarm.batch=-1", "+callbacks.alarm.signum=0", "+callbacks.alarm.rank=1")
 PIPELINE = ("execution=pipeline",)
-TIMES = ("fit_seconds", "samples_per_second", "busy", "stall_ms", "queue", "staleness")
+TIMES = ("seconds", "samples_per_second", "busy", "stall_ms", "queue", "staleness")
 BATCHES = 6
 
 

@@ -17,7 +17,7 @@ from running import QUIET, SMALL, command, differences, fit, last
 
 RUN = (*SMALL, *QUIET, "stages=2", "execution.lag=1", "method.mix=0.25", "method.warmup_steps=4", "seed=0")
 BATCHES = 6  # an epoch of 96 rows
-TIMES = ("fit_seconds", "samples_per_second")
+TIMES = ("fit_seconds", "samples_per_second", "series_seconds", "theoretical_seconds")
 
 
 def alarm(batch: int, signum: int) -> tuple[str, ...]:
@@ -64,6 +64,7 @@ def test_a_run_that_is_stopped_by_a_signal_resumes_to_the_same_numbers(tmp_path,
     fit(tmp_path, f"resume={tmp_path}")
     skip = [
         ".callbacks.Throughput",
+        ".callbacks.ParallelTime",
         ".callbacks.Refinement.seconds",
         ".hyper_parameters.callbacks.alarm",
         ".callbacks.Checkpoints.latest",
@@ -89,7 +90,12 @@ def test_more_epochs_are_the_run_that_had_them_from_the_start(tmp_path):
     straight = fit(tmp_path / "straight", *run, "epochs=4")
     twice = fit(tmp_path / "twice", *run, "epochs=2")
     fit(twice.path, f"resume={twice.path}", "epochs=4")
-    skip = (".callbacks.Throughput", ".callbacks.Refinement.seconds", ".callbacks.Checkpoints.latest")
+    skip = (
+        ".callbacks.Throughput",
+        ".callbacks.ParallelTime",
+        ".callbacks.Refinement.seconds",
+        ".callbacks.Checkpoints.latest",
+    )
     assert [key for key in differences(last(twice), last(straight)) if not key.startswith(skip)] == []
     tested = [row for row in rows(twice) if row["test/accuracy"]]
     assert len(tested) == 1, "the test of the two epochs is not one of the four"

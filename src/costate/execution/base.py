@@ -99,6 +99,12 @@ class Execution(ABC):
         """Totals of the whole run up to the latest `gather`, by the names under which they are kept."""
         return {}
 
+    def work(self) -> dict[str, float]:
+        """Seconds that this process has spent on the operations of each stage, `stage/<k>`, in batches in which no
+        stage waits, and on those of all in the others, `locked`; nothing where stages do not take turns here.
+        """
+        return {}
+
     def timeline(self) -> list[tuple[str, list[Span]]]:
         """What every process has done when, if that was to be remembered; all processes ask together."""
         return []

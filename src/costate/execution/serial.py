@@ -7,10 +7,11 @@ import torch
 
 from costate.execution import pending
 from costate.execution.base import Execution
+from costate.execution.clock import Clock
 from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
 from costate.pvd import InTurn, Team
-from costate.schedules import Operation
+from costate.schedules import Event, Operation, waits
 from costate.settings import Size
 from costate.stage import Stage
 from costate.types import Input, Labels, State
@@ -26,23 +27,19 @@ class Serial(Execution):
 
     def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size):
         super().__init__(stages, method, lag)
+        self.clock = Clock()
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
         h = x
-        for event in self.schedule(n):
-            operation, k, batch = event
-            stage = self.stages[k]
-            if operation is Operation.FORWARD:
-                h = stage.send(batch, h, y, first=k == 0)
-            elif operation is Operation.UPDATE and batch in stage.flights:
-                reply = stage.update(batch, self.replies.get((k, batch)), self.exact, self.asks_state(k - 1))
-                if reply is not None and self.heard(k - 1):
-                    self.replies[k - 1, batch] = reply
-                self.note(event, n)
-            elif operation is Operation.LEARN and (k, batch) in self.replies:
-                stage.learn(batch, self.replies.pop((k, batch)).g)
-                self.note(event, n)
+        events = list(self.schedule(n))
+        locked = waits(events)
+        for event in events:
+            with self.clock.span("locked" if locked else f"stage/{event.stage}", event.batch):
+                h = self._play(event, n, h, y)
         return h
+
+    def work(self) -> dict[str, float]:
+        return dict(self.clock.seconds)
 
     def team(self) -> Team:
         return InTurn(joint_mean)
@@ -69,3 +66,19 @@ class Serial(Execution):
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         super().load_state_dict(pending.part(state, *place()), device)
+
+    def _play(self, event: Event, n: int, h: torch.Tensor, y: Labels) -> torch.Tensor:
+        """One operation while batch n is played; returns the state that goes down."""
+        operation, k, batch = event
+        stage = self.stages[k]
+        if operation is Operation.FORWARD:
+            return stage.send(batch, h, y, first=k == 0)
+        if operation is Operation.UPDATE and batch in stage.flights:
+            reply = stage.update(batch, self.replies.get((k, batch)), self.exact, self.asks_state(k - 1))
+            if reply is not None and self.heard(k - 1):
+                self.replies[k - 1, batch] = reply
+            self.note(event, n)
+        elif operation is Operation.LEARN and (k, batch) in self.replies:
+            stage.learn(batch, self.replies.pop((k, batch)).g)
+            self.note(event, n)
+        return h
