@@ -3,6 +3,7 @@
 
 PYTHON ?=
 ARGS ?=
+FAST ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -13,11 +14,11 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test notebooks check clean
+.PHONY: help setup train test experiments notebooks check clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
-	  printf '  make %-8s %s\n' "$$target" "$$does"; done
+	  printf '  make %-11s %s\n' "$$target" "$$does"; done
 	@echo '  PYTHON=python3.12 chooses the interpreter, ARGS="arch=resnet" goes to train.py or to pytest'
 
 setup: $(READY) ## make .venv with everything that Costate needs
@@ -28,6 +29,10 @@ train: $(READY) ## run the main job on the digits that come with scikit-learn
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ARGS)
+
+# Runs are kept in runs/experiments: those that have ended are not repeated.
+experiments: $(READY) ## run every experiment and write RESULTS.md (FAST=1: an epoch of each; ARGS="dni_mlp --seeds 0")
+	@$(BIN)/python -m costate.experiments $(if $(filter-out 0,$(FAST)),--fast) $(ARGS)
 
 # Runs are kept in runs/notebooks: a second time they are read.
 notebooks: $(READY) ## run the notebooks from top to bottom (ARGS="notebooks/quickstart.ipynb" for one)

@@ -26,6 +26,11 @@ def groups(blocks: Any, head: Any) -> Any:
     return blocks - 1 if head == "own" and isinstance(blocks, int) and blocks > 1 else blocks
 
 
+def layers(sizes: Any) -> Any:
+    """The layers of a plain network with hidden ones of these sizes: those and the last one."""
+    return len(sizes) + 1 if OmegaConf.is_list(sizes) or isinstance(sizes, list) else None
+
+
 def chosen(axis: str, _root_: Any) -> str:
     """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
     if HydraConfig.initialized():
@@ -36,5 +41,5 @@ def chosen(axis: str, _root_: Any) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, chosen):
+    for function in (product, roles, adam_rate, groups, layers, chosen):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -16,11 +16,11 @@ from typing import Any
 
 from costate import jobs
 
-NETWORK = ("experiment=surface", "callbacks=[throughput]")
+NETWORK = ("experiment=surface_sgd", "callbacks=[throughput]")
 WAYS = {
     "backprop": ("method=backprop", "execution=serial"),
-    "dedicated": ("execution=asynchronous", "execution.oracle=dedicated"),
-    "colocated": ("execution=asynchronous", "execution.oracle=colocated"),
+    "dedicated": ("method=sg", "execution=asynchronous", "execution.oracle=dedicated"),
+    "colocated": ("method=sg", "execution=asynchronous", "execution.oracle=colocated"),
 }
 SLACK, ENOUGH = 1.5, 0.01
 Row = dict[str, float]

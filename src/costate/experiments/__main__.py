@@ -1,0 +1,136 @@
+"""python -m costate.experiments [NAME ...]: runs the programs of three earlier projects and writes RESULTS.md.
+
+A run that has ended with these settings and this version of Costate is not repeated; one that was stopped is.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from costate.experiments import claims, fast, table
+from costate.experiments.headers import Experiment, Row, read_all
+from costate.experiments.running import CONF, Result, Run, line
+
+MNIST = "MNIST/raw/train-images-idx3-ubyte"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 where a run has failed, 2 where the question was wrong."""
+    options = _arguments(words)
+    # A rank of a pipeline has one thread: what it is compared with has one, too.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        experiments = read_all(CONF / "experiment")
+        chosen = _chosen(experiments, options.names)
+        return short(chosen, options.runs) if options.fast else long(experiments, chosen, options)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command goes on.", file=sys.stderr)
+        return 130
+
+
+def long(experiments: Sequence[Experiment], chosen: Sequence[Experiment], options: argparse.Namespace) -> int:
+    """Runs what has not been run; RESULTS.md has all experiments, and is written anew after each run."""
+    shown = [each for each in experiments if each.program is not None or each in chosen]
+    runs = {row: [Run(row, seed, options.runs) for seed in options.seeds] for each in shown for row in each.rows}
+    results = {row: [run.result() for run in own] for row, own in runs.items()}
+    asked = {each.name for each in chosen}
+    due = [run for row, own in runs.items() if row.experiment in asked for run in own if not run.result().numbers]
+    print(f"{len(due)} runs, about {_hours(due)} on a quiet machine", flush=True)
+    failed = 0
+    # Times count where there are several processes, and where they are compared with those.
+    crowd = [run for run in due if not (run.alone or run.row.experiment in claims.PAIRS)]
+    for some, workers in ((crowd, options.jobs), ([run for run in due if run not in crowd], 1)):
+        for run, result, told in _perform(some, workers):
+            results[run.row][options.seeds.index(run.seed)] = result
+            failed += result.numbers is None
+            print(told, flush=True)
+            _write(options.out, shown, results)
+    _write(options.out, shown, results)
+    for row in results:
+        if table.missed(row, results):
+            print(f"miss: {row.command}: {table.score(results[row])}, expected {table.expected(row.mark)}")
+    print(f"Written: {options.out}" + (f"; {failed} runs failed" if failed else ""))
+    return int(failed > 0)
+
+
+def short(chosen: Sequence[Experiment], folder: Path) -> int:
+    """One epoch of each on few rows."""
+    place = folder.with_name(f"{folder.name}-fast")
+    shutil.rmtree(place, ignore_errors=True)
+    mnist = Path(os.environ.get("COSTATE_DATA", "data"), MNIST).exists()
+    print(
+        f"One epoch of {len(chosen)} experiments on 600 rows" + ("" if mnist else ", data=digits for mnist"), flush=True
+    )
+    lines, failed, start = [], 0, time.monotonic()
+    for name, numbers in fast.run(chosen, place, mnist):
+        error = numbers.get("error")
+        failed += error is not None
+        told = f"failed: {error}" if error else table.score([Result(numbers)])
+        print(f"{name}: {told}", flush=True)
+        lines.append([name, told, f"{numbers.get('fit_seconds', 0):.1f}"])
+    text = table.markdown(("experiment", "after one epoch on few rows", " seconds"), lines)
+    (place / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
+    print(f"{time.monotonic() - start:.0f} s. Written: {place / 'RESULTS.md'}")
+    return int(failed > 0)
+
+
+def _perform(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result, str]]:
+    def timed(run: Run) -> tuple[Run, Result, str]:
+        since = time.monotonic()
+        result = run.perform()
+        return run, result, line(run, result, since)
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(timed, run) for run in runs]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _write(path: Path, experiments: Sequence[Experiment], results: dict[Row, list[Result]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
+
+
+def _hours(runs: Sequence[Run]) -> str:
+    minutes = sum(run.row.minutes for run in runs)
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+
+
+def _chosen(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Experiment]:
+    """Those of these names, or all that answer to a program."""
+    known = {each.name: each for each in experiments}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name}: no such experiment; there are {', '.join(known)}.")
+    return [known[name] for name in names] or [each for each in experiments if each.program is not None]
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m costate.experiments", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="files of conf/experiment (default: all programs)")
+    parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="default 0,1,2")
+    parser.add_argument("--jobs", type=int, default=1, help="runs of one process side by side (default 1)")
+    parser.add_argument("--fast", action="store_true", help="one epoch of each on few rows, no RESULTS.md")
+    parser.add_argument("--out", type=Path, default=Path("RESULTS.md"), help="default RESULTS.md")
+    parser.add_argument("--runs", type=Path, default=Path("runs/experiments"), help="default runs/experiments")
+    return parser.parse_args(words)
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
