@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from composing import CONF
+from costate import jobs
 from costate.experiments import claims, running, table
 from costate.experiments.__main__ import main
 from costate.experiments.headers import Mark, Row, read
@@ -39,7 +40,7 @@ def asked(monkeypatch, tmp_path):
     """
 
     def run(job: Job, *words: str):
-        monkeypatch.setattr(Run.perform, "__defaults__", (job,))
+        monkeypatch.setattr(jobs, "run", job)
         out = tmp_path / "out" / "RESULTS.md"
         code = main([*words, "--seeds", "0,1", "--runs", str(tmp_path / "runs"), "--out", str(out)])
         return code, out.read_text(), job.asked
@@ -93,14 +94,15 @@ def test_only_what_has_ended_with_these_settings_and_this_version_is_left_alone(
     assert len(asked(job, "surface_sgd")[2]) == 6
 
 
-def test_a_run_that_was_stopped_begins_anew(asked, tmp_path):
+def test_a_run_that_was_stopped_begins_anew(asked, tmp_path, monkeypatch):
     def stopped(folder, *overrides):
         (folder / "config.yaml").touch()
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(jobs, "run", stopped)
     run = Run(ROW, 0, tmp_path / "runs")
     with pytest.raises(KeyboardInterrupt):
-        run.perform(stopped)
+        run.perform()
     assert run.result() == Result()
     assert len(asked(Job(surface_sgd=0.02), "surface_sgd")[2]) == 2
     assert not (run.folder / "config.yaml").exists()
@@ -111,7 +113,7 @@ def test_what_is_no_run_of_ours_is_not_removed(tmp_path):
     run.folder.mkdir(parents=True)
     (run.folder / "notes").touch()
     with pytest.raises(ValueError, match="holds something that is no run of an experiment"):
-        run.perform(Job(surface_sgd=0.02))
+        run.perform()
     assert (run.folder / "notes").exists()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from costate.experiments import claims, fast, table
+from costate.experiments import claims, fast, readme, table
 from costate.experiments.headers import Experiment, Row, read_all
 from costate.experiments.running import CONF, Result, Run, line
 
@@ -44,14 +44,15 @@ def long(experiments: Sequence[Experiment], chosen: Sequence[Experiment], option
     asked = {each.name for each in chosen}
     due = [run for row, own in runs.items() if row.experiment in asked for run in own if not run.result().numbers]
     print(f"{len(due)} runs, about {_hours(due)} on a quiet machine", flush=True)
-    failed = 0
+    done = failed = 0
     # Times count where there are several processes, and where they are compared with those.
     crowd = [run for run in due if not (run.alone or run.row.experiment in claims.PAIRS)]
     for some, workers in ((crowd, options.jobs), ([run for run in due if run not in crowd], 1)):
         for run, result, told in _perform(some, workers):
             results[run.row][options.seeds.index(run.seed)] = result
             failed += result.numbers is None
-            print(told, flush=True)
+            done += 1
+            print(f"[{done}/{len(due)}] {told}", flush=True)
             _write(options.out, shown, results)
     _write(options.out, shown, results)
     for row in results:
@@ -101,6 +102,7 @@ def _perform(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result, s
 def _write(path: Path, experiments: Sequence[Experiment], results: dict[Row, list[Result]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
+    readme.update(path.with_name("README.md"), [each for each in experiments if each.program is not None], results)
 
 
 def _hours(runs: Sequence[Run]) -> str:

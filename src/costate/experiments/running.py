@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -21,9 +20,6 @@ from costate.experiments.headers import Row
 CONF = jobs.PROGRAM.parent / "conf"
 ORDER = "run.json"
 """What was asked for, in the folder of each run."""
-
-Job = Callable[..., Any]
-"""jobs.run: a folder and overrides; raises ValueError."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,13 @@ class Run:
     def result(self) -> Result:
         """Of this very run; of another version, or with other settings, it is none."""
         order = _read(self.folder / ORDER)
-        if {key: order.get(key) for key in self.order} != self.order:
+        # To compose the settings takes time: only where something has been run.
+        if not order or {key: order.get(key) for key in self.order} != self.order:
             return Result()
         numbers, error = _read(self.folder / "summary.json"), order.get("error")
         return Result(numbers, None, order.get("day", "")) if numbers else Result(None, error)
 
-    def perform(self, job: Job = jobs.run) -> Result:
+    def perform(self) -> Result:
         """Runs it, in place of what an earlier version, or one that was stopped, has left in the folder.
 
         Raises:
@@ -88,7 +85,7 @@ class Run:
         self.folder.mkdir(parents=True)
         self._keep(self.order)
         try:
-            job(self.folder, *self.order["given"])
+            jobs.run(self.folder, *self.order["given"])
         except ValueError as error:
             self._keep(self.order | {"error": str(error)})
         else:

@@ -1,0 +1,41 @@
+"""The short form of the results in the README."""
+
+from pathlib import Path
+
+from composing import CONF
+from costate.experiments import readme
+from costate.experiments.headers import Experiment, Mark, Row, read_all
+from costate.experiments.running import Result
+
+MARK = Mark("test/accuracy", ">=", 0.99)
+ROWS = tuple(Row("net", ("experiment=net", f"arch={arch}"), MARK, 1) for arch in ("a", "b", "c"))
+NET = Experiment("net", "net.py", ROWS)
+
+
+def test_it_has_a_line_for_each_program_and_what_each_must_reach():
+    block = (CONF.parent / "README.md").read_text().partition(readme.BEGIN)[2].partition(readme.END)[0]
+    experiments = [each for each in read_all(CONF / "experiment") if each.program is not None]
+    empty = readme.short(experiments, {row: [] for each in experiments for row in each.rows})
+    cells = [[line.split(" | ")[:3] for line in text.splitlines()] for text in (block, empty)]
+    assert cells[0] == cells[1], "README.md is behind conf/experiment: python -m costate.experiments writes it"
+
+
+def test_several_rows_are_told_by_the_worst_and_the_best_and_the_misses(tmp_path):
+    results = {row: [Result({"test/accuracy": x})] for row, x in zip(ROWS, (0.995, 0.98, 0.992), strict=True)}
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{readme.BEGIN}old\n{readme.END}behind\n")
+    readme.update(path, [NET], results)
+    text = path.read_text()
+    assert "| `net` | net.py | ≥ 99 % | 98 % to 99.5 % **1 of 3 miss** |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("behind\n")
+    assert "old" not in text
+
+
+def test_a_file_without_the_marks_and_no_file_stay_as_they_are(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("nothing here")
+    readme.update(path, [NET], {row: [] for row in ROWS})
+    assert path.read_text() == "nothing here"
+    readme.update(Path(tmp_path / "none.md"), [NET], {row: [] for row in ROWS})
+    assert not (tmp_path / "none.md").exists()
