@@ -53,7 +53,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
-    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr)
+    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance)
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
     torch.manual_seed(cfg.seed)
@@ -63,7 +63,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     rules.append(plan.annealing(build(cfg.annealing)))
     method = rules[0]
     data.rows = method.rows
-    model = Training(method.cut(network, cfg.stages), data.shape, data.task, *rules, clip=cfg.clip, config=config)
+    blocks = method.cut(network, cfg.stages, cfg.balance)
+    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")

@@ -29,6 +29,7 @@ class Run:
 
     seed: Size
     stages: Count
+    balance: list[Count] | None
     epochs: Count
     clip: Rate | None
     log_every: Count

@@ -76,6 +76,16 @@ def test_stages_have_equal_times(arch, depth, stages, layers):
     assert {part.h for part in parts} == {2 / depth}
 
 
+def test_stages_may_be_of_other_sizes():
+    """The first stage of a pipeline has an opening and a synthesizer beside its layers."""
+    whole = build("arch=verlet", "arch.depth=16")
+    for stages, balance, layers in [(2, [7, 9], [7, 9]), (2, [1, 3], [4, 12]), (3, [1, 1, 1], [5, 6, 5])]:
+        assert [part.layers for part in whole.cut(stages, balance)] == layers
+    x = torch.randn(5, *SHAPE)
+    front, back = (part.eval() for part in whole.eval().cut(2, [7, 9]))
+    assert torch.equal(back(front(x)), whole(x))
+
+
 def test_doubled_depth_doubles_every_stage():
     sizes = [[part.layers for part in build("arch=verlet", f"arch.depth={depth}").cut(4)] for depth in (8, 16)]
     assert sizes[1] == [2 * layers for layers in sizes[0]]
@@ -97,3 +107,9 @@ def test_doubled_depth_doubles_every_stage():
 )
 def test_impossible_cuts_are_refused(product, stages, message):
     assert refusal(lambda: build(product).cut(stages)) == f"stages={message}"
+
+
+def test_impossible_balances_are_refused():
+    cut = build("arch=verlet", "arch.depth=8").cut
+    assert refusal(lambda: cut(2, [3, 3, 2])) == "balance=[3, 3, 2] has 3 sizes for stages=2."
+    assert refusal(lambda: cut(2, [1, 99])).startswith("balance=[1, 99] leaves a stage without any of the network's 8")

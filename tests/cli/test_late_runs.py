@@ -4,7 +4,7 @@ import pytest
 
 from running import QUIET, SMALL, differences, fit, last
 
-RUN = (*SMALL, *QUIET, "stages=4", "annealing=constant", "callbacks=none")
+RUN = (*SMALL, *QUIET, "stages=4", "annealing=constant", "callbacks=none", "method.delay=2")
 
 
 @pytest.mark.parametrize("method", ["delayed", "petra"])

@@ -216,7 +216,7 @@ def test_a_resumed_execution_is_an_uninterrupted_one(name, rule):
 @pytest.mark.parametrize("rule", ["delayed", "replay", "petra"])
 def test_gradients_of_another_network_are_abandoned_and_the_run_goes_on(rule):
     """Between two levels: the batches on their way were those of the coarse network."""
-    late = method(f"method={rule}")
+    late = method(f"method={rule}", "method.delay=2")
     ours = parts("verlet", late)
     serial = Serial(ours, late, lag=0)
     for n, (x, y) in enumerate(batches()):

@@ -20,14 +20,21 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def plan(depth: int | None = 16, stages: int = 2, epochs: int = 15, lr: float = 0.002, **settings: Any) -> Plan:
-    return Doubling(**{**DEFAULTS, **settings}).plan(depth, stages, epochs, lr)
+def plan(
+    depth: int | None = 16,
+    stages: int = 2,
+    epochs: int = 15,
+    lr: float = 0.002,
+    balance: list[int] | None = None,
+    **settings: Any,
+) -> Plan:
+    return Doubling(**{**DEFAULTS, **settings}).plan(depth, stages, epochs, lr, balance)
 
 
 def test_depths_double_up_to_the_network_s():
     assert [level.depth for level in plan(32).levels] == [8, 16, 32]
     assert [level.depth for level in plan(32, count=1).levels] == [32]
-    listed = plan(depths=[8, 16])
+    listed = plan(depths=[8, 16], balance=[3, 1])
     assert [level.depth for level in listed.levels] == [8, 16]
     assert listed.start == {"depth": 8}
     assert listed.settings["arch"] == {"depth": 16}
@@ -102,6 +109,7 @@ def test_one_level_changes_nothing():
         ({"depths": []}, "levels.depths=[]: each depth must be twice the one before."),
         ({"epochs": 2}, "epochs=2 is less than one for each of 3 levels: raise epochs."),
         ({"stages": 3}, "stages=3 does not divide the 4 layers of the coarsest level, so that stages would not be cut"),
+        ({"balance": [2, 1]}, "balance=[2,1] does not cut the 4 layers of the coarsest level: choose other sizes."),
         ({"stages": 8}, "stages=8 is more than the 4 layers of the coarsest level: lower stages or begin deeper."),
     ],
 )

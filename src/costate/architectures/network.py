@@ -1,7 +1,8 @@
 """A network: one block, which can be cut into stages."""
 
 from abc import ABC
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,19 +33,27 @@ class Network(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch outputs"]:
         return self.block(x)
 
-    def cut(self, stages: int) -> list[Block]:
+    def cut(self, stages: int, balance: Sequence[int] | None = None) -> list[Block]:
         """Copies of consecutive layers, whose composition is the network.
 
         Stage k ends at layer round(layers k / stages): layers take equal times, so stages are cut at equal times. Their
         initial weights are the network's, however many stages there are.
 
+        Args:
+            balance: relative sizes of the stages, where they are not to be equal.
+
         Raises:
-            ValueError: if stages < 1 or stages > layers.
+            ValueError: if stages < 1 or stages > layers, or the balance has not a layer for each stage.
         """
         if stages < 1:
             raise ValueError(f"stages={stages} is below 1: stages=1 trains the network as a whole")
         if stages > self.layers:
             layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
             raise ValueError(f"stages={stages} is more than the {layers} of the network: lower stages or {self.deepen}")
-        ends = [round(self.layers * k / stages) for k in range(stages + 1)]
+        sizes = [1] * stages if balance is None else balance
+        if len(sizes) != stages:
+            raise ValueError(f"balance={list(sizes)} has {len(sizes)} sizes for stages={stages}.")
+        ends = [round(self.layers * part / sum(sizes)) for part in accumulate(sizes, initial=0)]
+        if any(start == end for start, end in pairwise(ends)):
+            raise ValueError(f"balance={list(sizes)} leaves a stage without any of the network's {self.layers} layers.")
         return [self.block.slice(start, end) for start, end in pairwise(ends)]

@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="pairs (default 3)")
     parser.add_argument("--epochs", type=int, default=20, help="of every run (default 20)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
-    parser.add_argument("settings", nargs="*", help="settings of all runs, optimizer.lr=0.02")
+    parser.add_argument("settings", nargs="*", help="of all runs: optimizer.lr=0.02 execution.max_staleness=2")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,12 +51,17 @@ def alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, Ro
     """Every way once, one after the other."""
     with tempfile.TemporaryDirectory() as place:
         folders = {
-            way: jobs.run(Path(place) / way, *NETWORK, *own, *settings, f"seed={seed}", f"epochs={epochs}")
+            way: jobs.run(Path(place) / way, *NETWORK, *own, *meant(way, settings), f"seed={seed}", f"epochs={epochs}")
             for way, own in WAYS.items()
         }
         curves = {way: curve(folder) for way, folder in folders.items()}
         bar = max(SLACK * curves["backprop"][-1][1], ENOUGH)
         return {way: outcome(folder, curves[way], bar) for way, folder in folders.items()}
+
+
+def meant(way: str, settings: Sequence[str]) -> list[str]:
+    """Those of the execution are not for backpropagation, which has another one."""
+    return [word for word in settings if way != "backprop" or not word.startswith("execution.")]
 
 
 def curve(folder: Path) -> list[tuple[float, float]]:

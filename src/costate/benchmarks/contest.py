@@ -16,6 +16,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.nn.parallel import DistributedDataParallel
 
 from costate.architectures import Network
+from costate.architectures.block import Block
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.tasks import Classification
@@ -32,11 +33,16 @@ class Setting(NamedTuple):
     shape: tuple[int, ...]
     classes: int
     batch: int
+    balance: list[int] | None = None
 
     def network(self) -> Network:
         """The same weights on every rank."""
         torch.manual_seed(0)
         return instantiate(self.arch, self.shape, self.classes, _convert_="all")
+
+    def cut(self, stages: int) -> list[Block]:
+        """The network, for whoever puts a stage on each rank."""
+        return self.network().cut(stages, self.balance)
 
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """A few, to be taken in turn."""
@@ -116,7 +122,7 @@ class SerialStages(Contestant):
     def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
         super().__init__(setting)
         rule = instantiate(method, _convert_="all")
-        parts = stages(setting.network().cut(2), setting.shape, Classification(setting.classes), rule)
+        parts = stages(setting.cut(2), setting.shape, Classification(setting.classes), rule)
         self.execution = Serial(parts, rule, lag=lag)
         self.adam = self.optimizer([p for part in parts for p in part.parameters()])
 
@@ -132,7 +138,7 @@ class PipelineStages(Contestant):
     def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
         super().__init__(setting)
         rule = instantiate(method, _convert_="all")
-        parts = stages(setting.network().cut(2), setting.shape, Classification(setting.classes), rule)
+        parts = stages(setting.cut(2), setting.shape, Classification(setting.classes), rule)
         self.execution = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False)
         self.execution.connect()
         self.adam = self.optimizer(list(parts[self.execution.own].parameters()))
@@ -155,7 +161,7 @@ class TorchPipeline(Contestant):
     def __init__(self, setting: Setting, schedule: Callable[..., Any], micro_batches: int):
         super().__init__(setting)
         rank, ranks = dist.get_rank(), dist.get_world_size()
-        block = setting.network().cut(ranks)[rank]
+        block = setting.cut(ranks)[rank]
         self.adam = self.optimizer(list(block.parameters()))
         stage = PipelineStage(block, rank, ranks, torch.device("cpu"))
         self.schedule = schedule(stage, n_microbatches=micro_batches, loss_fn=self.loss)

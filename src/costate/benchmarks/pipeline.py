@@ -31,13 +31,19 @@ BASE, OURS = "serial backprop, 1 thread", "pipeline sg"
 Rows = dict[str, dict[str, float | None]]
 
 CASES = {
-    "w64d64": ("verlet, width 64, depth 64, batch 256", 256, (1, 28, 28), 10, ["arch.width=64", "arch.depth=64"]),
+    "w64d64": (
+        "verlet, width 64, depth 64, batch 256",
+        256,
+        (1, 28, 28),
+        10,
+        ["arch.width=64", "arch.depth=64", "balance=[31,33]"],  # The first stage has the opening and the synthesizer.
+    ),
     "w784d32": (
         "verlet, width 784, depth 32, batch 512, low-rank synthesizer",
         512,
         (1, 28, 28),
         10,
-        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank"],
+        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank", "balance=[15,17]"],
     ),
     "w4d512": ("verlet, width 4, depth 512, batch 256", 256, (2,), 2, ["arch.width=4", "arch.depth=512"]),
     "w256d16": (
@@ -60,6 +66,7 @@ CASES = {
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
     parser.add_argument("--ways", nargs="+", default=[""], help="beginnings of the names of the ways to measure")
+    parser.add_argument("--settings", nargs="+", default=[], help="of the networks: balance=[30,34]")
     parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
 
@@ -69,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in options.cases:
-        setting, methods = setting_of(case)
+        setting, methods = setting_of(case, *options.settings)
         print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
         rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
@@ -81,14 +88,14 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 
-def setting_of(case: str) -> tuple[Setting, dict[str, Any]]:
+def setting_of(case: str, *words: str) -> tuple[Setting, dict[str, Any]]:
     """The network of a case, and the nodes of the methods that it is trained by."""
     name, batch, shape, classes, overrides = CASES[case]
-    cfg = epochs.config("arch=verlet", "method=sg", *overrides)
+    cfg = epochs.config("arch=verlet", "method=sg", *overrides, *words)
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
     methods: Any = {name: OmegaConf.to_container(epochs.config(f"method={name}").method) for name in METHODS}
     arch, method, optimizer = nodes
-    return Setting(name, arch, method, optimizer, shape, classes, batch), methods
+    return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance), methods
 
 
 def alternately(setting: Setting, methods: dict[str, dict[str, Any]], ways: tuple[str, ...] = ("",)) -> Rows:

@@ -89,7 +89,7 @@ def _measure(setting: Setting) -> dict[str, Any]:
 
 def _passes(setting: Setting, rows: int) -> dict[str, float]:
     rule = instantiate(setting.method, _convert_="all")
-    front, back = stages(setting.network().cut(2), setting.shape, Classification(setting.classes), rule)
+    front, back = stages(setting.cut(2), setting.shape, Classification(setting.classes), rule)
     adam = instantiate(setting.optimizer, _convert_="all")(
         [{"params": [p for stage in (front, back) for p in stage.block.parameters()]}]
     )

@@ -1,7 +1,7 @@
 """A method is an interface and a schedule."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures import Network
 from costate.architectures.block import Block
@@ -36,13 +36,13 @@ class Method(ABC):
         """What is done with a batch: under the gradients of the schedule, a step of the optimizer."""
         return OptimizerStep(player)
 
-    def cut(self, network: Network, stages: int) -> list[Block]:
-        """The network in stages.
+    def cut(self, network: Network, stages: int, balance: Sequence[int] | None = None) -> list[Block]:
+        """The network in stages, of these relative sizes.
 
         Raises:
             ValueError: it cannot be cut so, or the method wants it to be cut otherwise.
         """
-        return network.cut(stages)
+        return network.cut(stages, balance)
 
     def rows(self, batch_size: int, most: int) -> int:
         """Rows of a batch, where so many are asked for by data.batch_size, and there are so many at most."""

@@ -3,7 +3,7 @@
 A batch is an outer iteration; `costate.pvd` has what happens in one, `outer` and `network_loss` the network's part.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, final
 
 from costate.architectures import Network
@@ -69,7 +69,7 @@ class VariableDistribution(Method):
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return locked(stages, n, lag)
 
-    def cut(self, network: Network, stages: int) -> list[Block]:
+    def cut(self, network: Network, stages: int, balance: Sequence[int] | None = None) -> list[Block]:
         """A stage is a group of layers.
 
         Raises:
@@ -86,7 +86,7 @@ class VariableDistribution(Method):
                 f"method.blocks={self.blocks} asks for {groups} groups of layers, more than the {network.layers} "
                 f"layers that there are: lower it or {network.deepen}."
             )
-        return network.cut(groups)
+        return network.cut(groups, balance)
 
     def rows(self, batch_size: int, most: int) -> int:
         return min(self.outer_batch or most, most)

@@ -66,7 +66,9 @@ def load(folder: Path | str, title: str | None = None) -> Trained:
     data = instantiate(cfg["data"], _convert_="all")
     data.setup()
     weights = torch.load(best, weights_only=True, map_location="cpu")["state_dict"]
-    blocks = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all").cut(cfg["stages"])
+    blocks = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all").cut(
+        cfg["stages"], cfg.get("balance")
+    )
     for k, block in enumerate(blocks):
         _fill(block, weights, f"stages.{k}.block.", folder)
     depth = sum(block.layers for block in blocks)

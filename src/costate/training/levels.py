@@ -75,12 +75,15 @@ class Levels(ABC):
     """Makes the plan of a run."""
 
     @abstractmethod
-    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+    def plan(
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+    ) -> Plan:
         """What to do in `epochs` epochs.
 
         Args:
             depth: the setting of the architecture; None if it has none.
             lr: the optimizer's rate.
+            balance: relative sizes of the stages, where they are not equal.
 
         Raises:
             ValueError: if there is no such plan.
@@ -91,7 +94,9 @@ class Levels(ABC):
 class OneLevel(Levels):
     """The same depth from beginning to end."""
 
-    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+    def plan(
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+    ) -> Plan:
         return Plan((Level(depth, epochs),), "linear", {}, {})
 
 
@@ -126,14 +131,16 @@ class Doubling(Levels):
         self.prolong: Literal["linear", "copy"] = prolong
         self.exact, self.restarts = coarse_method == "backprop", anneal == "level"
 
-    def plan(self, depth: int | None, stages: int, epochs: int, lr: float) -> Plan:
+    def plan(
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+    ) -> Plan:
         if depth is None:
             raise ValueError(
                 "levels=double needs layers that are steps in time: choose arch=resnet, antisymmetric, leapfrog or "
                 "verlet, or levels=none."
             )
         depths = self._depths(depth)
-        _check_cuts(depths[0], stages)
+        _check_cuts(depths[0], stages, balance)
         each = self._epochs(len(depths), epochs)
         rates = self.lr or [lr] * len(depths)
         if len(rates) != len(depths):
@@ -176,12 +183,16 @@ class Doubling(Levels):
         return [*listed, epochs - sum(listed)]
 
 
-def _check_cuts(coarsest: int, stages: int) -> None:
+def _check_cuts(coarsest: int, stages: int, balance: Sequence[int] | None) -> None:
     if stages > coarsest:
         raise ValueError(
             f"stages={stages} is more than the {coarsest} layers of the coarsest level: lower stages or begin deeper."
         )
-    if coarsest % stages:
+    if balance is not None and any(coarsest * size % sum(balance) for size in balance):
+        raise ValueError(
+            f"balance={_list(balance)} does not cut the {coarsest} layers of the coarsest level: choose other sizes."
+        )
+    if balance is None and coarsest % stages:
         raise ValueError(
             f"stages={stages} does not divide the {coarsest} layers of the coarsest level, so that stages would not be "
             f"cut at equal times: choose other stages or depths."
