@@ -26,7 +26,13 @@ from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
 WARMUP, SECONDS = 3, 2.5
-METHODS = ("backprop", "delayed", "replay", "petra")
+METHODS = {
+    "backprop": ["method=backprop"],
+    "delayed": ["method=delayed"],
+    "delayed by 2": ["method=delayed", "method.delay=2"],
+    "replay": ["method=replay"],
+    "petra": ["method=petra"],
+}
 BASE, OURS = "serial backprop, 1 thread", "pipeline sg"
 Rows = dict[str, dict[str, float | None]]
 
@@ -88,12 +94,12 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 
-def setting_of(case: str, *words: str) -> tuple[Setting, dict[str, Any]]:
+def setting_of(case: str, *settings: str) -> tuple[Setting, dict[str, Any]]:
     """The network of a case, and the nodes of the methods that it is trained by."""
     name, batch, shape, classes, overrides = CASES[case]
-    cfg = epochs.config("arch=verlet", "method=sg", *overrides, *words)
+    cfg = epochs.config("arch=verlet", "method=sg", *overrides, *settings)
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
-    methods: Any = {name: OmegaConf.to_container(epochs.config(f"method={name}").method) for name in METHODS}
+    methods: Any = {name: OmegaConf.to_container(epochs.config(*words).method) for name, words in METHODS.items()}
     arch, method, optimizer = nodes
     return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance), methods
 

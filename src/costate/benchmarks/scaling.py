@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from costate.benchmarks.contest import MICRO_BATCHES, Setting
-from costate.benchmarks.pipeline import CASES, alternately, launch, setting_of, summary
+from costate.benchmarks.pipeline import BASE, CASES, alternately, launch, setting_of, summary
 from costate.benchmarks.simulation import (
     Costs,
     Line,
@@ -37,6 +37,7 @@ from costate.stage import Stage
 from costate.tasks import Classification
 from costate.training.module import stages
 
+CHECKED = "pipeline sg", "torch DDP", "torch 1F1B", "torch GPipe"
 COUNTS = 1, 2, 4, 8, 16, 32, 64
 REPEATS = 15
 
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     setting, methods = setting_of(options.case)
     rounds, measured = [], []
     for _ in range(options.rounds):
-        rounds.append(alternately(setting, methods))
+        rounds.append(alternately(setting, methods, (BASE, *CHECKED)))
         measured.append(launch(2, 1, _measure, setting))
     costs, link = _medians(measured)
     checks = check(costs, link, setting.batch, summary(rounds))
@@ -174,12 +175,13 @@ def check(costs: Costs, link: Link, rows: int, measured: dict[str, Any]) -> list
     def best(order: Any) -> float:
         return min(synchronous_step(costs, link, rows, 2, m, order) for m in MICRO_BATCHES)
 
-    predicted = {
-        "pipeline sg": decoupled_step(costs, link, rows, 2),
-        "torch DDP": data_parallel_step(costs, link, rows, 2),
-        "torch 1F1B": best(one_f_one_b),
-        "torch GPipe": best(gpipe),
-    }
+    steps = (
+        decoupled_step(costs, link, rows, 2),
+        data_parallel_step(costs, link, rows, 2),
+        best(one_f_one_b),
+        best(gpipe),
+    )
+    predicted = dict(zip(CHECKED, steps, strict=True))
     return [
         {"name": name, "predicted": 1e3 * predicted[start], "measured": row["ms"]}
         for name, row in measured.items()
