@@ -42,7 +42,7 @@ class Setting(NamedTuple):
 
     def cut(self, stages: int) -> list[Block]:
         """The network, for whoever puts a stage on each rank."""
-        return self.network().cut(stages, self.balance)
+        return self.network().cut(stages, self.balance if stages > 1 else None)
 
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """A few, to be taken in turn."""
@@ -99,16 +99,17 @@ class Autograd(Contestant):
 
 
 class Ddp(Contestant):
-    """Torch's DistributedDataParallel: half of each batch a rank."""
+    """Torch's DistributedDataParallel: a part of each batch for each rank of a group."""
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, group: dist.ProcessGroup | None = None):
         super().__init__(setting)
-        self.net = DistributedDataParallel(setting.network())
+        self.group = group
+        self.net = DistributedDataParallel(setting.network(), process_group=group)
         self.adam = self.optimizer(list(self.net.parameters()))
         self.bytes = sum(p.numel() * p.element_size() for p in self.net.parameters())
 
     def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
-        rank, ranks = dist.get_rank(), dist.get_world_size()
+        rank, ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
         self.adam.zero_grad()
         self.loss(self.net(x[rank::ranks]), y[rank::ranks]).backward()
         self.adam.step()
@@ -156,23 +157,28 @@ class PipelineStages(Contestant):
 
 
 class TorchPipeline(Contestant):
-    """torch.distributed.pipelining: a synchronous schedule over micro-batches, stage k on rank k."""
+    """torch.distributed.pipelining: a synchronous schedule over micro-batches, stage k on rank k of a group."""
 
-    def __init__(self, setting: Setting, schedule: Callable[..., Any], micro_batches: int):
+    def __init__(
+        self,
+        setting: Setting,
+        schedule: Callable[..., Any],
+        micro_batches: int,
+        group: dist.ProcessGroup | None = None,
+    ):
         super().__init__(setting)
-        rank, ranks = dist.get_rank(), dist.get_world_size()
+        rank, ranks = dist.get_rank(group), dist.get_world_size(group)
         block = setting.cut(ranks)[rank]
         self.adam = self.optimizer(list(block.parameters()))
-        stage = PipelineStage(block, rank, ranks, torch.device("cpu"))
+        stage = PipelineStage(block, rank, ranks, torch.device("cpu"), group=group)
         self.schedule = schedule(stage, n_microbatches=micro_batches, loss_fn=self.loss)
         self.first, self.last = rank == 0, rank == ranks - 1
 
     def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
         self.adam.zero_grad()
-        if self.first:
-            self.schedule.step(x)
-        else:
-            self.schedule.step(target=y)
+        samples = (x,) if self.first else ()
+        labels = {"target": y} if self.last else {}
+        self.schedule.step(*samples, **labels)
         self.adam.step()
 
 

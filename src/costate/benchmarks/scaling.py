@@ -19,8 +19,9 @@ import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
 from torch import Tensor
+from torch.distributed.pipelining import ScheduleGPipe
 
-from costate.benchmarks.contest import MICRO_BATCHES, Setting
+from costate.benchmarks.contest import MICRO_BATCHES, Autograd, Ddp, Setting, TorchPipeline
 from costate.benchmarks.pipeline import BASE, CASES, alternately, launch, setting_of, summary
 from costate.benchmarks.simulation import (
     Costs,
@@ -39,7 +40,7 @@ from costate.training.module import stages
 
 CHECKED = "pipeline sg", "torch DDP", "torch 1F1B", "torch GPipe"
 COUNTS = 1, 2, 4, 8, 16, 32, 64
-REPEATS = 15
+REPEATS, MICRO = 15, 4
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +63,9 @@ def run(options: argparse.Namespace) -> None:
     checks = check(costs, link, setting.batch, summary(rounds))
     print(f"{setting.name}\n\n{_check_table(checks)}\n")
     given = {"latency": options.latency, "bandwidth": options.bandwidth}
-    link = replace(link, **{name: value for name, value in given.items() if value is not None})
+    if any(given.values()):
+        link = replace(link, **{name: value for name, value in given.items() if value is not None})
+        costs = replace(costs, ring=None)
     found = predictions(costs, link, setting.batch)
     print(_table(found, setting.batch, link))
     result: dict[str, Any] = {
@@ -81,10 +84,12 @@ def run(options: argparse.Namespace) -> None:
 def _measure(setting: Setting) -> dict[str, Any]:
     """Seconds of each part on one thread with both cores at work, as in a pipeline, and the link's for two sizes."""
     parts: dict[str, Any] = {}
-    for rows in (setting.batch, setting.batch // 4):
+    for rows in (setting.batch, setting.batch // MICRO):
         parts[str(rows)] = _passes(setting, rows)
     sizes = 8_000, 800_000
+    parts["beside"] = _beside(setting, parts[str(setting.batch // MICRO)])
     parts["link"] = {str(size): _ping_pong(size) for size in sizes}
+    parts["ring"] = {str(size): _all_reduce(size) for size in sizes}
     return parts
 
 
@@ -120,6 +125,21 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
     return numbers | {"weights": weights, "state": h[0].numel() * h.element_size()}
 
 
+def _beside(setting: Setting, passes: dict[str, float]) -> dict[str, float]:
+    """E and D, on one process: what torch's own ways take for a step there, less the passes and the optimizer."""
+    alone, _ = dist.new_subgroups(1)
+    ways = Autograd(setting), Ddp(setting, alone), TorchPipeline(setting, ScheduleGPipe, MICRO, alone)
+    times: list[list[float]] = [[] for _ in ways]
+    for n in range(REPEATS):
+        for way, seconds in zip(ways, times, strict=True):
+            start = time.perf_counter()
+            way.step(n, *setting.batches()[0], more=True)
+            seconds.append(time.perf_counter() - start)
+    autograd, ddp, pipeline = map(statistics.median, times)
+    known = MICRO * (passes["forward"] + passes["backward"]) + passes["optimizer"]
+    return {"engine": max(0.0, pipeline - known) / MICRO, "reducer": max(0.0, ddp - autograd)}
+
+
 def _forward(front: Stage, back: Stage, x: Tensor) -> tuple[Tensor, Tensor]:
     h = front.block(x)
     return h, back.block(h.detach().requires_grad_())
@@ -147,6 +167,17 @@ def _ping_pong(size: int) -> float:
     return statistics.median(times)
 
 
+def _all_reduce(size: int) -> float:
+    """Seconds of one over both ranks."""
+    message, times = torch.zeros(size // 4), []
+    for _ in range(REPEATS):
+        dist.barrier()
+        start = time.perf_counter()
+        dist.all_reduce(message)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 def _medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
     """The lines through two sizes of what was measured."""
 
@@ -156,17 +187,23 @@ def _medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
         slope = max(0.0, (b - a) / (int(large) - int(small)))
         return Line(max(0.0, b - slope * int(large)), slope)
 
-    sizes = [name for name in measured[0] if name != "link"]
+    sizes = [name for name in measured[0] if name not in ("beside", "link", "ring")]
 
     def part(name: str) -> Line:
         return line(lambda found, size: found[size][name], sizes)
 
     one = measured[0][sizes[0]]
     optimizer = statistics.median(found[size]["optimizer"] for found in measured for size in sizes)
-    way = line(lambda found, size: found["link"][size], list(measured[0]["link"]))
-    link = Link(way.c0, 1 / way.c1 if way.c1 else float("inf"))
+
+    def way(name: str, messages: int) -> Link:
+        found = line(lambda one, size: one[name][size], list(measured[0][name]))
+        return Link(found.c0 / messages, 1 / found.c1 if found.c1 else float("inf"))
+
+    # An all-reduce of two ranks is two messages of half the size.
+    link, ring = way("link", 1), way("ring", 2)
     passes = part("forward"), part("backward"), part("predict"), part("learn")
-    return Costs(*passes, optimizer, one["weights"], one["state"]), link
+    engine, reducer = (statistics.median(found["beside"][name] for found in measured) for name in ("engine", "reducer"))
+    return Costs(*passes, optimizer, one["weights"], one["state"], engine, reducer, ring), link
 
 
 def check(costs: Costs, link: Link, rows: int, measured: dict[str, Any]) -> list[dict[str, Any]]:

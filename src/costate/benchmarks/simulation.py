@@ -3,6 +3,7 @@
     F, B   seconds of the forward and of the backward pass of the whole network on so many rows: c0 + c1 rows each
     P, L   seconds in which a boundary's synthesizer predicts and learns
     O      seconds of the optimizer's step of the whole network
+    E, D   seconds that torch's pipelines take beside the passes for a micro-batch of a stage, and DDP for a step
     α, β   latency (seconds) and bandwidth (bytes a second) of a link
     K, R   stages and replicas; m micro-batches
 
@@ -52,6 +53,7 @@ class Costs:
     Args:
         weights: bytes of all gradients of the network.
         state: bytes of a sample's state at a boundary.
+        ring: the link as an all-reduce finds it, where that is known by itself.
     """
 
     forward: Line
@@ -61,6 +63,9 @@ class Costs:
     optimizer: float
     weights: float
     state: float
+    engine: float = 0.0
+    reducer: float = 0.0
+    ring: Link | None = None
 
 
 def decoupled_step(costs: Costs, link: Link, rows: float, K: int, R: int = 1, lag: int = 1, window: int = 2) -> float:
@@ -68,7 +73,7 @@ def decoupled_step(costs: Costs, link: Link, rows: float, K: int, R: int = 1, la
     rows /= R
     f, u = costs.forward(rows) / K, costs.backward(rows) / K
     travel = link(rows * costs.state)
-    end = costs.optimizer / K + link.all_reduce(costs.weights / K, R)
+    end = costs.optimizer / K + (costs.ring or link).all_reduce(costs.weights / K, R)
     free = [0.0] * K
     arrived = [[0.0] * STEPS for _ in range(K)]
     taken = [[0.0] * STEPS for _ in range(K)]
@@ -113,7 +118,7 @@ def one_f_one_b(K: int, m: int, k: int) -> Iterator[tuple[str, int]]:
 def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, order=one_f_one_b) -> float:
     """Seconds a step of K stages that wait for the true gradients of m micro-batches, and then step together."""
     part = rows / m
-    seconds = {"F": costs.forward(part) / K, "B": costs.backward(part) / K}
+    seconds = {name: line(part) / K + costs.engine / 2 for name, line in (("F", costs.forward), ("B", costs.backward))}
     travel = link(part * costs.state)
     done: dict[tuple[str, int, int], float] = {}
     work = [list(order(K, m, k)) for k in range(K)]
@@ -135,4 +140,4 @@ def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, orde
 def data_parallel_step(costs: Costs, link: Link, rows: float, R: int) -> float:
     """Seconds a step of R replicas of the whole network, gradients averaged at the end."""
     passes = costs.forward(rows / R) + costs.backward(rows / R)
-    return passes + link.all_reduce(costs.weights, R) + costs.optimizer
+    return passes + costs.reducer + (costs.ring or link).all_reduce(costs.weights, R) + costs.optimizer
