@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from costate.execution import launch
-from costate.runs import RunFolder
+from costate.runs import RunFolder, TakenError
 from costate.schema import suggestion
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
@@ -74,7 +74,8 @@ class CommandLine:
             print(error, file=sys.stderr)
         hydra = HydraConfig.get()
         folder = RunFolder(hydra.runtime.output_dir, hydra.overrides.task)
-        if hydra.mode != RunMode.MULTIRUN:
+        # A sweep that was sent into the folder of another one ends here: what is there is not its own to write on.
+        if hydra.mode != RunMode.MULTIRUN or isinstance(error, TakenError):
             folder.discard()
             raise SystemExit(code)
         folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}"})

@@ -23,6 +23,10 @@ JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
 
 
+class TakenError(SettingError):
+    """The folder of a new run holds another one."""
+
+
 def fresh(resume: str | None, root: str, date: str, time: str) -> str:
     """The folder to go on in, or a new one that no other run has."""
     return resume if resume is not None else launch.agreed(root, lambda: _make(root, date, time))
@@ -74,11 +78,11 @@ class RunFolder:
         """For a new run.
 
         Raises:
-            SettingError: there is a run in the folder.
+            TakenError: there is a run in the folder.
         """
         # The other ranks of a run come when rank 0 may have begun.
         if launch.rank() in (None, 0) and self.config.exists():
-            raise SettingError(f"{self} holds a run: go on with it by resume={self}, or choose another folder.")
+            raise TakenError(f"{self} holds a run: go on with it by resume={self}, or choose another folder.")
 
     def begin(self, cfg: DictConfig) -> None:
         """Keeps the settings; results of an earlier end no longer hold."""

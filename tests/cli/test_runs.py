@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from costate.runs import RunFolder, fresh
 from costate.schema import SettingError
+from running import command
 
 
 def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path):
@@ -77,3 +78,15 @@ def test_a_new_run_does_not_write_over_an_old_one(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     folder.claim()
+
+
+def test_a_sweep_sent_into_the_folder_of_another_leaves_its_numbers_alone(tmp_path):
+    """Each job was refused, and the refusal written over the summary of the run that was there."""
+    first = RunFolder(tmp_path / "sweep" / "0")
+    first.begin(OmegaConf.create({"seed": 0}))
+    first.end({"test/accuracy": 0.97})
+    ended = command("-m", "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "holds a run" in ended.stderr
+    assert first.results()["test/accuracy"] == 0.97
+    assert not (tmp_path / "sweep" / "1").exists()
