@@ -57,6 +57,7 @@ def test_no_delay_is_the_lock(stages):
         (locked(3, 7), True),
         (locked(1, 7), False),
         (decoupled(3, 7, lag=1), False),
+        (decoupled(3, 7, lag=0), True),
         (delayed(3, 7, delay=0), True),
         (delayed(3, 7, delay=1), False),
         (delayed(3, 0, delay=2), False),

@@ -85,9 +85,10 @@ def delayed(stages: int, batch: int, delay: int) -> Iterator[Event]:
 
 
 def waits(events: Sequence[Event]) -> bool:
-    """Whether these operations keep a stage from its update on a batch until the stage behind has updated on it."""
+    """Whether a stage, or its interface, has to wait for the update of the stage behind on the same batch."""
     updates = [(event.stage, event.batch) for event in events if event.operation is Operation.UPDATE]
-    return any(later == (k - 1, n) for (k, n), later in pairwise(updates))
+    learns = [(event.stage + 1, event.batch) for event in events if event.operation is Operation.LEARN]
+    return any(later == (k - 1, n) for (k, n), later in pairwise(updates)) or not set(learns).isdisjoint(updates)
 
 
 def _learn(stages: int, batch: int) -> Iterator[Event]:

@@ -16,11 +16,11 @@ from typing import Any
 
 from costate import jobs
 
-NETWORK = ("experiment=surface_sgd", "callbacks=[throughput]")
+MEASURED = "callbacks=[throughput]"
 WAYS = {
-    "backprop": ("method=backprop", "execution=serial"),
-    "dedicated": ("method=sg", "execution=asynchronous", "execution.oracle=dedicated"),
-    "colocated": ("method=sg", "execution=asynchronous", "execution.oracle=colocated"),
+    "backprop": ("experiment=surface_sgd",),
+    "dedicated": ("experiment=surface_asynchronous", "execution.oracle=dedicated"),
+    "colocated": ("experiment=surface_asynchronous", "execution.oracle=colocated"),
 }
 SLACK, ENOUGH = 1.5, 0.01
 Row = dict[str, float]
@@ -51,7 +51,7 @@ def alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, Ro
     """Every way once, one after the other."""
     with tempfile.TemporaryDirectory() as place:
         folders = {
-            way: jobs.run(Path(place) / way, *NETWORK, *own, *meant(way, settings), f"seed={seed}", f"epochs={epochs}")
+            way: jobs.run(Path(place) / way, *own, MEASURED, *meant(way, settings), f"seed={seed}", f"epochs={epochs}")
             for way, own in WAYS.items()
         }
         curves = {way: curve(folder) for way, folder in folders.items()}

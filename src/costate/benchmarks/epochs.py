@@ -49,7 +49,7 @@ def fit(cfg: DictConfig, stopwatch: Callback, loader: Callable[[Any], Any]) -> N
     data.setup()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     rules = [build(cfg[axis]) for axis in ("method", "execution", "optimizer", "annealing")]
-    model = Training(network.cut(cfg.stages), data.shape, data.task, *rules, clip=None, config=config)
+    model = Training(network.cut(cfg.stages, cfg.balance), data.shape, data.task, *rules, clip=None, config=config)
     measurements = [build(node) for node in cfg.callbacks.values()]
     callbacks = [*measurements, TrainingScore(every=cfg.log_every), stopwatch]
     with tempfile.TemporaryDirectory() as folder:

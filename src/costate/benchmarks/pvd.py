@@ -69,7 +69,7 @@ def _measure(cfg: Any, rows: int, rounds: int) -> Rounds:
     torch.manual_seed(0)
     rule = epochs.build(cfg.method)
     network = epochs.build(cfg.arch, SHAPE, CLASSES)
-    parts = nn.ModuleList(stages(rule.cut(network, cfg.stages), SHAPE, Classification(CLASSES), rule))
+    parts = nn.ModuleList(stages(rule.cut(network, cfg.stages, cfg.balance), SHAPE, Classification(CLASSES), rule))
     start = copy.deepcopy(parts.state_dict())
     generator = torch.Generator().manual_seed(1)
     batch = torch.randn(rows, *SHAPE, generator=generator), torch.randint(CLASSES, (rows,), generator=generator)

@@ -54,7 +54,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
     options.out.mkdir(parents=True, exist_ok=True)
-    setting, methods = setting_of(options.case)
+    # The simulation cuts the network evenly.
+    setting, methods = setting_of(options.case, "balance=null")
     rounds, measured = [], []
     for _ in range(options.rounds):
         rounds.append(alternately(setting, methods, (BASE, *CHECKED)))
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     checks = check(costs, link, setting.batch, summary(rounds))
     print(f"{setting.name}\n\n{_check_table(checks)}\n")
     given = {"latency": options.latency, "bandwidth": options.bandwidth}
-    if any(given.values()):
+    if any(value is not None for value in given.values()):
         link = replace(link, **{name: value for name, value in given.items() if value is not None})
         costs = replace(costs, ring=None)
     found = predictions(costs, link, setting.batch)
@@ -128,12 +129,13 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
 def _beside(setting: Setting, passes: dict[str, float]) -> dict[str, float]:
     """E and D, on one process: what torch's own ways take for a step there, less the passes and the optimizer."""
     alone, _ = dist.new_subgroups(1)
+    batch = setting.batches()[0]
     ways = Autograd(setting), Ddp(setting, alone), TorchPipeline(setting, ScheduleGPipe, MICRO, alone)
     times: list[list[float]] = [[] for _ in ways]
     for n in range(REPEATS):
         for way, seconds in zip(ways, times, strict=True):
             start = time.perf_counter()
-            way.step(n, *setting.batches()[0], more=True)
+            way.step(n, *batch, more=True)
             seconds.append(time.perf_counter() - start)
     autograd, ddp, pipeline = map(statistics.median, times)
     known = MICRO * (passes["forward"] + passes["backward"]) + passes["optimizer"]
