@@ -1,6 +1,7 @@
 """Runs of train.py as processes of their own: for searches, notebooks and whoever compares. Light: imports no torch."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 import costate
 
 PROGRAM = Path(costate.__file__).parents[2] / "train.py"
+INTERRUPTED = {sign for signum in (signal.SIGINT, signal.SIGTERM) for sign in (128 + signum, -signum)}
+"""Exit codes of a run that was asked to stop: as it says itself, and where it did not come to that."""
 
 
 def start(overrides: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:
@@ -34,6 +37,7 @@ def run(folder: Path | str, *overrides: str) -> Path:
 
     Raises:
         ValueError: it was refused, or failed.
+        KeyboardInterrupt: it was asked to stop, as by Ctrl-C, which every process of a terminal is told.
     """
     folder = Path(folder)
     ends = "summary.csv" if "-m" in overrides else "summary.json"
@@ -42,6 +46,17 @@ def run(folder: Path | str, *overrides: str) -> Path:
     where = [f"hydra.{'sweep' if '-m' in overrides else 'run'}.dir='{folder.absolute()}'", "trainer.progress=none"]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "train.log"
-    if start([*overrides, *where], log).wait():
-        raise ValueError(f"train.py {' '.join(overrides)}: {log.read_text().strip().splitlines()[-1]}")
+    code = start([*overrides, *where], log).wait()
+    if code in INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise ValueError(f"train.py {' '.join(overrides)}: {_reason(code, log)}")
     return folder
+
+
+def _reason(code: int, log: Path) -> str:
+    """Why a process has failed: the last line that it said, if it had the time for one."""
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
+    lines = log.read_text().strip().splitlines()
+    return lines[-1] if lines else f"it ended with exit code {code}"
