@@ -66,10 +66,15 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
     ) as program:
-        trains = any(line.startswith("epoch   1/") for line in program.stdout)
-        meanwhile()
-        program.send_signal(signal.SIGINT)
-        shown, told = program.communicate(timeout=60)
+        try:
+            trains = any(line.startswith("epoch   1/") for line in program.stdout)
+            meanwhile()
+            program.send_signal(signal.SIGINT)
+            shown, told = program.communicate(timeout=60)
+        except BaseException:
+            # One that does not heed Ctrl-C would be waited for at the end of the block.
+            program.kill()
+            raise
     assert trains, f"it ended before its first epoch did: {told}"
     return subprocess.CompletedProcess(words, program.returncode, shown, told)
 
