@@ -32,6 +32,21 @@ def test_several_rows_are_told_by_the_worst_and_the_best_and_the_misses(tmp_path
     assert "old" not in text
 
 
+def test_rows_without_a_mark_are_left_out_where_others_have_one():
+    rows = (Row("net", ("experiment=net", "method=none"), None, 1), *ROWS[:2])
+    results = {row: [Result({"test/accuracy": x})] for row, x in zip(rows, (0.5, 0.995, 0.99), strict=True)}
+    net = Experiment("net", "net.py", rows)
+    assert readme.short([net], results).endswith("| 99 % to 99.5 % |")
+    none = Experiment("net", "net.py", rows[:1])
+    assert readme.short([none], results).endswith("| 50 % |")
+    assert readme.short([net], {row: [] for row in rows}).endswith("|  |")
+
+
+def test_of_errors_the_least_is_the_best():
+    results = {row: [Result({"test/mse": x})] for row, x in zip(ROWS, (0.2, 0.1, 0.3), strict=True)}
+    assert readme.short([NET], results).endswith("| 0.3 to 0.1 |")
+
+
 def test_a_file_without_the_marks_and_no_file_stay_as_they_are(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("nothing here")

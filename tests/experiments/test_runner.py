@@ -1,16 +1,18 @@
 """The runner, with jobs that cost nothing: misses, failures, and what is not run twice."""
 
 import json
+import re
+import time
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from composing import CONF
 from costate import jobs
-from costate.experiments import claims, running, table
+from costate.experiments import running, table
 from costate.experiments.__main__ import main
-from costate.experiments.headers import Mark, Row, read
-from costate.experiments.running import Result, Run
+from costate.experiments.headers import Experiment, Mark, Row
+from costate.experiments.running import ORDER, Result, Run
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)
 LATER = Row("surface_asynchronous", ("experiment=surface_asynchronous",), Mark("test/mse", "<=", 1.5, "surface_sgd"), 1)
@@ -33,6 +35,25 @@ class Job:
         (folder / "summary.json").write_text(json.dumps(numbers))
 
 
+class Crowded(Job):
+    """Runs of surface_sgd wait for each other, two by two; counts how many runs are at work at a time."""
+
+    def __init__(self, **scores: float):
+        super().__init__(**scores)
+        self.working, self.beside, self.pair = 0, dict.fromkeys(scores, 0), Barrier(2, timeout=60)
+
+    def __call__(self, folder: Path, *overrides: str) -> None:
+        name = overrides[0].partition("=")[2]
+        self.working += 1
+        if name == "surface_sgd":
+            self.pair.wait()
+        else:
+            time.sleep(0.1)
+        self.beside[name] = max(self.beside[name], self.working)
+        self.working -= 1
+        super().__call__(folder, *overrides)
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """Runs `python -m costate.experiments` for the surfaces, on such jobs; returns the exit code, RESULTS.md and what
@@ -42,7 +63,7 @@ def asked(monkeypatch, tmp_path):
     def run(job: Job, *words: str):
         monkeypatch.setattr(jobs, "run", job)
         out = tmp_path / "out" / "RESULTS.md"
-        code = main([*words, "--seeds", "0,1", "--runs", str(tmp_path / "runs"), "--out", str(out)])
+        code = main(["--seeds", "0,1", "--runs", str(tmp_path / "runs"), "--out", str(out), *words])
         return code, out.read_text(), job.asked
 
     return run
@@ -94,18 +115,52 @@ def test_only_what_has_ended_with_these_settings_and_this_version_is_left_alone(
     assert len(asked(job, "surface_sgd")[2]) == 6
 
 
-def test_a_run_that_was_stopped_begins_anew(asked, tmp_path, monkeypatch):
-    def stopped(folder, *overrides):
-        (folder / "config.yaml").touch()
-        raise KeyboardInterrupt
+def test_seeds_that_were_run_before_stay_in_the_table(asked):
+    """A run of seed 0 alone once wrote a table of seed 0 alone, for all experiments."""
+    scores = Job(surface_sgd=0.02, surface_asynchronous=0.03)
+    _, page, _ = asked(scores, *SURFACES)
+    assert "seeds 0, 1, with" in page
+    _, page, ran = asked(scores, "surface_sgd", "--seeds", "2")
+    assert ran[4:] == [("surface_sgd", "2")]
+    assert page.rstrip().endswith("seeds 0, 1, 2, with python 3.11.7, costate 0.1.0.")
+    assert "| 0.02 | 7 |" in lines(page)["surface_sgd"]
+    assert "| 0.03 (n = 2) | 7 |" in lines(page)["surface_asynchronous"]
 
-    monkeypatch.setattr(jobs, "run", stopped)
-    run = Run(ROW, 0, tmp_path / "runs")
-    with pytest.raises(KeyboardInterrupt):
-        run.perform()
-    assert run.result() == Result()
-    assert len(asked(Job(surface_sgd=0.02), "surface_sgd")[2]) == 2
-    assert not (run.folder / "config.yaml").exists()
+
+def test_runs_of_a_seed_that_was_not_asked_for_and_has_not_ended_are_no_part_of_it(asked):
+    asked(Job(), "surface_sgd", "--seeds", "5")
+    _, page, _ = asked(Job(surface_sgd=0.02), "surface_sgd")
+    assert "| 0.02 | 7 |" in lines(page)["surface_sgd"]
+
+
+def test_runs_say_of_which_commit_they_are_and_are_not_done_again_for_another(asked, monkeypatch, tmp_path):
+    job = Job(surface_sgd=0.02)
+    monkeypatch.setattr(running, "commit", lambda: "abc1234+")
+    assert ", commit abc1234+ (+: with changes to it), seeds 0, 1, " in asked(job, "surface_sgd")[1]
+    order = Run(ROW, 0, tmp_path / "runs").folder / ORDER
+    order.write_text(json.dumps({k: v for k, v in json.loads(order.read_text()).items() if k != "commit"}))
+    monkeypatch.setattr(running, "commit", lambda: "fff0000")
+    _, page, ran = asked(job, "surface_sgd")
+    assert len(ran) == 2
+    assert ", commit abc1234+ and 1 of a commit that is not known (+: with changes to it), " in page
+
+
+def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
+    assert re.fullmatch(r"([0-9a-f]{7,}\+?)?", running.commit())
+    monkeypatch.setattr(running, "CONF", tmp_path / "conf")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert running.commit() == ""
+    monkeypatch.setenv("PATH", "")
+    assert running.commit() == ""
+
+
+def test_runs_of_one_process_are_side_by_side_and_those_of_several_come_last_and_alone(asked):
+    job = Crowded(surface_sgd=0.02, surface_asynchronous=0.03)
+    code, page, ran = asked(job, *SURFACES, "--jobs", "2")
+    assert code == 0
+    assert "failed" not in page
+    assert [name for name, _ in ran] == ["surface_sgd"] * 2 + ["surface_asynchronous"] * 2
+    assert job.beside == {"surface_sgd": 2, "surface_asynchronous": 1}
 
 
 def test_what_is_no_run_of_ours_is_not_removed(tmp_path):
@@ -137,23 +192,17 @@ def test_marks(mark, value, reference, missed):
     assert mark.missed(value, reference) is missed
 
 
-def test_the_theoretical_fit_has_the_slowest_stage_in_place_of_all():
-    serial = {"fit_seconds": 100.0, "series_seconds": 80.0, "theoretical_seconds": 44.0}
-    rows = read(CONF / "experiment" / "distributed_sg.yaml").rows
-    results = dict(zip(rows, ([Result({"fit_seconds": 70.0})], [Result(serial)]), strict=True))
-    assert lines(claims.speed(results))["distributed_sg"].endswith("| 100 | 80 | 44 | 64 | 70 | 1.56 | 1.43 |")
-    assert claims.speed({rows[0]: [Result()]}) == ""
-
-
-def test_errors_stand_beside_the_papers():
-    rows = read(CONF / "experiment" / "dni_table_mnist.yaml").rows
-    results = {row: [Result({"test/accuracy": 0.9})] for row in rows if "method=none" in row.overrides}
-    page = lines(claims.dni_table(results))
-    assert page["none"] == "| none | 10.0 (9.3) | 10.0 (12.6) | 10.0 (16.2) | 10.0 (21.4) |"
-    assert page["cDNI (sg, conditioned)"].endswith("— (1.6) |")
-    assert claims.dni_table({row: [Result()] for row in rows}) == ""
-
-
 def test_seeds_are_gathered():
     found = [Result({"test/accuracy": x}) for x in (0.98, 0.99)] + [Result(error="a | b")]
     assert table.score(found) == "98.50 ± 0.71 % (n = 2) **failed**: a \\| b"
+
+
+def test_what_takes_too_long_says_so():
+    surface = Experiment("surface_sgd", "sgd.py", (ROW,))
+    for seconds, told in ((900, "900"), (901, "901 **slow**")):
+        assert table.rows([surface], {ROW: [Result({"fit_seconds": seconds})]}).endswith(f"| {told} |")
+
+
+def test_a_run_without_a_score_has_ended_all_the_same():
+    run = Run(ROW, 0, Path("runs"))
+    assert running.line(run, Result({"epochs": 1}), time.monotonic()) == "surface_sgd seed=0: ended in 0 s"

@@ -20,6 +20,11 @@ PAPER = {
 }
 """Test errors in %, for 3 to 6 layers (Jaderberg et al., 2017, table 1), recalled and not checked."""
 
+APART, BEHIND, NEAR = 1.0, 0.2, 0.4
+"""Points by which errors without any gradient are above those of sg at least, those of conditioned sg above those of sg
+at most, and those of conditioned sg and backpropagation apart at most.
+"""
+
 NAMES = {"sg method.conditioned=false": "DNI (sg)", "sg": "cDNI (sg, conditioned)"}
 
 
@@ -47,7 +52,7 @@ def speed(results: Results) -> str:
 
 
 def dni_table(results: Results) -> str:
-    """Test errors by method and number of layers, the paper's in brackets."""
+    """Test errors by method and number of layers, the paper's in brackets, and whether they are in its order."""
     errors: dict[str, dict[int, float]] = {method: {} for method in PAPER}
     for row, found in results.items():
         if row.experiment == "dni_table_mnist":
@@ -66,7 +71,25 @@ def dni_table(results: Results) -> str:
     return (
         "## Test errors beside the DNI paper's\n\nMNIST, layers of 256 with batch norm, a boundary after each, %. In "
         "brackets table 1 of Jaderberg et al. (2017), recalled, and to be checked against the paper by whoever has "
-        f"it.\n\n{table}"
+        f"it.\n\n{table}{_orders(errors)}"
+    )
+
+
+def _orders(errors: dict[str, dict[int, float]]) -> str:
+    """A line for each number of layers of which all four errors are known."""
+    lines = []
+    for layers in range(3, 7):
+        if all(layers in own for own in errors.values()):
+            none, backprop, sg, conditioned = (own[layers] for own in errors.values())
+            # To a millionth, so that 2.1 and 1.7 are no more than 0.4 apart.
+            above, behind, apart = (round(x, 6) for x in (none - sg, conditioned - sg, abs(conditioned - backprop)))
+            holds = above > APART and behind <= BEHIND and apart <= NEAR
+            lines.append(f"- {layers} layers: " + ("order holds" if holds else "**order does not hold**"))
+    if not lines:
+        return ""
+    return (
+        f"\n\nThe order is none ≫ sg ≥ conditioned ≈ backprop: it holds where none is more than {APART:g} point "
+        f"above sg, conditioned sg at most {BEHIND:g} above sg, and within {NEAR:g} of backprop.\n\n" + "\n".join(lines)
     )
 
 

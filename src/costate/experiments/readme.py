@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from costate.experiments.headers import Experiment, Row
-from costate.experiments.table import Results, expected, markdown, mean, missed, score
+from costate.experiments.headers import Experiment
+from costate.experiments.table import Results, expected, goodness, markdown, missed, score
 
 BEGIN, END = "<!-- experiments: written by make experiments -->\n", "<!-- end of experiments -->\n"
 
 
 def short(experiments: Sequence[Experiment], results: Results) -> str:
-    """What each one answers to, must reach and has reached; of several rows, the worst mean and the best."""
+    """What each one answers to, must reach and has reached; of several rows, the worst mean and the best.
+
+    Where some of the rows have a mark and some have none, the means are of those that have one.
+    """
     lines = []
     for experiment in experiments:
         marks = dict.fromkeys(expected(row.mark) for row in experiment.rows if row.mark)
@@ -32,14 +35,7 @@ def update(path: Path, experiments: Sequence[Experiment], results: Results) -> N
 
 
 def _span(experiment: Experiment, results: Results) -> str:
-    ends = [_mean(row, results) for row in experiment.rows]
-    rows = [row for row, end in zip(experiment.rows, ends, strict=True) if end is not None]
-    if len(rows) < 2:
-        return score(results[rows[0]]) if rows else ""
-    rows = sorted(rows, key=lambda row: _mean(row, results) or 0.0)
-    return f"{score(results[rows[0]])} to {score(results[rows[-1]])}"
-
-
-def _mean(row: Row, results: Results) -> float | None:
-    accuracy = mean(results[row], "test/accuracy")
-    return mean(results[row], "test/mse") if accuracy is None else accuracy
+    marked = [row for row in experiment.rows if row.mark] or experiment.rows
+    means = {row: value for row in marked if (value := goodness(results[row])) is not None}
+    ends = dict.fromkeys([min(means, key=means.__getitem__), max(means, key=means.__getitem__)] if means else [])
+    return " to ".join(score(results[row]) for row in ends)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -18,17 +19,23 @@ from costate import jobs, resolvers
 from costate.experiments.headers import Row
 
 CONF = jobs.PROGRAM.parent / "conf"
+MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
 """What was asked for, in the folder of each run."""
+METRICS = {"test/accuracy": 1, "test/mse": -1}
+"""What is measured, with the sign by which more of it is better."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run: its numbers, or the sentence that it failed with, or neither; and when it ended."""
+    """What came of a run: its numbers, or the sentence that it failed with, or neither; when it ended, and with what
+    code, where that is known.
+    """
 
     numbers: dict[str, Any] | None = None
     error: str | None = None
     day: str = ""
+    commit: str = ""
 
 
 def settings(*overrides: str) -> dict[str, Any]:
@@ -38,6 +45,17 @@ def settings(*overrides: str) -> dict[str, Any]:
         cfg: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
     cfg["data"] = {name: value for name, value in cfg["data"].items() if name not in ("root", "cache")}
     return cfg
+
+
+def commit() -> str:
+    """The git commit of what a run is made by, with a + if that has been changed; nothing where there is no git."""
+    return (_git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", *MADE_OF) else "")).lstrip("+")
+
+
+def seeds(row: Row, folder: Path) -> list[int]:
+    """Those of which there is a folder."""
+    names = [path.name.removeprefix("seed") for path in Run(row, 0, folder).folder.parent.glob("seed*")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 class Run:
@@ -70,26 +88,30 @@ class Run:
         if not order or {key: order.get(key) for key in self.order} != self.order:
             return Result()
         numbers, error = _read(self.folder / "summary.json"), order.get("error")
-        return Result(numbers, None, order.get("day", "")) if numbers else Result(None, error)
+        ended = order.get("day", ""), order.get("commit", "")
+        return Result(numbers, None, *ended) if numbers else Result(None, error)
 
     def perform(self) -> Result:
         """Runs it, in place of what an earlier version, or one that was stopped, has left in the folder.
 
         Raises:
             ValueError: something else lies there.
+            KeyboardInterrupt: the run was stopped; it has neither ended nor failed.
         """
         if self.folder.exists():
             if not (self.folder / ORDER).exists() and any(self.folder.iterdir()):
                 raise ValueError(f"{self.folder} holds something that is no run of an experiment: choose other --runs.")
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
-        self._keep(self.order)
+        # The commit is no part of the order: a result is not done again for every commit.
+        started = self.order | {"commit": commit()}
+        self._keep(started)
         try:
             jobs.run(self.folder, *self.order["given"])
         except ValueError as error:
-            self._keep(self.order | {"error": str(error)})
+            self._keep(started | {"error": str(error)})
         else:
-            self._keep(self.order | {"day": date.today().isoformat()})
+            self._keep(started | {"day": date.today().isoformat()})
         return self.result()
 
     def _keep(self, order: dict[str, Any]) -> None:
@@ -101,8 +123,16 @@ def line(run: Run, result: Result, since: float) -> str:
     name = f"{' '.join(run.row.overrides)} seed={run.seed}".removeprefix("experiment=")
     if result.numbers is None:
         return f"{name}: failed: {result.error}"
-    score = next(f"{k} {v:.4g}" for k, v in result.numbers.items() if k in ("test/accuracy", "test/mse"))
-    return f"{name}: {score} in {time.monotonic() - since:.0f} s"
+    scores = [f"{k} {v:.4g}" for k, v in result.numbers.items() if k in METRICS]
+    return f"{name}: {(scores or ['ended'])[0]} in {time.monotonic() - since:.0f} s"
+
+
+def _git(*words: str) -> str:
+    """What git says; nothing where it is not installed, or knows of no repository."""
+    try:
+        return subprocess.run(["git", *words], cwd=CONF.parent, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _read(path: Path) -> dict[str, Any]:

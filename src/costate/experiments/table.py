@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from costate.experiments.headers import Experiment, Mark, Row
-from costate.experiments.running import Result
+from costate.experiments.running import METRICS, Result
 from costate.reports.numbers import plus_minus, statistics
 
 Results = Mapping[Row, Sequence[Result]]
 """Of each row, one result a seed."""
 
-METRICS = ("test/accuracy", "test/mse")
+SLOW = 900
+"""Seconds that no run should take longer than."""
 SIGNS = {">=": "≥", "<=": "≤"}
 
 
@@ -28,6 +29,11 @@ def values(results: Sequence[Result], metric: str) -> list[float]:
 def mean(results: Sequence[Result], metric: str) -> float | None:
     found = values(results, metric)
     return fmean(found) if found else None
+
+
+def goodness(results: Sequence[Result]) -> float | None:
+    """The mean of what they measure, with the sign by which more is better; None where nothing is measured."""
+    return next((sign * x for metric, sign in METRICS.items() if (x := mean(results, metric)) is not None), None)
 
 
 def score(results: Sequence[Result]) -> str:
@@ -77,7 +83,7 @@ def rows(experiments: Sequence[Experiment], results: Results) -> str:
                     experiment.program or "",
                     expected(row.mark),
                     score(results[row]) + verdict,
-                    "" if seconds is None else f"{seconds:.0f}",
+                    "" if seconds is None else f"{seconds:.0f}" + (" **slow**" if seconds > SLOW else ""),
                 ]
             )
     return markdown(("experiment", "command", "answers to", " expected", " measured", " seconds"), lines)
@@ -92,7 +98,8 @@ def page(experiments: Sequence[Experiment], results: Results, parts: Sequence[Ca
     text = [
         "# Results",
         "Made by `make experiments`. Test scores of the checkpoint with the best validation score, mean ± standard "
-        "deviation over the seeds; seconds of the fit, mean. A row whose mean misses what is expected says **miss**.",
+        "deviation over the seeds; seconds of the fit, mean. A row whose mean misses what is expected says **miss**, "
+        f"one that takes longer than {SLOW // 60} minutes **slow**.",
         rows(experiments, results),
         *(part(results) for part in parts),
         origin([result for each in results.values() for result in each]),
@@ -101,12 +108,21 @@ def page(experiments: Sequence[Experiment], results: Results, parts: Sequence[Ca
 
 
 def origin(results: Sequence[Result]) -> str:
-    """Versions and days of the runs."""
+    """Versions, commits and days of the runs."""
     done = [result for result in results if result.numbers]
     if not done:
         return "Nothing has been run yet."
     versions = sorted({", ".join(f"{k} {v}" for k, v in (r.numbers or {})["versions"].items()) for r in done})
     days = sorted({result.day for result in done if result.day})
     seeds = sorted({(result.numbers or {})["seed"] for result in done})
+    commits = sorted({result.commit for result in done if result.commit})
+    unknown = sum(not result.commit for result in done)
+    made = [f"commit {', '.join(commits)}"] * bool(commits) + [f"{unknown} of a commit that is not known"] * bool(
+        unknown
+    )
+    changed = " (+: with changes to it)" if any(name.endswith("+") for name in commits) else ""
     span = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "a day that is not known"
-    return f"{len(done)} runs of {span}, seeds {', '.join(map(str, seeds))}, with {'; '.join(versions)}."
+    return (
+        f"{len(done)} runs of {span}, {' and '.join(made)}{changed}, seeds {', '.join(map(str, seeds))}, "
+        f"with {'; '.join(versions)}."
+    )

@@ -1,0 +1,58 @@
+"""Options that cannot be, and what --fast runs and removes."""
+
+import pytest
+
+from composing import CONF
+from costate.experiments import fast
+from costate.experiments.__main__ import main
+from costate.experiments.headers import read
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--jobs", "0"], "0 is not a whole number from 1 on"),
+        (["--jobs", "two"], "two is not a whole number from 1 on"),
+        (["--seeds", "a"], "a is not a list of whole numbers from 0 on"),
+        (["--seeds", "0,,1"], "0,,1 is not a list"),
+        (["--fast", "--seeds", "0"], "--seeds does not go with --fast"),
+        (["--fast", "--jobs", "1"], "--jobs does not go with --fast"),
+        (["--fast", "--out", "RESULTS.md"], "--out does not go with --fast"),
+    ],
+)
+def test_options_that_cannot_be_are_answered_in_one_sentence(words, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_is_named_twice_is_run_once(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr("costate.jobs.run", lambda folder, *overrides: ran.append(overrides))
+    out = ["--out", str(tmp_path / "RESULTS.md"), "--runs", str(tmp_path / "runs")]
+    main(["surface_sgd", "surface_sgd", "--seeds", "0,0", *out])
+    assert ran == [("experiment=surface_sgd", "seed=0")]
+
+
+def test_fast_removes_what_it_has_made_itself_and_nothing_else(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(fast, "run", lambda chosen, place, mnist: iter([("surface_sgd", {"test/mse": 0.5})]))
+    place, words = tmp_path / "runs-fast", ["surface_sgd", "--fast", "--runs", str(tmp_path / "runs")]
+    assert main(words) == 0
+    (place / "0").mkdir()
+    assert main(words) == 0
+    assert not (place / "0").exists()
+    assert "| surface_sgd | 0.5 |" in (place / "RESULTS.md").read_text()
+    (place / ".fast").unlink()
+    assert main(words) == 2
+    assert "holds something that --fast has not made" in capsys.readouterr().err
+    assert (place / "RESULTS.md").exists()
+
+
+def test_a_fast_experiment_has_an_epoch_a_level_and_digits_where_mnist_is_not_there():
+    both = [read(CONF / "experiment" / f"{name}.yaml") for name in ("multilevel_sg", "ellipse")]
+    assert fast.sweeps(both, mnist=False) == {
+        ("epochs=3", fast.DIGITS, *fast.SMALL): ["multilevel_sg"],
+        ("epochs=1", *fast.SMALL): ["ellipse"],
+    }
+    assert fast.sweeps(both[:1], mnist=True) == {("epochs=3", *fast.SMALL): ["multilevel_sg"]}
