@@ -51,7 +51,10 @@ class Stage(nn.Module):
 
     def send(self, n: int, x: Input, y: Labels, first: bool) -> State:
         """forward: h = block(x); nobody before the first stage wants a gradient."""
-        h, self.flights[n] = self.memory.keep(self.block, x, y, first)
+        previous = self.flights.get(n - 1)
+        h, self.flights[n] = self.memory.keep(self.block, x, y, first, previous)
+        if previous is not None:
+            self.flights[n - 1] = previous._replace(origin=None)
         # Under autocast h may be of another precision; states travel in that of the samples.
         return h.detach().to(x.dtype)
 

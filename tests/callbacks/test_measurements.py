@@ -132,9 +132,9 @@ def test_the_gradient_of_backpropagation_is_the_true_one(fit):
 
 def test_a_late_gradient_is_compared_with_the_true_one_of_its_own_batch(fit):
     """Where weights stand still it is true, where they move it is not; before it arrives there is none."""
+    plain = ("method=delayed", "method.delay=2", "method.predict=false")
     still, moved = (
-        cosines(fit("method=delayed", "method.delay=2", f"optimizer.lr={lr}", callbacks=[GradientCosine(every=1)]))
-        for lr in (1e-12, 0.05)
+        cosines(fit(*plain, f"optimizer.lr={lr}", callbacks=[GradientCosine(every=1)])) for lr in (1e-12, 0.05)
     )
     for k in range(3):
         assert len(still[k]) == 16 - 2 * (2 - k)

@@ -62,7 +62,7 @@ def test_training_stops_where_the_validation_gets_no_better(tmp_path):
     "callbacks", ["stability_probe", "[stability_probe,linear_probes]", "[default,early_stopping]"]
 )
 def test_callbacks_come_one_by_one_and_several_at_once(callbacks):
-    default = "gradient_quality,gradient_norms,traffic,throughput,outer_iterations"
+    default = "gradient_quality,gradient_norms,traffic,throughput,parallel_time,outer_iterations"
     wanted = set(callbacks.strip("[]").replace("default", default).split(","))
     assert set(check(config(f"callbacks={callbacks}")).callbacks) == wanted
 

@@ -97,18 +97,23 @@ def test_petra_rebuilds_64_layers_and_keeps_nothing_but_the_batch():
     assert all(flight.x is None for stage in ours[1:] for flight in stage.flights.values())
 
 
-def reference(blocks: list[nn.Module], delay: int, stashed: bool) -> list[list[Tensor]]:
+def reference(blocks: list[nn.Module], delay: int, stashed: bool, predict: bool) -> list[list[Tensor]]:
     """The weights of all stages after each step: copies of whole blocks instead of any cleverness."""
     blocks, count = copy.deepcopy(blocks), len(blocks)
     optimizer = torch.optim.Adam([p for block in blocks for p in block.parameters()], lr=0.01)
     seen: dict[tuple[int, int], tuple[nn.Module, Tensor]] = {}
     came: dict[tuple[int, int], Tensor] = {}
+    past: list[list[Tensor]] = []
     result = []
     for n, (x, y) in enumerate(batches()):
         optimizer.zero_grad()
         for k, block in enumerate(blocks):
             seen[k, n] = copy.deepcopy(block), x.detach()
-            x = block(x)
+            if predict and past:
+                for p, before in zip(seen[k, n][0].parameters(), past[k], strict=True):
+                    p.data += delay * (count - 1 - k) * (p.data - before)
+            x = seen[k, n][0](x)
+        past = [[p.detach().clone() for p in block.parameters()] for block in blocks]
         came[count - 1, n] = torch.autograd.grad(TASK.loss(x, y), x)[0]
         for k in reversed(range(count)):
             m = n - delay * (count - 1 - k)
@@ -132,11 +137,12 @@ def reference(blocks: list[nn.Module], delay: int, stashed: bool) -> list[list[T
 
 @pytest.mark.parametrize("name", ["mlp", "verlet", "antisymmetric"])
 @pytest.mark.parametrize("rule", ["delayed", "replay"])
-def test_the_backward_pass_runs_under_the_weights_of_its_forward_pass_or_under_todays(name, rule):
+@pytest.mark.parametrize("predict", [False, True])
+def test_the_backward_pass_runs_under_the_weights_of_its_forward_pass_or_under_todays(name, rule, predict):
     """Plain linear layers raise, and antisymmetric ones mix weights in silence, where nothing is done about it."""
-    late = method(f"method={rule}", "method.delay=2")
+    late = method(f"method={rule}", "method.delay=2", f"method.predict={predict}")
     ours = parts(name, late)
-    expected = reference([stage.block for stage in ours], 2, stashed=rule == "delayed")
+    expected = reference([stage.block for stage in ours], 2, stashed=rule == "delayed", predict=predict)
     serial = Serial(ours, late, lag=0)
     optimizer = torch.optim.Adam([p for stage in ours for p in stage.parameters()], lr=0.01)
     for n, (x, y) in enumerate(batches()):

@@ -160,7 +160,7 @@ def _saved(flight: Flight) -> dict[str, Any]:
     """All but the graph, which is made again of the rest."""
     rows = {name: rows.detach() for name, rows in (("y", flight.y), ("x", flight.x)) if rows is not None}
     weights = flight.weights and {name: weight.detach() for name, weight in flight.weights.items()}
-    return {**rows, "weights": weights}
+    return {**rows, "weights": weights, "origin": flight.origin}
 
 
 def _on(state: Any, device: torch.device) -> Any:

@@ -21,6 +21,7 @@ class Flight(NamedTuple):
         first: whether the stage is the network's first, so that nobody wants a gradient at x.
         y, x, h: with a row for each sample; h has its graph, which no checkpoint can hold.
         weights: θ by their names.
+        origin: of the latest batch, what its θ was predicted from: the weights as they were.
     """
 
     first: bool
@@ -28,6 +29,7 @@ class Flight(NamedTuple):
     x: Input | None = None
     h: State | None = None
     weights: dict[str, Tensor] | None = None
+    origin: dict[str, Tensor] | None = None
 
 
 class Memory(ABC):
@@ -40,8 +42,14 @@ class Memory(ABC):
     asks_state: ClassVar[bool] = False
 
     @abstractmethod
-    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
-        """The forward pass: h, and what to remember."""
+    def keep(
+        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
+    ) -> tuple[State, Flight]:
+        """The forward pass: h, and what to remember.
+
+        Args:
+            previous: what is remembered of the batch before.
+        """
 
     @abstractmethod
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:

@@ -11,7 +11,9 @@ from costate.types import Input, Labels, State
 class Graph(Memory):
     """Keeps autograd's graph, for a backward pass before the weights step."""
 
-    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
+    def keep(
+        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
+    ) -> tuple[State, Flight]:
         x = leaf(x, first)
         h = block(x)
         return h, Flight(first, y, x, h)

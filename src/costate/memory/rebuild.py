@@ -32,7 +32,9 @@ class Rebuild(Memory):
             )
 
     @torch.no_grad()
-    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
+    def keep(
+        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
+    ) -> tuple[State, Flight]:
         h = block(x)
         if h.element_size() < 4:
             raise ValueError(

@@ -13,19 +13,28 @@ from torch.func import functional_call
 
 from costate.architectures.block import Block
 from costate.memory.base import Flight, Memory, leaf
+from costate.memory.prediction import predicted
 from costate.types import Input, Labels, State
 
 
 @final
 class Stash(Memory):
-    """Keeps the graph of a forward pass with copies of the weights (Huo et al., 2018, 1804.10574)."""
+    """Keeps the graph of a forward pass with copies of the weights (Huo et al., 2018, 1804.10574).
 
-    def keep(self, block: Block, x: Input, y: Labels, first: bool) -> tuple[State, Flight]:
-        # Through a copy the gradient comes to the weight itself.
-        weights = {name: p.clone() for name, p in block.named_parameters()}
+    Args:
+        steps: that the copies are ahead of the weights, by prediction.
+    """
+
+    def __init__(self, steps: int = 0):
+        self.steps = steps
+
+    def keep(
+        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
+    ) -> tuple[State, Flight]:
+        weights, origin = predicted(block, previous, self.steps)
         x = leaf(x, first)
         h = functional_call(block, weights, (x,))
-        return h, Flight(first, y, x, h, weights)
+        return h, Flight(first, y, x, h, weights, origin)
 
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         assert flight.x is not None, "kept"

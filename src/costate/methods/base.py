@@ -20,8 +20,11 @@ class Method(ABC):
     def interface(self, shape: Shape, task: Task) -> Interface:
         """A fresh interface for a boundary whose states have this shape."""
 
-    def memory(self, block: Block) -> Memory:
+    def memory(self, block: Block, behind: int) -> Memory:
         """What a stage remembers between its passes; all but the last one, whose passes follow each other.
+
+        Args:
+            behind: number of stages behind it.
 
         Raises:
             ValueError: the method cannot train such a block.

@@ -17,18 +17,20 @@ class Delayed(Method):
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+        predict: whether forward passes run under the weights that their gradient is expected to find.
         shrink: β, by which a gradient is multiplied at each boundary.
     """
 
-    def __init__(self, *, delay: Size, shrink: Share):
+    def __init__(self, *, delay: Size, predict: bool, shrink: Share):
         self.delay = delay
+        self.predict = predict
         self.shrink = shrink
 
     def interface(self, shape: Shape, task: Task) -> Late:
         return Late(self.shrink)
 
-    def memory(self, block: Block) -> Stash:
-        return Stash()
+    def memory(self, block: Block, behind: int) -> Stash:
+        return Stash(self.delay * behind if self.predict else 0)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return delayed(stages, n, self.delay)

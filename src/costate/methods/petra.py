@@ -25,7 +25,7 @@ class Petra(Method):
     def interface(self, shape: Shape, task: Task) -> Late:
         return Late(1.0)
 
-    def memory(self, block: Block) -> Rebuild:
+    def memory(self, block: Block, behind: int) -> Rebuild:
         return Rebuild(block)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:

@@ -17,16 +17,18 @@ class FeaturesReplay(Method):
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+        predict: whether forward passes run under the weights that their gradient is expected to find.
     """
 
-    def __init__(self, *, delay: Size):
+    def __init__(self, *, delay: Size, predict: bool):
         self.delay = delay
+        self.predict = predict
 
     def interface(self, shape: Shape, task: Task) -> Late:
         return Late(1.0)
 
-    def memory(self, block: Block) -> Replay:
-        return Replay()
+    def memory(self, block: Block, behind: int) -> Replay:
+        return Replay(self.delay * behind if self.predict else 0)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return delayed(stages, n, self.delay)

@@ -145,9 +145,10 @@ class _Scores(nn.Module):
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
     """Puts the method's interfaces between the blocks and the loss behind the last."""
     result = []
-    for block in blocks[:-1]:
+    for k, block in enumerate(blocks[:-1]):
         inlet, shape = shape, _shape_behind(block, shape)
-        result.append(Stage(block, method.interface(shape, task), inlet, method.memory(block)))
+        memory = method.memory(block, behind=len(blocks) - 1 - k)
+        result.append(Stage(block, method.interface(shape, task), inlet, memory))
     return [*result, Stage(blocks[-1], Loss(task), shape, Graph())]
 
 
