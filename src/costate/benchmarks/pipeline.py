@@ -49,7 +49,7 @@ CASES = {
         512,
         (1, 28, 28),
         10,
-        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank", "balance=[15,17]"],
+        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank"],
     ),
     "w4d512": ("verlet, width 4, depth 512, batch 256", 256, (2,), 2, ["arch.width=4", "arch.depth=512"]),
     "w256d16": (
