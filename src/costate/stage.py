@@ -68,12 +68,13 @@ class Stage(nn.Module):
         flight = self.flights.pop(n)
         arrived, returned = reply or (None, None)
         x, h = self.memory.recall(self.block, flight, returned)
+        g: State | None
         if exact and arrived is not None:
             self.interface.study(h.detach(), flight.y)
-            g = arrived
+            root, g = h, arrived
         else:
-            g = self.interface.gradient(h.detach(), flight.y, arrived, n)
-        roots, gradients = [h], [g]
+            root, g = self.interface.root(h, flight.y, arrived, n)
+        roots, gradients = [root], [g]
         penalty = self.block.penalty()
         if penalty is not None:
             roots.append(penalty)

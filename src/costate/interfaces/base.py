@@ -35,6 +35,10 @@ class Interface(nn.Module, ABC):
             arrived: what the next stage found at its input, or None if the schedule does not wait for it.
         """
 
+    def root(self, h: State, y: Labels, arrived: State | None, n: int) -> tuple[Tensor, Tensor | None]:
+        """Where the backward pass of the stage in front begins, and the gradient there; h has the stage's graph."""
+        return h, self.gradient(h.detach(), y, arrived, n)
+
     def study(self, h: State, y: Labels) -> None:
         """Called in place of `gradient` where the stage updates under the true one: what learns there, learns here."""
 

@@ -20,6 +20,12 @@ class Loss(Interface):
         self.task = task
         self.value = torch.zeros(())
 
+    def root(self, h: State, y: Labels, arrived: State | None, n: int) -> tuple[Tensor, None]:
+        # One start of autograd's engine instead of two: a tenth of a millisecond.
+        loss = self.task.loss(h, y)
+        self.value = loss.detach()
+        return loss, None
+
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
         output = h.requires_grad_()
         loss = self.task.loss(output, y)
