@@ -196,14 +196,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code, and what it has told, once it has ended by itself."""
+    _, told = process.communicate(timeout=20)
+    return process.returncode, told
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_reaches_each_rank_once_and_is_waited_for(tmp_path: Path, start: Start, signum: int) -> None:
     process = start(CAREFUL)
     # As a terminal does it: to the whole process group.
     os.killpg(process.pid, signum)
-    assert process.wait(20) == 128 + signum
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
+    assert ended(process) == (128 + signum, "")
     for rank in range(2):
         assert (tmp_path / f"signals-{rank}").read_text() == f"{int(signum)} "
         assert (tmp_path / f"saved-{rank}").exists()
@@ -212,9 +216,9 @@ def test_an_interruption_reaches_each_rank_once_and_is_waited_for(tmp_path: Path
 def test_ranks_that_ignore_an_interruption_are_killed_when_patience_ends(tmp_path: Path, start: Start) -> None:
     process = start(STUBBORN, patience=0.5)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 137
-    assert process.stderr is not None
-    assert "Ranks [0, 1] had not ended 0.5 s after the interruption and were killed" in process.stderr.read()
+    code, told = ended(process)
+    assert code == 137
+    assert "Ranks [0, 1] had not ended 0.5 s after the interruption and were killed" in told
     assert not any(alive(pid) for pid in pids(tmp_path))
 
 
@@ -223,9 +227,7 @@ def test_a_second_interruption_ends_all_at_once(tmp_path: Path, start: Start) ->
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 137
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
+    assert ended(process) == (137, "")
     assert not any(alive(pid) for pid in pids(tmp_path))
 
 
