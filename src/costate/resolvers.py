@@ -39,7 +39,14 @@ def chosen(axis: str, _root_: Any) -> str:
     return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
 
 
+def coarse_method(method: str, execution: str) -> str:
+    """How stages come by their gradients on coarse levels: true ones, in a pipeline such as nobody waits for."""
+    if method == "backprop" or execution == "serial":
+        return "backprop"
+    return "delayed" if execution == "pipeline" else "sg"
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -100,16 +100,16 @@ def test_more_epochs_are_more_of_the_last_level(tmp_path):
     assert twice.results()["level/1/epochs"] == 3
 
 
-@pytest.mark.parametrize("method", ["sg", "none"])
-def test_coarse_levels_are_those_of_backpropagation(tmp_path, method):
+@pytest.mark.parametrize(("method", "coarse_method"), [("sg", "backprop"), ("none", "backprop"), ("sg", "delayed")])
+def test_coarse_levels_are_those_of_a_method_with_true_gradients(tmp_path, method, coarse_method):
     """Bit for bit, while synthesizers learn; on the finest level the method's own gradients take over."""
     small = ("levels.depths=[4,8]", "levels.epochs=[2,1]", "trainer.train_batches=3", "annealing=constant")
     run = (*DATA, *QUIET, "levels=double", *small)
-    runs = {name: (tmp_path / name, f"method={name}") for name in ("backprop", method)}
     coarse, fine = [], []
-    for path, words in runs.values():
+    for name, own in ((coarse_method, "sg"), (method, coarse_method)):
+        path, words = tmp_path / name, (f"method={name}", f"levels.coarse_method={own}")
         with pytest.raises(SystemExit):
-            fit(path, *run, words, *alarm(5, signal.SIGTERM))
+            fit(path, *run, *words, *alarm(5, signal.SIGTERM))
         coarse.append(last(RunFolder(path))["state_dict"])
         fit(path, f"resume={path}")
         fine.append(last(RunFolder(path))["state_dict"])
@@ -130,10 +130,25 @@ def test_the_method_s_own_gradients_on_all_levels_are_a_setting(tmp_path):
     assert not torch.equal(ends[0]["stages.0.block.field.K"], ends[1]["stages.0.block.field.K"])
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["execution=serial"], "backprop"),
+        (["execution=pipeline"], "delayed"),
+        (["execution=pipeline", "method=backprop"], "backprop"),
+        (["execution=asynchronous"], "sg"),
+    ],
+)
+def test_coarse_levels_keep_no_process_waiting(words, expected):
+    """Under the lock a pipeline took 1.16 times as long as one process."""
+    assert config("levels=double", *words).levels.coarse_method == expected
+
+
 @pytest.mark.thorough
-def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path):
+@pytest.mark.parametrize("coarse_method", ["backprop", "delayed"])
+def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path, coarse_method):
     """Every tensor: stages, synthesizers, moments, what is pending."""
-    run = (*RUN, "arch.norm=true")
+    run = (*RUN, "arch.norm=true", f"levels.coarse_method={coarse_method}")
     serial = fit(tmp_path / "serial", *run, LAG)
     pipeline = RunFolder(tmp_path / "pipeline")
     done = command(*run, "execution=pipeline", LAG, f"hydra.run.dir={pipeline.path}", cwd=tmp_path)
@@ -145,7 +160,7 @@ def test_a_pipeline_is_the_serial_run_at_the_same_lag(tmp_path):
 
 @pytest.mark.thorough
 def test_a_pipeline_resumes_in_the_middle_of_a_level(tmp_path):
-    serial = fit(tmp_path / "serial", *RUN, LAG)
+    serial = fit(tmp_path / "serial", *RUN, LAG, "levels.coarse_method=delayed")
     pipeline = RunFolder(tmp_path / "pipeline")
     words = (*RUN, "execution=pipeline", LAG, f"hydra.run.dir={pipeline.path}")
     # Rank 1 has the first stage, which decides behind which batch all stop.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from costate.methods import Backprop, Delayed
 from costate.training.annealing import Cosine
 from costate.training.levels import Doubling, OneLevel, Plan
 
@@ -65,9 +66,11 @@ def test_an_epoch_s_level():
     assert [made.at(epoch) for epoch in range(8)] == [0, 0, 1, 2, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize(("coarse_method", "exact"), [("backprop", [True, True, False]), ("sg", [False] * 3)])
+@pytest.mark.parametrize(("coarse_method", "exact"), [("backprop", Backprop), ("delayed", Delayed), ("sg", type(None))])
 def test_gradients_are_true_on_all_levels_but_the_last(coarse_method, exact):
-    assert [level.exact for level in plan(coarse_method=coarse_method).levels] == exact
+    found = plan(coarse_method=coarse_method)
+    assert [type(level.exact) for level in found.levels] == [exact, exact, type(None)]
+    assert found.settings["levels"]["coarse_method"] == coarse_method, "a resumed run asks for the same"
 
 
 @pytest.mark.parametrize("batches", [1, 7, 429])

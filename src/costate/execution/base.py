@@ -8,10 +8,10 @@ import torch
 
 from costate.execution.clock import Span
 from costate.interfaces import Learning
-from costate.memory import Flight
+from costate.memory import Flight, Graph
 from costate.methods import Method
 from costate.pvd import Team
-from costate.schedules import Event, Operation, locked
+from costate.schedules import Event, Operation
 from costate.stage import Reply, Stage
 from costate.types import Input, Labels, State
 
@@ -23,8 +23,8 @@ class Execution(ABC):
         stages: in the order of the forward pass; the last one's interface is the loss.
         method: whose schedule is played.
         lag: how many batches late the interfaces learn.
-        exact: whether stages train under true gradients, whatever the method, while interfaces learn from them: on the
-            coarse levels of a multilevel run.
+        exact: the method by which true gradients come up for stages to train under, whatever the run's own method
+            answers, while interfaces learn from them: on the coarse levels of a multilevel run.
         replies: those that have come up and are of use yet, (stage in front of the boundary, batch) -> g.
         staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
             interface, has learnt from was late.
@@ -40,7 +40,7 @@ class Execution(ABC):
         self.staleness: dict[int, int] = {}
         self.updated: dict[int, int] = {}
         self.asked = self.stopping = False
-        self.exact = False
+        self.exact: Method | None = None
         self.labels: Labels | None = None
 
     @abstractmethod
@@ -87,9 +87,17 @@ class Execution(ABC):
             "process, or execution=serial, one worker after the other."
         )
 
+    def guide(self, exact: Method | None) -> None:
+        """From the next batch on stages train under true gradients, as this method has them come up; None: as the run's
+        own method answers them. What is pending is recalled as that method remembers it.
+        """
+        self.exact = exact
+        for behind, stage in enumerate(reversed(self.stages)):
+            stage.memory = (exact or self.method).memory(stage.block, behind) if behind else Graph()
+
     def schedule(self, n: int) -> Iterator[Event]:
         """The operations of all stages for batch n."""
-        return (locked if self.exact else self.method.schedule)(len(self.stages), n, self.lag)
+        return (self.exact or self.method).schedule(len(self.stages), n, self.lag)
 
     def measure(self) -> dict[str, float]:
         """How stages get on, since this process was last asked, by the names under which numbers are logged."""
@@ -115,7 +123,7 @@ class Execution(ABC):
 
     def heard(self, k: int) -> bool:
         """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and (self.exact or self.stages[k].interface.listens)
+        return k < len(self.stages) - 1 and (self.exact is not None or self.stages[k].interface.listens)
 
     def asks_state(self, k: int) -> bool:
         """Whether what comes up behind stage k is to hold the state there."""

@@ -213,7 +213,7 @@ class Pipeline(Execution):
     def _update(self, n: int, waits: bool) -> None:
         reply = self._reply(n) if waits else None
         with self.clock.span("update", n):
-            reply = self.stages[self.own].update(n, reply, self.exact, self.asks_state(self.own - 1))
+            reply = self.stages[self.own].update(n, reply, self.exact is not None, self.asks_state(self.own - 1))
         if reply is not None and self.heard(self.own - 1):
             with self.clock.span("wait for room", n):
                 self._replies_out.room()

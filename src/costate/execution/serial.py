@@ -74,7 +74,7 @@ class Serial(Execution):
         if operation is Operation.FORWARD:
             return stage.send(batch, h, y, first=k == 0)
         if operation is Operation.UPDATE and batch in stage.flights:
-            reply = stage.update(batch, self.replies.get((k, batch)), self.exact, self.asks_state(k - 1))
+            reply = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.asks_state(k - 1))
             if reply is not None and self.heard(k - 1):
                 self.replies[k - 1, batch] = reply
             self.note(event, n)

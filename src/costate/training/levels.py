@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple, final
 
+from costate.methods import Backprop, Delayed, Method
 from costate.settings import Count, Rate
 from costate.training.annealing import Annealing
 
 
 class Level(NamedTuple):
-    """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` asks for true gradients."""
+    """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` has true gradients come up instead of
+    what the run's own method answers.
+    """
 
     depth: int | None
     epochs: int
     rate: float = 1.0
-    exact: bool = False
+    exact: Method | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ class Doubling(Levels):
         lr: rates of the levels; where none are listed, the optimizer's.
         anneal: the rate over the whole run, or anew on each level.
         prolong: linear interpolation in time, or copies.
-        coarse_method: backprop: on all levels but the last stages train under true gradients, while synthesizers learn
-            from them; sg: under those of the run's own method.
+        coarse_method: of all levels but the last. backprop: stages train under true gradients, while synthesizers learn
+            from them; delayed: the same, but gradients come a batch late at each boundary, and nobody waits; sg: the
+            run's own method.
     """
 
     def __init__(
@@ -125,11 +129,12 @@ class Doubling(Levels):
         lr: list[Rate] | None,
         anneal: Literal["run", "level"],
         prolong: Literal["linear", "copy"],
-        coarse_method: Literal["backprop", "sg"],
+        coarse_method: Literal["backprop", "delayed", "sg"],
     ):
         self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
         self.prolong: Literal["linear", "copy"] = prolong
-        self.exact, self.restarts = coarse_method == "backprop", anneal == "level"
+        exact = {"backprop": Backprop(), "delayed": Delayed(delay=1, predict=True, shrink=1.0), "sg": None}
+        self.coarse_method, self.exact, self.restarts = coarse_method, exact[coarse_method], anneal == "level"
 
     def plan(
         self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
@@ -147,10 +152,11 @@ class Doubling(Levels):
             raise ValueError(f"levels.lr={_list(rates)} has {_numbers(rates)} for {len(depths)} levels.")
         last = len(depths) - 1
         levels = [
-            Level(n, e, rate / lr, self.exact and i < last)
+            Level(n, e, rate / lr, self.exact if i < last else None)
             for i, (n, e, rate) in enumerate(zip(depths, each, rates, strict=True))
         ]
         own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
+        own["coarse_method"] = self.coarse_method
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
         return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.restarts)
 

@@ -82,7 +82,7 @@ class Refinement(Callback):
             self.scores.append(self.checkpoints.record)
             self.checkpoints.forget()
             self.level += 1
-        training.execution.exact = self.plan.levels[self.level].exact
+        training.execution.guide(self.plan.levels[self.level].exact)
 
     def _count(self) -> None:
         now = time.perf_counter()
