@@ -20,7 +20,7 @@ from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
 from costate.execution.clock import Clock
-from costate.execution.exchange import share_optimizer, share_tensors
+from costate.execution.exchange import from_all, share_optimizer, share_tensors
 from costate.execution.feed import Feed, Message
 from costate.execution.halt import Halt
 from costate.execution.oracle import Oracle
@@ -78,7 +78,7 @@ class Asynchronous(Execution):
         self.bell = threading.Condition()
         self.halt = Halt(self.bell)
         self.feed = Feed(queue, replay, max_staleness, lag + max_staleness)
-        self.begun = self.told = False
+        self.begun = self.told = self.gathered = False
 
     @property
     def share(self) -> tuple[int, int]:
@@ -102,11 +102,7 @@ class Asynchronous(Execution):
         self.device = next(self.stages[0].parameters()).device
         held = {k: self.stages[k] for k in self.roles.boundaries_of(rank)}
         self.oracle = Oracle(held, self.lag, self.max_staleness, self.places, self.replay, self.bell)
-        # A checkpoint holds what the synthesizers have still to learn from.
-        for (k, n), reply in sorted(self.replies.items()):
-            lesson = self.stages[k].lessons.get(n)
-            if k in held and lesson is not None:
-                self.oracle.lessons[k].put(Message(n, (*lesson, reply.g)))
+        self.oracle.take_up(self.replies)
         self.replies = {}
         for stage in self.stages:
             stage.flights, stage.lessons = {}, {}
@@ -121,6 +117,7 @@ class Asynchronous(Execution):
         if self.exact:
             raise ValueError(f"{REFUSAL}: choose levels.coarse_method=sg, or execution=pipeline.")
         self._begin(n)
+        self.gathered = False
         self.traffic.begin()
         output = None if self.own is None else self._train(n, self.own, x, y)
         for k in self.oracle.stages:
@@ -138,6 +135,9 @@ class Asynchronous(Execution):
 
     def gather(self) -> None:
         """Gives every rank the tensors of all roles, and closes the books on what has been sent and received."""
+        if self.gathered:
+            return
+        self.gathered = True
         self.wire.flush()
         dist.barrier()
         share_tensors(self.stages, self.roles)
@@ -148,9 +148,7 @@ class Asynchronous(Execution):
 
     def collect(self, rows: list[Any]) -> list[Any]:
         """From all roles, its own first."""
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, rows)
-        own = dist.get_rank()
+        parts, own = from_all(rows), dist.get_rank()
         return [row for part in [parts[own], *parts[:own], *parts[own + 1 :]] for row in part]
 
     def measure(self) -> dict[str, float]:
@@ -166,18 +164,11 @@ class Asynchronous(Execution):
         return self.books.totals
 
     def timeline(self) -> list[Any]:
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (self.roles.name_of(dist.get_rank()), list(self.clock.spans)))
-        return parts
+        return from_all((self.roles.name_of(dist.get_rank()), list(self.clock.spans)))
 
     def state_dict(self) -> dict[str, Any]:
         """What the synthesizers have still to learn from, as any execution can take it up."""
-        pending = {
-            k: [m for m in feed.queue.waiting if m.number >= self.halt.next - self.lag]
-            for k, feed in self.oracle.lessons.items()
-        }
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, pending)
+        parts = from_all(self.oracle.pending(self.halt.next - self.lag))
         found = {k: messages for part in parts for k, messages in part.items()}
         return {
             "flights": [{} for _ in self.stages],
@@ -202,6 +193,12 @@ class Asynchronous(Execution):
         """Called by stage k for its update n."""
         g, staleness = self.oracle.answer(k, n, h.to(self.device), y.to(self.device))
         return g.cpu(), staleness
+
+    def receive(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
+        """`answer` and `deliver` in one: called by stage k, behind which we are."""
+        self.oracle.admit(k, n)
+        self.deliver(n, h, y)
+        return self.answer(k, n, h, y)
 
     def close(self) -> None:
         """Called where a run fails."""
@@ -257,11 +254,15 @@ class Asynchronous(Execution):
 
     def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Reply | None:
         """Under the oracle's gradient."""
-        stage, (state, labels) = self.stages[own], _plain(h, y)
+        stage, message = self.stages[own], (n, *_plain(h, y))
+        oracle, behind = self.roles.oracle_of(own), self.roles.rank_of(own + 1)
         with self.clock.span("wait for gradient", n):
-            g, staleness = self.wire.ask(self.roles.oracle_of(own), Asynchronous.answer, own, n, state, labels)
+            if oracle == behind:
+                g, staleness = self.wire.exchange(behind, Asynchronous.receive, own, *message)
+            else:
+                g, staleness = self.wire.ask(oracle, Asynchronous.answer, own, *message)
+                self.wire.send(behind, Asynchronous.deliver, *message)
         self.books.answers.add(staleness)
-        self.wire.send(self.roles.rank_of(own + 1), Asynchronous.deliver, n, state, labels)
         with self.clock.span("update", n):
             kept = stage.flights[n].h
             assert kept is not None, "a stage that is to update has its graph"

@@ -2,8 +2,7 @@
 
 from typing import Any, final
 
-import torch.distributed as dist
-
+from costate.execution.exchange import from_all
 from costate.execution.feed import Feed
 from costate.execution.histogram import Histogram
 from costate.execution.oracle import Oracle
@@ -55,8 +54,7 @@ class Books:
             "received": wire.received,
             "rows": self.rows({}),
         }
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, own)
+        parts = from_all(own)
         sent = sum(number for part in parts for number in part["sent"].values())
         received = sum(number for part in parts for number in part["received"].values())
         self.totals = {"messages_sent": sent, "messages_received": received, "messages_lost": sent - received}

@@ -2,12 +2,13 @@
 oracle's.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from costate.execution.roles import Roles
 from costate.stage import Stage
@@ -21,12 +22,30 @@ def owners(stages: Sequence[Stage], roles: Roles) -> Iterator[tuple[nn.Module, i
             yield stage.interface, roles.oracle_of(k)
 
 
-@torch.no_grad()
+def from_all(own: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """What each rank of the group has, by rank."""
+    parts: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(parts, own, group=group)
+    return parts
+
+
 def share_tensors(stages: Sequence[Stage], roles: Roles) -> None:
     """Parameters and buffers."""
     for part, rank in owners(stages, roles):
-        for tensor in (*part.parameters(), *part.buffers()):
-            dist.broadcast(tensor.detach(), src=rank)
+        share_module(part, rank)
+
+
+@torch.no_grad()
+def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = None) -> None:
+    """Parameters and buffers, in one message for each precision."""
+    alike: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in (*part.parameters(), *part.buffers()):
+        alike[tensor.dtype].append(tensor.detach())
+    for tensors in alike.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.broadcast(flat, src=rank, group=group)
+        for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(values.view_as(tensor))
 
 
 def share_optimizer(stages: Sequence[Stage], roles: Roles, optimizer: torch.optim.Optimizer) -> None:

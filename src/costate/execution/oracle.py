@@ -12,7 +12,7 @@ from torch import Tensor
 
 from costate.execution.feed import Feed, Message
 from costate.execution.gate import Gate
-from costate.stage import Stage
+from costate.stage import Reply, Stage
 
 
 @final
@@ -42,8 +42,33 @@ class Oracle:
                 gate.start(n)
             self.bell.notify_all()
 
+    def take_up(self, replies: Mapping[tuple[int, int], Reply]) -> None:
+        """A checkpoint holds what the synthesizers have still to learn from: lessons of the stages, and gradients."""
+        for (k, n), reply in sorted(replies.items(), key=lambda row: row[0]):
+            lesson = self.stages[k].lessons.get(n) if k in self.stages else None
+            if lesson is not None:
+                self.lessons[k].put(Message(n, (*lesson, reply.g)))
+
+    def pending(self, since: int) -> dict[int, list[Message]]:
+        """Lessons that have not been taken, by boundary, of batches from `since` on."""
+        return {k: [m for m in feed.queue.waiting if m.number >= since] for k, feed in self.lessons.items()}
+
     def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
         """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind.
+
+        Raises:
+            RuntimeError: the oracle has closed.
+        """
+        staleness = self.admit(k, n)
+        with self.weights:
+            g = self.stages[k].interface.gradient(h, y, None, n)
+        with self.bell:
+            self.gates[k].answered = n + 1
+            self.bell.notify_all()
+        return g, staleness
+
+    def admit(self, k: int, n: int) -> int:
+        """Waits until stage k's request n may be answered; by how many updates an answer is behind now.
 
         Raises:
             RuntimeError: the oracle has closed.
@@ -53,13 +78,7 @@ class Oracle:
             self.bell.wait_for(lambda: self.closed or gate.opens(n))
             if self.closed:
                 raise RuntimeError("The oracle has closed.")
-            staleness = gate.staleness(n)
-        with self.weights:
-            g = self.stages[k].interface.gradient(h, y, None, n)
-        with self.bell:
-            gate.answered = n + 1
-            self.bell.notify_all()
-        return g, staleness
+            return gate.staleness(n)
 
     def close(self) -> None:
         """Nothing will be learnt any more: whoever waits for an answer gets none, so that its thread can end."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
+from costate.execution.exchange import from_all, share_module
 from costate.execution.grid import Grid
 from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
@@ -131,19 +132,15 @@ class Pipeline(Execution):
         self._states_out.flush()
         self._replies_out.flush()
 
-    @torch.no_grad()
     def gather(self) -> None:
         """Gives every rank the tensors of every stage."""
         self.drain()
         for k, stage in enumerate(self.stages):
-            for tensor in (*stage.parameters(), *stage.buffers()):
-                dist.broadcast(tensor.detach(), src=self.grid.rank_of(k), group=self.grid.pipeline)
+            share_module(stage, self.grid.rank_of(k), self.grid.pipeline)
 
     def collect(self, rows: list[Any]) -> list[Any]:
         """From the stages of this rank's replica, its own first."""
-        parts: list[Any] = [None] * len(self.stages)
-        dist.all_gather_object(parts, rows, group=self.grid.pipeline)
-        return [row for part in parts for row in part]
+        return [row for part in from_all(rows, self.grid.pipeline) for row in part]
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives every rank the optimizer's state of every stage."""
@@ -159,16 +156,12 @@ class Pipeline(Execution):
         return traffic | super().measure()
 
     def timeline(self) -> list[Any]:
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, [(f"rank {dist.get_rank()}, stage {self.own}", list(self.clock.spans))])
-        return [row for part in parts for row in part]
+        return from_all((f"rank {dist.get_rank()}, stage {self.own}", list(self.clock.spans)))
 
     def state_dict(self) -> dict[str, Any]:
         """Each stage's as its own rank has it, so that it loads in one process as well."""
         state = pending.joint(super().state_dict(), self.grid.peers)
-        own: list[Any] = [None] * len(self.stages)
-        dist.all_gather_object(own, state, group=self.grid.pipeline)
-        own.reverse()
+        own = from_all(state, self.grid.pipeline)[::-1]
         lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
         return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in ("gradients", "states")}
 

@@ -84,15 +84,21 @@ class Wire:
         under_way = self._under_way[to]
         while under_way and (under_way[0].done() or len(under_way) >= WINDOW):
             under_way.popleft().wait()
-        message = (self.rank, self.sent[to], call, arguments)
-        self.sent[to] += 1
-        under_way.append(rpc.rpc_async(self._addresses[to], _deliver, message))
+        under_way.append(rpc.rpc_async(self._addresses[to], _deliver, self._numbered(to, call, arguments)))
 
     def ask(self, to: int, call: Callable[..., Any], *arguments: Any) -> Any:
         """Makes a call on another rank and waits for what it returns."""
         if to == self.rank:
             return call(self.local, *arguments)
         return rpc.rpc_sync(self._addresses[to], _answer, (call, arguments))
+
+    def exchange(self, to: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """As `ask`, of another rank, with a message that counts as one that is sent."""
+        return rpc.rpc_sync(self._addresses[to], _exchange, self._numbered(to, call, arguments))
+
+    def _numbered(self, to: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> "_Message":
+        self.sent[to] += 1
+        return self.rank, self.sent[to] - 1, call, arguments
 
     def flush(self) -> None:
         """Waits until all that was sent has arrived."""
@@ -134,10 +140,24 @@ class _Line:
                 self.done += 1
 
 
+_Message = tuple[int, int, Callable[..., Any], tuple[Any, ...]]
+"""The sender, its number on that line, and a call with its arguments."""
+
+
 def _deliver(sender: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     here = Wire._here
     assert here is not None, "agents meet when all have one"
     here._lines[sender].arrive(number, partial(call, here.local, *arguments))
+
+
+def _exchange(sender: int, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    answer = _answer(call, arguments)
+    _deliver(sender, number, _counted, ())
+    return answer
+
+
+def _counted(_: Any) -> None:
+    """What an exchange has to do once it is answered: to have arrived."""
 
 
 def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

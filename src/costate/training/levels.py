@@ -17,8 +17,8 @@ from costate.training.annealing import Annealing
 
 
 class Level(NamedTuple):
-    """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` has true gradients come up instead of
-    what the run's own method answers.
+    """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` brings true gradients in place
+    of what the run's own method answers.
     """
 
     depth: int | None
