@@ -60,11 +60,11 @@ CASES = {
         ["arch.width=256", "arch.depth=16", "method/synthesizer=lowrank"],
     ),
     "conv16d16": (
-        "convolutional verlet, 16 channels, depth 16, batch 128",
+        "convolutional verlet, 16 channels, depth 16, batch 128, pooled synthesizer",
         128,
         (1, 28, 28),
         10,
-        ["arch/form=conv", "arch.width=16", "arch.depth=16"],
+        ["arch/form=conv", "arch.width=16", "arch.depth=16", "method/synthesizer=pooled"],
     ),
 }
 

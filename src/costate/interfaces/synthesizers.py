@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from costate.settings import Count, Size
@@ -71,11 +72,7 @@ class Conv(Synthesizer):
 
     def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
         super().__init__()
-        if len(shape) != 3:
-            raise ValueError(
-                f"method/synthesizer=conv needs images at the boundaries, here they hold {shape[0]} features: "
-                "use method/synthesizer=linear or mlp."
-            )
+        _images("conv", shape)
         widths = [shape[0] + context] + [channels] * layers
         parts: list[nn.Module] = []
         for a, b in pairwise(widths):
@@ -93,6 +90,30 @@ class Conv(Synthesizer):
         return self.net(h)
 
 
+class Pooled(Synthesizer):
+    """ĝ = D h + Pᵀ([P h, c] A + a): means P over pool × pool regions, each value to its pixels; D at every pixel.
+
+    What a head that reads such means asks for, at a fraction of a layer's cost.
+
+    Raises:
+        ValueError: the state at the boundary is no image.
+    """
+
+    def __init__(self, shape: Shape, context: int, *, pool: Count):
+        super().__init__()
+        _images("pooled", shape)
+        channels, *sides = shape
+        self.pool = min(pool, *sides)
+        features = channels * self.pool**2
+        self.local = _zero(nn.Conv2d(channels, channels, 1, bias=False))
+        self.layer = _zero(nn.Linear(features + context, features))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        means = F.adaptive_avg_pool2d(h, self.pool)
+        regions = self.layer(_row(means, c)).view_as(means)
+        return self.local(h) + F.interpolate(regions, size=h.shape[2:])
+
+
 class Suited(Synthesizer):
     """`Conv` where the state is an image, `Linear` where it is a vector."""
 
@@ -106,6 +127,14 @@ class Suited(Synthesizer):
 
     def forward(self, h: State, c: Context | None) -> Tensor:
         return self.net(h, c)
+
+
+def _images(name: str, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ValueError(
+            f"method/synthesizer={name} needs images at the boundaries, here they hold {shape[0]} features: "
+            "use method/synthesizer=linear or mlp."
+        )
 
 
 def _row(h: Tensor, c: Tensor | None) -> Tensor:
