@@ -11,6 +11,7 @@ import yaml
 from costate.reports.groups import baseline, grouped
 from costate.reports.reading import find
 from costate.reports.report import write
+from costate.reports.table import WHERE_MEASURED, build
 from running import QUIET, SMALL, fit
 
 pytest.importorskip("matplotlib")
@@ -64,6 +65,29 @@ def test_seeds_are_one_row_and_the_gap_is_to_backprop_on_the_same_network(runs, 
     assert float(sg["test/accuracy std"]) == pytest.approx(0.01 / 2**0.5)
     assert "| verlet | sg | digits | 2 | 95.50 ± 0.71 % | -3.00 | 2 | 1.50 | 1,234 |" in (out / "table.md").read_text()
     assert r"95.50 $\pm$ 0.71 \%" in (out / "table.tex").read_text()
+
+
+def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
+    """Seconds until the validation score is within a point of backpropagation's best one; milliseconds; megabytes."""
+    curves = {"backprop": (0.9, 0.975, 0.98), "none": (0.8, 0.85, 0.9), "sg": (0.8, 0.969, 0.972)}
+    for method, scores in curves.items():
+        folder = run(tmp_path / method, "verlet", method, 0, 0.9)
+        assert not set(WHERE_MEASURED) & set(build(grouped(find([folder])[0]))[0])
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": {**config["data"], "batch_size": 64}}))
+        own = {"val/accuracy": scores[-1], "peak_bytes": 5e6, "stage/0/gradient_cosine": 0.5}
+        results = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(results | own))
+        lines = [f"{i},{score},{2.0 + i}" for i, score in enumerate(scores)]
+        (folder / "metrics.csv").write_text("\n".join(["step,val/accuracy,fit_seconds", *lines]) + "\n")
+    header, *rows = build(grouped(find([tmp_path])[0]))
+    assert header[-4:] == list(WHERE_MEASURED)
+    found = {row[1]: row[-4:] for row in rows}
+    assert found == {
+        "backprop": ["3", "64.00", "5.0", "0.5"],
+        "none": ["inf", "64.00", "5.0", "0.5"],
+        "sg": ["4", "64.00", "5.0", "0.5"],
+    }
 
 
 def test_another_depth_is_another_row_with_its_own_baseline(runs):

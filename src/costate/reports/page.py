@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from costate.reports.reading import Broken
-from costate.reports.table import NUMBERS, Table
+from costate.reports.table import Table, texts
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
@@ -45,7 +45,7 @@ def build(title: str, table: Table, figures: Sequence[Shown], broken: Sequence[B
 
 
 def _table(table: Table) -> str:
-    left = len(table[0]) - len(NUMBERS)
+    left = texts(table)
 
     def row(cells: Sequence[str], tag: str) -> str:
         kinds = (" class=n" if i >= left else "" for i in range(len(cells)))

@@ -2,14 +2,19 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from costate.reports.groups import AXES, Group, baseline
-from costate.reports.numbers import plus_minus
+from costate.reports.numbers import plus_minus, statistics
 
 Table = list[list[str]]
 NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")
+WHERE_MEASURED = ("seconds to backprop", "ms a batch", "peak MB", "cosine")
+"""Columns that are left out where no run has the number: see `costs`."""
+NEAR = {"accuracy": 0.01}
+"""How near to backpropagation's best validation score is near enough; of other scores a tenth of it."""
 
 
 def speed_up(group: Group, groups: Sequence[Group]) -> float | None:
@@ -28,10 +33,46 @@ def gap(group: Group, groups: Sequence[Group]) -> float | None:
     return (own - other) * (100 if group.score == "accuracy" else 1)
 
 
+def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | None, float | None]:
+    """Of the fit, until a validation score is within a point of backpropagation's best one; infinite if none is."""
+    reference = baseline(group, groups)
+    best = reference and reference.statistics(f"val/{group.score}")[0]
+    if best is None:
+        return None, None
+    sign = 1 if group.score == "accuracy" else -1
+    bar = best - sign * NEAR.get(group.score, 0.1 * best)
+    curves = ([run.columns.get(name) for name in ("fit_seconds", f"val/{group.score}")] for run in group.runs)
+    points = [list(zip(t.values, s.values, strict=False)) for t, s in curves if t and s]
+    return statistics(min((t for t, s in own if sign * s >= sign * bar), default=math.inf) for own in points)
+
+
+def costs(group: Group, groups: Sequence[Group]) -> list[str]:
+    """How soon it is as good as backpropagation; a batch's time, and its bytes held for the backward pass;
+    the cosine of the first stage's gradient with the true one at the end.
+    """
+    rate, peak = group.statistics("samples_per_second")[0], group.statistics("peak_bytes")[0]
+    rows = group.settings.get("data.batch_size")
+    return [
+        plus_minus(*seconds_to_backprop(group, groups)),
+        f"{1000 * rows / rate:.2f}" if rate and isinstance(rows, int) else "",
+        "" if peak is None else f"{peak / 1e6:.1f}",
+        plus_minus(*group.statistics("stage/0/gradient_cosine")),
+    ]
+
+
 def build(groups: Sequence[Group]) -> Table:
     """The header and a row a group."""
     extras = list(dict.fromkeys(key for group in groups for key in group.extras))
-    return [[*AXES, *extras, *NUMBERS], *(_row(group, groups, extras) for group in groups)]
+    more = [costs(group, groups) for group in groups]
+    kept = [i for i in range(len(WHERE_MEASURED)) if any(cells[i] for cells in more)]
+    header = [*AXES, *extras, *NUMBERS, *(WHERE_MEASURED[i] for i in kept)]
+    rows = zip(groups, more, strict=True)
+    return [header, *([*_row(group, groups, extras), *(cells[i] for i in kept)] for group, cells in rows)]
+
+
+def texts(table: Table) -> int:
+    """How many columns in front are no numbers."""
+    return table[0].index(NUMBERS[0])
 
 
 def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[str]:
@@ -88,8 +129,8 @@ ESCAPES |= {character: f"\\{character}" for character in "&%$#_{}"}
 def latex(table: Table) -> str:
     """A tabular with the rules of booktabs."""
     text = [["".join(ESCAPES.get(c, c) for c in cell) for cell in row] for row in table]
-    left = len(table[0]) - len(NUMBERS)
+    left = texts(table)
     lines = [" & ".join(row) + r" \\" for row in text]
-    begin = rf"\begin{{tabular}}{{{'l' * left}{'r' * len(NUMBERS)}}}"
+    begin = rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(table[0]) - left)}}}"
     parts = [r"% \usepackage{booktabs}", begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join([*parts, r"\end{tabular}", ""])
