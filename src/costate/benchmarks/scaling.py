@@ -40,7 +40,7 @@ from costate.training.module import stages
 
 CHECKED = "pipeline sg", "torch DDP", "torch 1F1B", "torch GPipe"
 COUNTS = 1, 2, 4, 8, 16, 32, 64
-REPEATS, MICRO = 15, 4
+WARMUP, REPEATS, MICRO = 3, 30, 4
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +100,8 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
     adam = instantiate(setting.optimizer, _convert_="all")(
         [{"params": [p for stage in (front, back) for p in stage.block.parameters()]}]
     )
-    x, y = (part[:rows] for part in setting.batches()[0])
+    batches = [(x[:rows], y[:rows]) for x, y in setting.batches()]
+    x, y = batches[0]
     h = front.send(0, x, y, first=True)
     g = torch.randn_like(h)
     front.update(0, None)
@@ -113,7 +114,9 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
         times[name].append(time.perf_counter() - start)
         return result
 
-    for _ in range(REPEATS):
+    for n in range(WARMUP + REPEATS):
+        # Batches that no cache holds from the last time, as in training.
+        x, y = batches[n % len(batches)]
         adam.zero_grad()
         predicted = clocked("predict", partial(synthesizer.gradient, h, y, None, 0))
         states = clocked("forward", partial(_forward, front, back, x))
@@ -121,7 +124,7 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
         clocked("backward", partial(_backward, front, back, y, h_out, output, predicted))
         clocked("learn", partial(_learn, synthesizer, h, y, g))
         clocked("optimizer", adam.step)
-    numbers = {name: statistics.median(values) for name, values in times.items()}
+    numbers = {name: _mean(values) for name, values in times.items()}
     weights = sum(p.numel() * p.element_size() for stage in (front, back) for p in stage.block.parameters())
     return numbers | {"weights": weights, "state": h[0].numel() * h.element_size()}
 
@@ -129,17 +132,22 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
 def _beside(setting: Setting, passes: dict[str, float]) -> dict[str, float]:
     """E and D, on one process: what torch's own ways take for a step there, less the passes and the optimizer."""
     alone, _ = dist.new_subgroups(1)
-    batch = setting.batches()[0]
+    batches = setting.batches()
     ways = Autograd(setting), Ddp(setting, alone), TorchPipeline(setting, ScheduleGPipe, MICRO, alone)
     times: list[list[float]] = [[] for _ in ways]
-    for n in range(REPEATS):
+    for n in range(WARMUP + REPEATS):
         for way, seconds in zip(ways, times, strict=True):
             start = time.perf_counter()
-            way.step(n, *batch, more=True)
+            way.step(n, *batches[n % len(batches)], more=True)
             seconds.append(time.perf_counter() - start)
-    autograd, ddp, pipeline = map(statistics.median, times)
+    autograd, ddp, pipeline = map(_mean, times)
     known = MICRO * (passes["forward"] + passes["backward"]) + passes["optimizer"]
     return {"engine": max(0.0, pipeline - known) / MICRO, "reducer": max(0.0, ddp - autograd)}
+
+
+def _mean(seconds: list[float]) -> float:
+    """A step's time is the sum of its parts' means; of what now and then takes longer the median would know nothing."""
+    return statistics.fmean(seconds[WARMUP:])
 
 
 def _forward(front: Stage, back: Stage, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ def gap(group: Group, groups: Sequence[Group]) -> float | None:
 def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | None, float | None]:
     """Of the fit, until a validation score is within a point of backpropagation's best one; infinite if none is."""
     reference = baseline(group, groups)
-    best = reference and reference.statistics(f"val/{group.score}")[0]
+    best = reference.statistics(f"val/{group.score}")[0] if reference else None
     if best is None:
         return None, None
     sign = 1 if group.score == "accuracy" else -1
