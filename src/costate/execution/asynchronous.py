@@ -55,6 +55,8 @@ class Asynchronous(Execution):
             queue for what is late in any case.
     """
 
+    alike = True
+
     def __init__(
         self,
         stages: Sequence[Stage],
@@ -79,11 +81,6 @@ class Asynchronous(Execution):
         self.halt = Halt(self.bell)
         self.feed = Feed(queue, replay, max_staleness, lag + max_staleness)
         self.begun = self.told = self.gathered = False
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """All roles see the same batches: they are one replica."""
-        return 0, 1
 
     def connect(self) -> None:
         """Takes this rank's role; every rank calls it, once torch.distributed is there.

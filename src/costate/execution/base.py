@@ -29,10 +29,13 @@ class Execution(ABC):
         staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
             interface, has learnt from was late.
         updated: of the same stages, the batch of the latest update.
+        alike: whether all processes are given the same rows, so that there is nothing to add up over them.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
+
+    alike = False
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
         self.stages, self.method, self.lag = stages, method, lag
@@ -42,6 +45,11 @@ class Execution(ABC):
         self.asked = self.stopping = False
         self.exact: Method | None = None
         self.labels: Labels | None = None
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The replica that this process belongs to, and how many there are, where processes hold parts of a network."""
+        return 0, 1
 
     @abstractmethod
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:

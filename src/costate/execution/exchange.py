@@ -50,9 +50,10 @@ def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = N
 
 def share_optimizer(stages: Sequence[Stage], roles: Roles, optimizer: torch.optim.Optimizer) -> None:
     """The optimizer's state."""
-    for part, rank in owners(stages, roles):
-        parameters = list(part.parameters())
-        states: list[Any] = [[optimizer.state.get(p, {}) for p in parameters]]
-        dist.broadcast_object_list(states, src=rank)
+    parts = [(list(part.parameters()), rank) for part, rank in owners(stages, roles)]
+    own = [[optimizer.state.get(p, {}) for p in parameters] for parameters, rank in parts if rank == dist.get_rank()]
+    states = [iter(theirs) for theirs in from_all(own)]
+    for parameters, rank in parts:
+        found = zip(parameters, next(states[rank]), strict=True)
         if rank != dist.get_rank():
-            optimizer.state.update({p: state for p, state in zip(parameters, states[0], strict=True) if state})
+            optimizer.state.update({p: state for p, state in found if state})

@@ -35,6 +35,8 @@ class Parallel(Execution):
         ValueError: the method has no workers, or not so many, or one alone.
     """
 
+    alike = True
+
     def __init__(self, stages: Sequence[Stage], method: Method, *, workers: Count):
         super().__init__(stages, method, 0)
         if not isinstance(method, VariableDistribution):
@@ -61,11 +63,6 @@ class Parallel(Execution):
             raise ValueError(
                 f"execution=parallel runs one worker a process: workers={self.workers}, but ranks={ranks}."
             )
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """All ranks see the same batches."""
-        return 0, 1
 
     def team(self) -> Team:
         return OneEach()

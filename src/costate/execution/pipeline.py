@@ -55,7 +55,7 @@ class Pipeline(Execution):
         super().__init__(stages, method, lag)
         if len(stages) < 2:
             raise ValueError("execution=pipeline puts each stage on a process of its own: choose stages=2 or more.")
-        self.window, self.replicas = window, replicas
+        self.window, self.replicas, self.alike = window, replicas, replicas == 1
         self.clock = Clock(SPANS if trace else 0)
         self.traffic = Traffic(self.clock)
         self.own = -1
@@ -86,7 +86,6 @@ class Pipeline(Execution):
 
     @property
     def share(self) -> tuple[int, int]:
-        """The replica that this rank belongs to, and how many there are."""
         return dist.get_rank() // len(self.stages), self.replicas
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:

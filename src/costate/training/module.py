@@ -57,8 +57,8 @@ class Training(lightning.LightningModule):
         self.iteration = method.iteration(self.execution)
         self.seen: Batch | None = None
         """The network's output on the latest batch and the labels, where this process has the last stage."""
-        self.val = _Scores(task)
-        self.test = _Scores(task)
+        self.val = _Scores(task, self.execution.alike)
+        self.test = _Scores(task, self.execution.alike)
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages:
@@ -123,13 +123,15 @@ class Training(lightning.LightningModule):
 
 
 class _Scores(nn.Module):
-    """Loss and score over all batches of all ranks."""
+    """Loss and score over all batches of all ranks, or of one where ranks are alike."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, alike: bool):
         super().__init__()
         self.task = task
         self.loss = torchmetrics.MeanMetric()
         self.score = task.metric()
+        for metric in (self.loss, self.score):
+            metric.sync_on_compute = not alike
 
     def forward(self, output: Tensor, y: Tensor) -> None:
         self.loss.update(self.task.loss(output, y), len(y))
