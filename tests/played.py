@@ -15,9 +15,9 @@ from costate.training.module import stages as make_stages
 SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4
 
 
-def stages(count: int, rule: Method) -> list[Stage]:
+def stages(count: int, rule: Method, *words: str) -> list[Stage]:
     torch.manual_seed(0)
-    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01")
+    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=8", "arch.width=16", "arch.smoothness=0.01", *words)
     return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
 
 

@@ -5,6 +5,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
+"""Where the lock would keep processes waiting, or where nobody can wait."""
+
 
 def product(a: Any, b: Any) -> Any:
     """a b, or nothing where one of them is no number: the check of the settings tells which."""
@@ -40,10 +43,8 @@ def chosen(axis: str, _root_: Any) -> str:
 
 
 def coarse_method(method: str, execution: str) -> str:
-    """How stages come by their gradients on coarse levels: true ones, in a pipeline such as nobody waits for."""
-    if method == "backprop" or execution == "serial":
-        return "backprop"
-    return "delayed" if execution == "pipeline" else "sg"
+    """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
+    return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 
 def register() -> None:

@@ -90,6 +90,20 @@ def test_a_run_that_is_stopped_in_any_level_resumes_to_the_same_numbers(tmp_path
     assert {name: folder.results()[name] for name in same} == {name: whole.results()[name] for name in same}
 
 
+def test_late_gradients_on_a_coarse_level_go_through_a_checkpoint(tmp_path):
+    """With batch norm, whose running statistics pending graphs refer to."""
+    run = (*DATA, *QUIET, "levels=double", "levels.depths=[2,4]", "levels.epochs=[2,1]", "arch.norm=true")
+    run = (*run, "levels.coarse_method=delayed")
+    straight = fit(tmp_path / "straight", *run)
+    stopped = RunFolder(tmp_path / "stopped")
+    with pytest.raises(SystemExit):
+        fit(stopped.path, *run, *alarm(8, signal.SIGTERM))
+    assert [sorted(kept) for kept in last(stopped)["execution"]["flights"]] == [[8], []]
+    fit(stopped.path, f"resume={stopped.path}")
+    skip = (*TIMES, ".hyper_parameters.callbacks", ".callbacks.Checkpoints.latest", ".callbacks.Alarm")
+    assert [key for key in differences(last(stopped), last(straight)) if not key.startswith(skip)] == []
+
+
 def test_more_epochs_are_more_of_the_last_level(tmp_path):
     run = (*DATA, *QUIET, "levels=double", "levels.depths=[2,4]", "annealing=constant")
     straight = fit(tmp_path / "straight", *run, "levels.epochs=[1,3]")

@@ -168,24 +168,24 @@ def _ping_pong(size: int) -> float:
     """Seconds of one way."""
     message, other = torch.zeros(size // 4), 1 - dist.get_rank()
     times = []
-    for _ in range(REPEATS):
+    for _ in range(WARMUP + REPEATS):
         dist.barrier()
         start = time.perf_counter()
         for turn in (0, 1):
             (dist.send if dist.get_rank() == turn else dist.recv)(message, other)
         times.append((time.perf_counter() - start) / 2)
-    return statistics.median(times)
+    return _mean(times)
 
 
 def _all_reduce(size: int) -> float:
     """Seconds of one over both ranks."""
     message, times = torch.zeros(size // 4), []
-    for _ in range(REPEATS):
+    for _ in range(WARMUP + REPEATS):
         dist.barrier()
         start = time.perf_counter()
         dist.all_reduce(message)
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return _mean(times)
 
 
 def _medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:

@@ -23,7 +23,7 @@ class GradientCosine(Measurement):
     """Logs `stage/<k>/gradient_cosine`: the gradient that is used against that of backpropagation, before clipping.
 
     It costs a pass of backpropagation for each stage; the stages of a pipeline exchange their weights for it, and so
-    wait for each other.
+    wait for each other. Asynchronously, where stages have no batch in common, it logs nothing.
     """
 
     def __init__(self, *, every: Count):
@@ -39,6 +39,8 @@ class GradientCosine(Measurement):
 
     def measure(self, module: LightningModule) -> dict[str, Tensor]:
         training: Any = module
+        if not training.execution.lockstep:
+            return {}
         training.execution.gather()
         numbers = {}
         for k, m in training.execution.updated.items():

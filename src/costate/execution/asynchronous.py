@@ -20,7 +20,7 @@ from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
 from costate.execution.clock import Clock
-from costate.execution.exchange import from_all, share_optimizer, share_tensors
+from costate.execution.exchange import from_all, owners, share_optimizer, share_tensors
 from costate.execution.feed import Feed, Message
 from costate.execution.halt import Halt
 from costate.execution.oracle import Oracle
@@ -55,7 +55,7 @@ class Asynchronous(Execution):
             queue for what is late in any case.
     """
 
-    alike = True
+    alike, lockstep = True, False
 
     def __init__(
         self,
@@ -114,7 +114,6 @@ class Asynchronous(Execution):
         if self.exact:
             raise ValueError(f"{REFUSAL}: choose levels.coarse_method=sg, or execution=pipeline.")
         self._begin(n)
-        self.gathered = False
         self.traffic.begin()
         output = None if self.own is None else self._train(n, self.own, x, y)
         for k in self.oracle.stages:
@@ -129,6 +128,7 @@ class Asynchronous(Execution):
     def stepped(self) -> None:
         self.oracle.weights.release()
         self.oracle.stepped()
+        self.gathered = False
 
     def gather(self) -> None:
         """Gives every rank the tensors of all roles, and closes the books on what has been sent and received."""
@@ -141,7 +141,7 @@ class Asynchronous(Execution):
         self.books.close(self.wire)
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        share_optimizer(self.stages, self.roles, optimizer)
+        share_optimizer(owners(self.stages, self.roles), optimizer)
 
     def collect(self, rows: list[Any]) -> list[Any]:
         """From all roles, its own first."""

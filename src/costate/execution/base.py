@@ -8,7 +8,7 @@ import torch
 
 from costate.execution.clock import Span
 from costate.interfaces import Learning
-from costate.memory import Flight, Graph
+from costate.memory import Flight
 from costate.methods import Method
 from costate.pvd import Team
 from costate.schedules import Event, Operation
@@ -30,12 +30,13 @@ class Execution(ABC):
             interface, has learnt from was late.
         updated: of the same stages, the batch of the latest update.
         alike: whether all processes are given the same rows, so that there is nothing to add up over them.
+        lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
-    alike = False
+    alike, lockstep = False, True
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
         self.stages, self.method, self.lag = stages, method, lag
@@ -100,8 +101,9 @@ class Execution(ABC):
         own method answers them. What is pending is recalled as that method remembers it.
         """
         self.exact = exact
-        for behind, stage in enumerate(reversed(self.stages)):
-            stage.memory = (exact or self.method).memory(stage.block, behind) if behind else Graph()
+        memories = (exact or self.method).memories([stage.block for stage in self.stages])
+        for stage, memory in zip(self.stages, memories, strict=True):
+            stage.memory = memory
 
     def schedule(self, n: int) -> Iterator[Event]:
         """The operations of all stages for batch n."""

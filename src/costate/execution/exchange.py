@@ -3,7 +3,7 @@ oracle's.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -44,16 +44,22 @@ def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = N
     for tensors in alike.values():
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.broadcast(flat, src=rank, group=group)
+        if rank == dist.get_rank():
+            # Written in place its own would no longer be those of a graph that is still to be used.
+            continue
         for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(values.view_as(tensor))
 
 
-def share_optimizer(stages: Sequence[Stage], roles: Roles, optimizer: torch.optim.Optimizer) -> None:
-    """The optimizer's state."""
-    parts = [(list(part.parameters()), rank) for part, rank in owners(stages, roles)]
-    own = [[optimizer.state.get(p, {}) for p in parameters] for parameters, rank in parts if rank == dist.get_rank()]
-    states = [iter(theirs) for theirs in from_all(own)]
-    for parameters, rank in parts:
+def share_optimizer(
+    parts: Iterable[tuple[nn.Module, int]], optimizer: torch.optim.Optimizer, group: dist.ProcessGroup | None = None
+) -> None:
+    """The optimizer's state of each part, from the rank that trains it."""
+    owned = [(list(part.parameters()), rank) for part, rank in parts]
+    own = [[optimizer.state.get(p, {}) for p in parameters] for parameters, rank in owned if rank == dist.get_rank()]
+    ranks = dist.get_process_group_ranks(group)
+    states = {rank: iter(theirs) for rank, theirs in zip(ranks, from_all(own, group), strict=True)}
+    for parameters, rank in owned:
         found = zip(parameters, next(states[rank]), strict=True)
         if rank != dist.get_rank():
             optimizer.state.update({p: state for p, state in found if state})

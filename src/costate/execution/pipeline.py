@@ -23,7 +23,7 @@ from torch import Tensor
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.exchange import from_all, share_module
+from costate.execution.exchange import from_all, share_module, share_optimizer
 from costate.execution.grid import Grid
 from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
@@ -143,12 +143,8 @@ class Pipeline(Execution):
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         """Gives every rank the optimizer's state of every stage."""
-        for k, stage in enumerate(self.stages):
-            parameters = list(stage.parameters())
-            states: list[Any] = [[optimizer.state.get(p, {}) for p in parameters]]
-            dist.broadcast_object_list(states, src=self.grid.rank_of(k), group=self.grid.pipeline)
-            if k != self.own:
-                optimizer.state.update({p: state for p, state in zip(parameters, states[0], strict=True) if state})
+        parts = [(stage, self.grid.rank_of(k)) for k, stage in enumerate(self.stages)]
+        share_optimizer(parts, optimizer, self.grid.pipeline)
 
     def measure(self) -> dict[str, float]:
         traffic = {f"stage/{self.own}/{name}": value for name, value in self.traffic.measure().items()}

@@ -31,6 +31,10 @@ class Method(ABC):
         """
         return Graph()
 
+    def memories(self, blocks: Sequence[Block]) -> list[Memory]:
+        """Those of all stages."""
+        return [*(self.memory(block, len(blocks) - 1 - k) for k, block in enumerate(blocks[:-1])), Graph()]
+
     @abstractmethod
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         """The operations of all stages for batch n, where interfaces learn `lag` batches late."""

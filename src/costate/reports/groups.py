@@ -9,7 +9,7 @@ from costate.reports.numbers import statistics
 from costate.reports.reading import Run
 
 AXES = ("arch", "method", "data")
-HOW = ("method.", "execution.", "trainer.", "stages")
+HOW = ("method.", "execution.", "trainer.", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
 
 

@@ -41,8 +41,9 @@ def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | 
         return None, None
     sign = 1 if group.score == "accuracy" else -1
     bar = best - sign * NEAR.get(group.score, 0.1 * best)
-    curves = ([run.columns.get(name) for name in ("fit_seconds", f"val/{group.score}")] for run in group.runs)
-    points = [list(zip(t.values, s.values, strict=False)) for t, s in curves if t and s]
+    columns = ([run.columns.get(name) for name in ("fit_seconds", f"val/{group.score}")] for run in group.runs)
+    curves = [(dict(zip(*t, strict=True)), zip(*s, strict=True)) for t, s in columns if t and s]
+    points = [[(clock[n], score) for n, score in scores if n in clock] for clock, scores in curves]
     return statistics(min((t for t, s in own if sign * s >= sign * bar), default=math.inf) for own in points)
 
 
@@ -51,7 +52,7 @@ def costs(group: Group, groups: Sequence[Group]) -> list[str]:
     the cosine of the first stage's gradient with the true one at the end.
     """
     rate, peak = group.statistics("samples_per_second")[0], group.statistics("peak_bytes")[0]
-    rows = group.settings.get("data.batch_size")
+    rows = group.settings.get("method.outer_batch", group.settings.get("data.batch_size"))
     return [
         plus_minus(*seconds_to_backprop(group, groups)),
         f"{1000 * rows / rate:.2f}" if rate and isinstance(rows, int) else "",

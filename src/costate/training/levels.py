@@ -116,7 +116,7 @@ class Doubling(Levels):
         anneal: the rate over the whole run, or anew on each level.
         prolong: linear interpolation in time, or copies.
         coarse_method: of all levels but the last. backprop: stages train under true gradients, while synthesizers learn
-            from them; delayed: the same, but gradients come a batch late at each boundary, and nobody waits; sg: the
+            from them; delayed: the same, but gradients come a batch late at each boundary, without the lock; sg: the
             run's own method.
     """
 
@@ -134,7 +134,7 @@ class Doubling(Levels):
         self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
         self.prolong: Literal["linear", "copy"] = prolong
         exact = {"backprop": Backprop(), "delayed": Delayed(delay=1, predict=True, shrink=1.0), "sg": None}
-        self.coarse_method, self.exact, self.restarts = coarse_method, exact[coarse_method], anneal == "level"
+        self.exact, self.restarts = exact[coarse_method], anneal == "level"
 
     def plan(
         self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
@@ -156,7 +156,6 @@ class Doubling(Levels):
             for i, (n, e, rate) in enumerate(zip(depths, each, rates, strict=True))
         ]
         own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
-        own["coarse_method"] = self.coarse_method
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
         return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.restarts)
 

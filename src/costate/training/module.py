@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.execution.base import Execution
 from costate.interfaces import Loss
-from costate.memory import Graph
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -146,12 +145,11 @@ class _Scores(nn.Module):
 
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
     """Puts the method's interfaces between the blocks and the loss behind the last."""
-    result = []
-    for k, block in enumerate(blocks[:-1]):
+    result, memories = [], method.memories(blocks)
+    for block, memory in zip(blocks[:-1], memories, strict=False):
         inlet, shape = shape, _shape_behind(block, shape)
-        memory = method.memory(block, behind=len(blocks) - 1 - k)
         result.append(Stage(block, method.interface(shape, task), inlet, memory))
-    return [*result, Stage(blocks[-1], Loss(task), shape, Graph())]
+    return [*result, Stage(blocks[-1], Loss(task), shape, memories[-1])]
 
 
 @torch.no_grad()
