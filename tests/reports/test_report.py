@@ -84,9 +84,9 @@ def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
     assert header[-4:] == list(WHERE_MEASURED)
     found = {row[1]: row[-4:] for row in rows}
     assert found == {
-        "backprop": ["3", "64.00", "5.0", "0.5"],
-        "none": ["inf", "64.00", "5.0", "0.5"],
-        "sg": ["4", "64.00", "5.0", "0.5"],
+        "backprop": ["3", "64.00", "5.0", "0.500"],
+        "none": ["never", "64.00", "5.0", "0.500"],
+        "sg": ["4", "64.00", "5.0", "0.500"],
     }
 
 

@@ -51,13 +51,16 @@ def costs(group: Group, groups: Sequence[Group]) -> list[str]:
     """How soon it is as good as backpropagation; a batch's time, and its bytes held for the backward pass;
     the cosine of the first stage's gradient with the true one at the end.
     """
-    rate, peak = group.statistics("samples_per_second")[0], group.statistics("peak_bytes")[0]
+    seconds, deviation = seconds_to_backprop(group, groups)
+    rate, peak, cosine = (
+        group.statistics(name)[0] for name in ("samples_per_second", "peak_bytes", "stage/0/gradient_cosine")
+    )
     rows = group.settings.get("method.outer_batch", group.settings.get("data.batch_size"))
     return [
-        plus_minus(*seconds_to_backprop(group, groups)),
+        "never" if seconds == math.inf else plus_minus(seconds, deviation),
         f"{1000 * rows / rate:.2f}" if rate and isinstance(rows, int) else "",
         "" if peak is None else f"{peak / 1e6:.1f}",
-        plus_minus(*group.statistics("stage/0/gradient_cosine")),
+        "" if cosine is None else f"{cosine:.3f}",
     ]
 
 
