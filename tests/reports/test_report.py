@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from costate.reports import style
 from costate.reports.groups import baseline, grouped
 from costate.reports.reading import find
 from costate.reports.report import write
@@ -168,3 +169,18 @@ def test_networks_come_back_as_they_were_trained(tmp_path):
         assert (out / f"{name}_ellipse.png").stat().st_size > 5000
     (folder.path / "checkpoints" / "best.ckpt").unlink()
     assert "cannot be rebuilt" in (write([folder.path], tmp_path / "report") / "index.html").read_text()
+
+
+def test_many_lines_leave_the_panel_its_room_and_each_looks_like_no_other():
+    """Twelve names once covered the panel that they were the legend of."""
+    names = [f"method {i}, stages=2" for i in range(12)]
+    looks = style.look(names)
+    assert len({tuple(str(look[key]) for key in ("color", "marker")) for look in looks.values()}) == len(looks)
+    figure, (place,) = style.panels(["verlet"])
+    for name in names:
+        place.plot([0, 1], [0, 1], label=name, **looks[name])
+    style.legend(figure, [place])
+    figure.canvas.draw()
+    box, below = place.get_window_extent(), figure.legends[0].get_window_extent()
+    assert box.height > 1.3 * figure.dpi
+    assert below.y1 < box.y0

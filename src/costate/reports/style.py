@@ -72,7 +72,7 @@ def blank(width: float, height: float) -> Figure:
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, below them, each name once."""
+    """One for all panels, below them, each name once; the figure grows by what it takes."""
     entries: dict[str, Any] = {}
     for place in axes:
         for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
@@ -80,6 +80,7 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if entries:
         inches = 0.55 + 0.07 * max(map(len, entries))
         columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
+        figure.set_figheight(figure.get_figheight() + 0.16 * (-(-len(entries) // columns) - 1))
         figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
 
 
@@ -91,7 +92,8 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "color": COLOURS[i % len(COLOURS)],
-            "marker": MARKS[i % len(MARKS)],
+            # Where colours come a second time, each has another mark.
+            "marker": MARKS[(i + i // len(COLOURS)) % len(MARKS)],
             "linestyle": DASHES[i % len(DASHES)],
             "markersize": 3.5,
         }
