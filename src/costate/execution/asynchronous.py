@@ -20,11 +20,11 @@ from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
 from costate.execution.clock import Clock
-from costate.execution.exchange import from_all, owners, share_optimizer, share_tensors
 from costate.execution.feed import Feed, Message
 from costate.execution.halt import Halt
 from costate.execution.oracle import Oracle
 from costate.execution.roles import Roles
+from costate.execution.sharing import from_all, owners, share_optimizer, share_tensors
 from costate.execution.traffic import SPANS, Traffic
 from costate.execution.wire import Wire
 from costate.methods import Method

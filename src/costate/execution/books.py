@@ -2,11 +2,11 @@
 
 from typing import Any, final
 
-from costate.execution.exchange import from_all
 from costate.execution.feed import Feed
 from costate.execution.histogram import Histogram
 from costate.execution.oracle import Oracle
 from costate.execution.roles import Roles
+from costate.execution.sharing import from_all
 from costate.execution.wire import Wire
 
 

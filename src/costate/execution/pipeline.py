@@ -23,10 +23,10 @@ from torch import Tensor
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.exchange import from_all, share_module, share_optimizer
 from costate.execution.grid import Grid
 from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
+from costate.execution.sharing import from_all, share_module, share_optimizer
 from costate.execution.traffic import SPANS, Traffic
 from costate.methods import Method
 from costate.schedules import Operation

@@ -1,5 +1,5 @@
-"""Every rank gets the tensors that the others have trained: a stage's block from its own rank, its interface from the
-oracle's.
+"""Every rank gets what the others have trained: in a pipeline a stage from its own rank; asynchronously a stage's block
+from its own, its interface from the oracle's.
 """
 
 from collections import defaultdict
