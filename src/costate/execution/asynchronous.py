@@ -258,8 +258,9 @@ class Asynchronous(Execution):
                 g, staleness = self.wire.exchange(behind, Asynchronous.receive, own, *message)
             else:
                 g, staleness = self.wire.ask(oracle, Asynchronous.answer, own, *message)
-                self.wire.send(behind, Asynchronous.deliver, *message)
         self.books.answers.add(staleness)
+        if oracle != behind:
+            self.wire.send(behind, Asynchronous.deliver, *message)
         with self.clock.span("update", n):
             kept = stage.flights[n].h
             assert kept is not None, "a stage that is to update has its graph"
