@@ -37,8 +37,8 @@ class Task(ABC):
         """The label as numbers: what a conditioned synthesizer reads beside the state."""
 
     @abstractmethod
-    def metric(self) -> torchmetrics.Metric:
-        """A fresh metric that accumulates the score over batches and ranks."""
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        """A fresh metric that accumulates the score over batches, and ranks."""
 
 
 class Classification(Task):
@@ -56,8 +56,10 @@ class Classification(Task):
     def describe(self, y: Labels) -> Context:
         return F.one_hot(y, self.context).float()
 
-    def metric(self) -> torchmetrics.Metric:
-        return torchmetrics.classification.MulticlassAccuracy(self.outputs, average="micro")
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return torchmetrics.classification.MulticlassAccuracy(
+            self.outputs, average="micro", sync_on_compute=across_ranks
+        )
 
 
 class Regression(Task):
@@ -75,5 +77,5 @@ class Regression(Task):
     def describe(self, y: Labels) -> Context:
         return y
 
-    def metric(self) -> torchmetrics.Metric:
-        return torchmetrics.MeanSquaredError()
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return torchmetrics.MeanSquaredError(sync_on_compute=across_ranks)

@@ -56,8 +56,8 @@ def without_slack(count: int, oracle: str) -> dict[Any, dict[str, Any]]:
         execution = asynchronous(parts, rules()[name], lag=lag, max_staleness=0, oracle=oracle)
         execution.connect()
         results[name, lag] = train(parts, execution)
-        assert execution.account()["messages_lost"] == 0
         execution.disconnect()
+        assert execution.account()["messages_lost"] == 0
     return results
 
 

@@ -108,6 +108,7 @@ class Asynchronous(Execution):
         self.wire = Wire(self, self.interface)
 
     def disconnect(self) -> None:
+        self.books.close(self.wire)
         self.wire.close()
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
@@ -131,14 +132,13 @@ class Asynchronous(Execution):
         self.gathered = False
 
     def gather(self) -> None:
-        """Gives every rank the tensors of all roles, and closes the books on what has been sent and received."""
+        """Gives every rank the tensors of all roles, when all that was sent has arrived."""
         if self.gathered:
             return
         self.gathered = True
         self.wire.flush()
         dist.barrier()
         share_tensors(self.stages, self.roles)
-        self.books.close(self.wire)
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
         share_optimizer(owners(self.stages, self.roles), optimizer)

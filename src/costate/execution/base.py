@@ -114,7 +114,7 @@ class Execution(ABC):
         return {f"stage/{k}/staleness": float(late) for k, late in self.staleness.items()}
 
     def account(self) -> dict[str, float]:
-        """Totals of the whole run up to the latest `gather`, by the names under which they are kept."""
+        """Totals of the whole run, when it has come to its end, by the names under which they are kept."""
         return {}
 
     def work(self) -> dict[str, float]:

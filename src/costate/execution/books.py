@@ -48,7 +48,7 @@ class Books:
         return rows | self._staleness()
 
     def close(self, wire: Wire) -> None:
-        """Adds up the books of all ranks; all call it, when all that was sent has arrived."""
+        """Adds up the books of all ranks; all call it, behind `gather`."""
         own: dict[str, Any] = {
             "sent": dict(wire.sent),
             "received": wire.received,

@@ -127,10 +127,8 @@ class _Scores(nn.Module):
     def __init__(self, task: Task, alike: bool):
         super().__init__()
         self.task = task
-        self.loss = torchmetrics.MeanMetric()
-        self.score = task.metric()
-        for metric in (self.loss, self.score):
-            metric.sync_on_compute = not alike
+        self.loss = torchmetrics.MeanMetric(sync_on_compute=not alike)
+        self.score = task.metric(across_ranks=not alike)
 
     def forward(self, output: Tensor, y: Tensor) -> None:
         self.loss.update(self.task.loss(output, y), len(y))
