@@ -91,6 +91,20 @@ def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
     }
 
 
+def test_a_multilevel_run_has_its_baseline_whatever_trains_its_coarse_levels(tmp_path):
+    """The default there differs between a pipeline and one process: without this a pipeline's runs had no baseline."""
+    for name, method, coarse in (("serial", "backprop", "backprop"), ("pipeline", "sg", "delayed")):
+        folder = run(tmp_path / name, "verlet", method, 0, 0.9)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["levels"] = {"count": 3, "coarse_method": coarse}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    groups = grouped(find([tmp_path])[0])
+    late = next(group for group in groups if group.label("method") == "sg")
+    found = baseline(late, groups)
+    assert found is not None
+    assert found.label("method") == "backprop"
+
+
 def test_another_depth_is_another_row_with_its_own_baseline(runs):
     run(runs / "d", "verlet", "sg", 0, 0.9, depth=16)
     run(runs / "e", "verlet", "backprop", 0, 0.91, depth=16, stages=4)
