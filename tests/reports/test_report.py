@@ -98,11 +98,10 @@ def test_a_multilevel_run_has_its_baseline_whatever_trains_its_coarse_levels(tmp
         config = yaml.safe_load((folder / "config.yaml").read_text())
         config["levels"] = {"count": 3, "coarse_method": coarse}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    groups = grouped(find([tmp_path])[0])
-    late = next(group for group in groups if group.label("method") == "sg")
-    found = baseline(late, groups)
-    assert found is not None
-    assert found.label("method") == "backprop"
+    serial, pipeline = grouped(find([tmp_path])[0])
+    assert (serial.label("method"), pipeline.label("method")) == ("backprop", "sg")
+    assert baseline(pipeline, [serial, pipeline]) is serial
+    assert serial.network == pipeline.network == "verlet", "what trains the coarse levels is no other network"
 
 
 def test_another_depth_is_another_row_with_its_own_baseline(runs):
