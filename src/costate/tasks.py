@@ -38,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
-        """A fresh metric that accumulates the score over batches, and ranks."""
+        """A fresh metric that accumulates the score over batches and, where asked to, over ranks."""
 
 
 class Classification(Task):

@@ -108,6 +108,7 @@ class Asynchronous(Execution):
         self.wire = Wire(self, self.interface)
 
     def disconnect(self) -> None:
+        self.gather()
         self.books.close(self.wire)
         self.wire.close()
 
