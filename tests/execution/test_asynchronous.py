@@ -15,14 +15,13 @@ from composing import method
 from costate.execution.asynchronous import Asynchronous
 from costate.execution.halt import Halt
 from costate.execution.launch import shared_environment
-from costate.execution.oracle import Oracle
 from costate.execution.pipeline import Pipeline
 from costate.execution.roles import Roles
 from costate.execution.serial import Serial
 from costate.execution.wire import choose
 from costate.methods import Method
 from costate.stage import Stage
-from played import SHAPE, assert_equal, batches, stages, train
+from played import assert_equal, batches, stages, train
 from ranks import on_ranks
 
 METHODS = {
@@ -156,9 +155,9 @@ def test_a_state_is_handed_on_when_its_request_is_admitted_and_not_before():
         def deliver(self, n: int, h: torch.Tensor, y: torch.Tensor) -> None:
             played.append("deliver")
 
-        def answer(self, k: int, n: int, h: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, int]:
+        def answer(self, k: int, n: int, h: torch.Tensor, y: torch.Tensor) -> tuple[int, torch.Tensor]:
             played.append("answer")
-            return h, 0
+            return 0, h
 
     Asynchronous.receive(Role(), 0, 3, torch.zeros(2, 4), torch.zeros(2))
     assert played == ["admit", "deliver", "answer"]
@@ -183,28 +182,6 @@ def test_staleness_is_measured_and_bounded(ranks):
     most = {name: value for name, value in books.items() if name.endswith("staleness_most")}
     assert len(most) == 6, "stages 1 and 2, answers to 0 and 1, two boundaries of the oracle"
     assert 0 < max(most.values()) <= 1 + 6
-
-
-def test_an_oracle_that_closes_leaves_nobody_waiting():
-    """An agent's end waits for its threads: a run that failed hung there, and its supervisor with it."""
-    front, _ = stages(2, rules()["sg"])
-    oracle = Oracle({0: front}, lag=0, ahead=0, places=1, replay=1, bell=threading.Condition())
-    oracle.start(0)
-    told = []
-
-    def ask() -> None:
-        try:
-            oracle.answer(0, 1, torch.zeros(2, *SHAPE), torch.zeros(2, dtype=torch.long))
-        except RuntimeError as error:
-            told.append(str(error))
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    oracle.weights.acquire()
-    oracle.close()
-    asking.join(timeout=10)
-    assert told == ["The oracle has closed."]
-    assert not oracle.weights.locked()
 
 
 def test_a_held_role_begins_no_update_until_it_is_released():

@@ -10,6 +10,7 @@ max_staleness = 0 leaves one order, that of the pipeline.
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, final
 
 import torch
@@ -22,6 +23,7 @@ from costate.execution.books import Books
 from costate.execution.clock import Clock
 from costate.execution.feed import Feed, Message
 from costate.execution.halt import Halt
+from costate.execution.lines import Line, Lines
 from costate.execution.oracle import Oracle
 from costate.execution.roles import Roles
 from costate.execution.sharing import from_all, owners, share_optimizer, share_tensors
@@ -104,12 +106,27 @@ class Asynchronous(Execution):
         for stage in self.stages:
             stage.flights, stage.lessons = {}, {}
         self.books = Books(self.roles, self.own, self.feed, self.oracle)
-        # The last: from now on others may call.
         self.wire = Wire(self, self.interface)
+        # The last: from now on others may send.
+        self._open()
+
+    def _open(self) -> None:
+        """The lines of each boundary."""
+        self.lines = lines = Lines(self.bell)
+        self.questions: list[Line] = []
+        self.states: list[Line] = []
+        self.lessons: list[Line] = []
+        for k in range(len(self.stages) - 1):
+            front, behind, oracle = self.roles.rank_of(k), self.roles.rank_of(k + 1), self.roles.oracle_of(k)
+            question = self.receive if oracle == behind else self.answer
+            self.questions.append(lines.open(front, oracle, partial(question, k)))
+            self.states.append(lines.open(front, behind, self.deliver))
+            self.lessons.append(lines.open(behind, oracle, partial(self.teach, k)))
 
     def disconnect(self) -> None:
         self.gather()
-        self.books.close(self.wire)
+        self.books.close(self.lines)
+        self.lines.close()
         self.wire.close()
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
@@ -137,8 +154,7 @@ class Asynchronous(Execution):
         if self.gathered:
             return
         self.gathered = True
-        self.wire.flush()
-        dist.barrier()
+        self.lines.flush(self._wait)
         share_tensors(self.stages, self.roles)
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
@@ -187,20 +203,16 @@ class Asynchronous(Execution):
             self.oracle.lessons[k].put(Message(number, tensors))
             self.bell.notify_all()
 
-    def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
-        """Called by stage k for its update n."""
+    def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[int, Tensor]:
+        """Called by stage k for its update n: by how many updates the gradient is behind, and the gradient."""
         g, staleness = self.oracle.answer(k, n, h.to(self.device), y.to(self.device))
-        return g.cpu(), staleness
+        return staleness, g
 
-    def receive(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    def receive(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[int, Tensor]:
         """`answer` and `deliver` in one: called by stage k, behind which we are."""
         self.oracle.admit(k, n)
         self.deliver(n, h, y)
         return self.answer(k, n, h, y)
-
-    def close(self) -> None:
-        """Called where a run fails."""
-        self.oracle.close()
 
     def hold(self) -> int:
         return self.halt.hold()
@@ -246,22 +258,17 @@ class Asynchronous(Execution):
             reply = self._update(n, own, h, y)
         if own > 0 and new:
             assert reply is not None, "a stage behind another has a gradient for it"
-            to = self.roles.oracle_of(own - 1)
-            self.wire.send(to, Asynchronous.teach, own - 1, number, *_plain(x, y, reply.g))
+            self.lessons[own - 1].send(number, x, y, reply.g)
         return h
 
     def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Reply | None:
         """Under the oracle's gradient."""
-        stage, message = self.stages[own], (n, *_plain(h, y))
-        oracle, behind = self.roles.oracle_of(own), self.roles.rank_of(own + 1)
+        stage = self.stages[own]
         with self.clock.span("wait for gradient", n):
-            if oracle == behind:
-                g, staleness = self.wire.exchange(behind, Asynchronous.receive, own, *message)
-            else:
-                g, staleness = self.wire.ask(oracle, Asynchronous.answer, own, *message)
+            staleness, g = self.questions[own].ask(n, h, y)
         self.books.answers.add(staleness)
-        if oracle != behind:
-            self.wire.send(behind, Asynchronous.deliver, *message)
+        if self.roles.oracle_of(own) != self.roles.rank_of(own + 1):
+            self.states[own].send(n, h, y)
         with self.clock.span("update", n):
             kept = stage.flights[n].h
             assert kept is not None, "a stage that is to update has its graph"
@@ -291,8 +298,5 @@ class Asynchronous(Execution):
         with self.bell:
             while not self.bell.wait_for(happened, timeout=PATIENCE):
                 self.wire.look()
-
-
-def _plain(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """As they travel: without a graph, in the host's memory."""
-    return tuple(tensor.detach().cpu() for tensor in tensors)
+                if self.lines.failure:
+                    raise self.lines.failure

@@ -1,13 +1,13 @@
 """What an asynchronous role counts: messages in, out and dropped, updates on old ones, staleness."""
 
-from typing import Any, final
+from typing import final
 
 from costate.execution.feed import Feed
 from costate.execution.histogram import Histogram
+from costate.execution.lines import Lines
 from costate.execution.oracle import Oracle
 from costate.execution.roles import Roles
 from costate.execution.sharing import from_all
-from costate.execution.wire import Wire
 
 
 @final
@@ -47,19 +47,13 @@ class Books:
             rows[f"{role}/replayed"] = float(feed.replayed)
         return rows | self._staleness()
 
-    def close(self, wire: Wire) -> None:
+    def close(self, lines: Lines) -> None:
         """Adds up the books of all ranks; all call it, behind `gather`."""
-        own: dict[str, Any] = {
-            "sent": dict(wire.sent),
-            "received": wire.received,
-            "rows": self.rows({}),
-        }
-        parts = from_all(own)
-        sent = sum(number for part in parts for number in part["sent"].values())
-        received = sum(number for part in parts for number in part["received"].values())
+        parts = from_all((lines.sent, lines.received, self.rows({})))
+        sent, received = (sum(part[which] for part in parts) for which in (0, 1))
         self.totals = {"messages_sent": sent, "messages_received": received, "messages_lost": sent - received}
-        for part in parts:
-            self.totals |= part["rows"]
+        for _, _, rows in parts:
+            self.totals |= rows
 
     def _staleness(self) -> dict[str, float]:
         rows = {}

@@ -1,6 +1,6 @@
 """The gradient oracle: it holds the synthesizers of some boundaries, answers requests, and learns meanwhile.
 
-Answers are given by the threads of the wire, lessons are taken by the rank's own; between the gradients and the step
+Answers are given by the threads of the lines, lessons are taken by the rank's own; between the gradients and the step
 that they lead to nobody reads the weights.
 """
 
@@ -32,7 +32,6 @@ class Oracle:
         self.gates = {k: Gate(lag, ahead) for k in stages}
         self.lessons = {k: Feed(places, replay, ahead, lag + ahead) for k in stages}
         self.weights = threading.Lock()
-        self.closed = False
         self._learning: dict[int, int] = {}
 
     def start(self, n: int) -> None:
@@ -54,11 +53,7 @@ class Oracle:
         return {k: [m for m in feed.queue.waiting if m.number >= since] for k, feed in self.lessons.items()}
 
     def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
-        """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind.
-
-        Raises:
-            RuntimeError: the oracle has closed.
-        """
+        """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind."""
         staleness = self.admit(k, n)
         with self.weights:
             g = self.stages[k].interface.gradient(h, y, None, n)
@@ -68,25 +63,11 @@ class Oracle:
         return g, staleness
 
     def admit(self, k: int, n: int) -> int:
-        """Waits until stage k's request n may be answered; by how many updates an answer is behind now.
-
-        Raises:
-            RuntimeError: the oracle has closed.
-        """
+        """Waits until stage k's request n may be answered; by how many updates an answer is behind now."""
         gate = self.gates[k]
         with self.bell:
-            self.bell.wait_for(lambda: self.closed or gate.opens(n))
-            if self.closed:
-                raise RuntimeError("The oracle has closed.")
+            self.bell.wait_for(lambda: gate.opens(n))
             return gate.staleness(n)
-
-    def close(self) -> None:
-        """Nothing will be learnt any more: whoever waits for an answer gets none, so that its thread can end."""
-        with self.bell:
-            self.closed = True
-            if self.weights.locked():
-                self.weights.release()
-            self.bell.notify_all()
 
     def learn(self, k: int, message: Message) -> None:
         """Puts the gradients of a regression at boundary k into `.grad`: h, y, and the gradient that came up there."""

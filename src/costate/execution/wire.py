@@ -1,4 +1,5 @@
-"""Calls from rank to rank over torch.distributed.rpc (TensorPipe): a thin layer, which keeps order and counts.
+"""Calls from rank to rank over torch.distributed.rpc (TensorPipe), by which roles meet, agree on an end, and look after
+each other; what they train on goes over `costate.execution.lines`.
 
 Whoever can reach an agent's port can run code in its process: agents listen on the loopback interface, unless
 `interface` or TP_SOCKET_IFNAME names another one.
@@ -8,24 +9,15 @@ import atexit
 import os
 import socket
 import sys
-import threading
 import warnings
-from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Optional, final
 
 import torch.distributed as dist
 from torch.distributed import rpc
 
-WINDOW = 64
-"""Messages to one rank that may be on the wire at once; on the other end they are put into a queue without delay."""
-
 FOR_EVER = 7 * 24 * 3600.0
 """Seconds that a call may take: a rank that has died is noticed at once, and one that is slow may be so."""
-
-THREADS = 8
-"""That take calls off the wire, beside one a rank that may wait for an answer."""
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -35,11 +27,8 @@ class Wire:
     """This rank's end.
 
     Args:
-        local: what calls of other ranks are made on; its `close` is called where a run fails.
+        local: what calls of other ranks are made on.
         interface: of the network; None for loopback.
-
-    Attributes:
-        sent, received: messages by rank; replies to questions are not counted.
 
     Raises:
         ValueError: see `choose`.
@@ -50,13 +39,9 @@ class Wire:
     def __init__(self, local: Any, interface: str | None):
         self.local = local
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
-        self.sent: dict[int, int] = defaultdict(int)
-        self._lines: dict[int, _Line] = defaultdict(_Line)
-        self._under_way: dict[int, deque[Any]] = defaultdict(deque)
         Wire._here = self
         os.environ["TP_SOCKET_IFNAME"] = choose(interface, os.environ)
         options = rpc.TensorPipeRpcBackendOptions(
-            num_worker_threads=THREADS + self.ranks,
             rpc_timeout=FOR_EVER,
             # Its shared memory is polled by a thread that never sleeps, on a core that a role could have.
             _transports=["uv"],
@@ -72,39 +57,11 @@ class Wire:
         atexit.register(self.close, gently=False)
         self._addresses = [rpc.get_worker_info(_name(rank)) for rank in range(self.ranks)]
 
-    @property
-    def received(self) -> dict[int, int]:
-        return {rank: line.done for rank, line in self._lines.items()}
-
-    def send(self, to: int, call: Callable[..., None], *arguments: Any) -> None:
-        """Makes a call on another rank and does not wait for it; calls arrive in the order in which they are sent."""
-        if to == self.rank:
-            call(self.local, *arguments)
-            return
-        under_way = self._under_way[to]
-        while under_way and (under_way[0].done() or len(under_way) >= WINDOW):
-            under_way.popleft().wait()
-        under_way.append(rpc.rpc_async(self._addresses[to], _deliver, self._numbered(to, call, arguments)))
-
     def ask(self, to: int, call: Callable[..., Any], *arguments: Any) -> Any:
         """Makes a call on another rank and waits for what it returns."""
         if to == self.rank:
             return call(self.local, *arguments)
         return rpc.rpc_sync(self._addresses[to], _answer, (call, arguments))
-
-    def exchange(self, to: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """As `ask`, of another rank, with a message that counts as one that is sent."""
-        return rpc.rpc_sync(self._addresses[to], _exchange, self._numbered(to, call, arguments))
-
-    def _numbered(self, to: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> "_Message":
-        self.sent[to] += 1
-        return self.rank, self.sent[to] - 1, call, arguments
-
-    def flush(self) -> None:
-        """Waits until all that was sent has arrived."""
-        for under_way in self._under_way.values():
-            while under_way:
-                under_way.popleft().wait()
 
     def look(self) -> None:
         """Raises a RuntimeError if another rank is no longer there."""
@@ -117,47 +74,7 @@ class Wire:
         if Wire._here is not self:
             return
         Wire._here = None
-        if not gently:
-            # An agent's end waits for its threads, and those for what will not come.
-            self.local.close()
         rpc.shutdown(graceful=gently)
-
-
-@final
-class _Line:
-    """What one rank sends: threads take messages off the wire in any order, and they are played in that of sending."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self._early: dict[int, Callable[[], None]] = {}
-        self._lock = threading.Lock()
-
-    def arrive(self, number: int, call: Callable[[], None]) -> None:
-        with self._lock:
-            self._early[number] = call
-            while self.done in self._early:
-                self._early.pop(self.done)()
-                self.done += 1
-
-
-_Message = tuple[int, int, Callable[..., Any], tuple[Any, ...]]
-"""The sender, its number on that line, and a call with its arguments."""
-
-
-def _deliver(sender: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    here = Wire._here
-    assert here is not None, "agents meet when all have one"
-    here._lines[sender].arrive(number, partial(call, here.local, *arguments))
-
-
-def _exchange(sender: int, number: int, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    answer = _answer(call, arguments)
-    _deliver(sender, number, _counted, ())
-    return answer
-
-
-def _counted(_: Any) -> None:
-    """What an exchange has to do once it is answered: to have arrived."""
 
 
 def _answer(call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

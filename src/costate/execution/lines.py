@@ -1,0 +1,146 @@
+"""Ways from one role to another: a message is played by a thread of the rank that it comes to, and answered if asked.
+
+    source   number, tensors  →  target   play(number, *tensors)
+             number, tensor   ←           what it returns
+
+Each is a line of messages of torch.distributed, not a remote procedure call: that goes through six threads, and takes
+three times as long.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from costate.execution.messages import Receiver, Sender
+
+FOR_EVER = timedelta(days=7)
+"""A rank that has died is noticed at once, and one that is slow may be so."""
+
+Play = Callable[..., tuple[int, Tensor] | None]
+
+
+@final
+class Lines:
+    """All lines of a run; every rank opens the same ones in the same order.
+
+    Args:
+        bell: rung whenever a message has been played.
+
+    Attributes:
+        failure: what a thread has ended with.
+    """
+
+    def __init__(self, bell: threading.Condition):
+        self.bell = bell
+        self.failure: Exception | None = None
+        self._group = dist.new_group(backend="gloo", timeout=FOR_EVER)
+        self._all: list[Line] = []
+
+    def open(self, source: int, target: int, play: Play) -> "Line":
+        """From rank to rank."""
+        line = Line(self, source, target, play)
+        if source != target and dist.get_rank() in (source, target):
+            line.connect(self._group, tag=len(self._all))
+        self._all.append(line)
+        return line
+
+    @property
+    def sent(self) -> int:
+        """Messages that this rank has sent to others; answers are not counted."""
+        return sum(line.sent for line in self._all)
+
+    @property
+    def received(self) -> int:
+        """Messages from others that this rank has played."""
+        return sum(line.received for line in self._all)
+
+    def flush(self, wait: Callable[[Callable[[], bool]], None]) -> None:
+        """Waits until all that any rank has sent has been played; all ranks call it.
+
+        Args:
+            wait: for something that may happen.
+        """
+        sent = torch.tensor([line.sent for line in self._all])
+        dist.all_reduce(sent, group=self._group)
+        due = [(line, number) for line, number in zip(self._all, sent.tolist(), strict=True) if line.thread]
+        wait(lambda: all(line.received == number for line, number in due))
+        dist.barrier(group=self._group)
+
+    def close(self) -> None:
+        """All ranks call it, behind `flush`."""
+        for line in self._all:
+            line.close()
+
+
+@final
+class Line:
+    """One way; see `Lines.open`. Within one rank a message is played at once.
+
+    Attributes:
+        sent, received: messages, on the source's rank and on the target's.
+        thread: that takes messages off the wire, on the target's rank.
+    """
+
+    def __init__(self, lines: Lines, source: int, target: int, play: Play):
+        self.lines, self.source, self.target, self.play = lines, source, target, play
+        self.sent = self.received = 0
+        self.thread: threading.Thread | None = None
+
+    def connect(self, group: dist.ProcessGroup | None, tag: int) -> None:
+        """Takes this rank's end."""
+        receives = dist.get_rank() == self.target
+        peer = self.source if receives else self.target
+        self._out, self._in = Sender(peer, group, tag), Receiver(peer, group, tag)
+        if receives:
+            # A daemon: a run that fails does not wait for what will not come.
+            self.thread = threading.Thread(target=self._serve, daemon=True)
+            self.thread.start()
+
+    def send(self, number: int, *tensors: Tensor) -> None:
+        """Hands a message on, and waits for nothing but room on the wire."""
+        if self.source == self.target:
+            self.play(number, *(tensor.detach() for tensor in tensors))
+        else:
+            self._out.send(number, tensors)
+            self.sent += 1
+
+    def ask(self, number: int, *tensors: Tensor) -> tuple[int, Tensor]:
+        """Hands a message on, to another rank, and waits for the answer.
+
+        Raises:
+            RuntimeError: there is none, as the other rank has failed.
+        """
+        self.send(number, *tensors)
+        answer = self._in.take()
+        if answer is None:
+            raise RuntimeError(f"Rank {self.target} was asked for a gradient and has failed.")
+        staleness, (g,) = answer
+        return staleness, g
+
+    def close(self) -> None:
+        """The source hangs up, the target waits for it."""
+        if self.thread:
+            self.thread.join()
+        elif self.source == dist.get_rank() != self.target:
+            self._out.end()
+
+    def _serve(self) -> None:
+        try:
+            while message := self._in.take():
+                number, tensors = message
+                answer = self.play(number, *tensors)
+                if answer is not None:
+                    self._out.send(answer[0], answer[1:])
+                with self.lines.bell:
+                    self.received += 1
+                    self.lines.bell.notify_all()
+        except Exception as error:
+            self.lines.failure = error
+            with contextlib.suppress(RuntimeError):
+                self._out.end()

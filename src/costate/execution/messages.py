@@ -1,0 +1,127 @@
+"""Tensors and a number as messages of torch.distributed, point to point, in order.
+
+    n bytes   kind | number | tensors, each at a multiple of eight bytes
+
+A receiver has to say beforehand how much it has room for. So each message is as long as the one before it, and where
+the tensors change their shapes, one of the old length announces the new ones.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import pad
+
+END, SHAPES, TENSORS = range(3)
+"""Kinds of messages."""
+
+HEAD, ALIGN, LEAST = 16, 8, 512
+"""Bytes: of kind and number, of which a tensor begins at a multiple, and of the shortest message."""
+
+WINDOW = 64
+"""Messages of one sender that may be on the wire at once."""
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.uint8)
+
+Form = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+"""Shapes and precisions."""
+
+
+@final
+class Sender:
+    """Sends to one rank.
+
+    Args:
+        tag: by which messages between the same two ranks are told apart.
+    """
+
+    def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
+        self._peer, self._where = peer, {"group": group, "tag": tag}
+        self._form: Form = ()
+        self._under_way: deque[tuple[Any, Tensor]] = deque()
+
+    def send(self, number: int, tensors: Sequence[Tensor]) -> None:
+        """Hands a message on; waits only where the window is full."""
+        form = tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors)
+        if form != self._form:
+            self._post(SHAPES, 0, [_written(form)])
+            self._form = form
+        self._post(TENSORS, number, tensors)
+
+    def end(self) -> None:
+        """The last message; waits until the other side has all of them."""
+        self._post(END, 0, [])
+        while self._under_way:
+            self._under_way.popleft()[0].wait()
+
+    def _post(self, kind: int, number: int, tensors: Sequence[Tensor]) -> None:
+        while self._under_way and (len(self._under_way) >= WINDOW or self._under_way[0][0].is_completed()):
+            self._under_way.popleft()[0].wait()
+        message = torch.cat([_bytes(tensor) for tensor in (torch.tensor([kind, number]), *tensors)])
+        message = pad(message, (0, _length(self._form) - len(message)))
+        self._under_way.append((dist.isend(message, self._peer, **self._where), message))  # type: ignore[arg-type]
+
+
+@final
+class Receiver:
+    """Receives what a sender with the same tag sends."""
+
+    def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
+        self._peer, self._where = peer, {"group": group, "tag": tag}
+        self._form: Form = ()
+
+    def take(self) -> tuple[int, list[Tensor]] | None:
+        """Waits for the next message; None for the last one."""
+        while True:
+            message = torch.empty(_length(self._form), dtype=torch.uint8)
+            dist.recv(message, self._peer, **self._where)  # type: ignore[arg-type]
+            kind, number = message[:HEAD].view(torch.int64).tolist()
+            if kind == END:
+                return None
+            if kind == TENSORS:
+                return number, _tensors(message[HEAD:], self._form)
+            self._form = _read(message[HEAD:].view(torch.int64).tolist())
+
+
+def _padded(size: int) -> int:
+    return size + -size % ALIGN
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().cpu().reshape(-1).view(torch.uint8)
+    return pad(flat, (0, _padded(len(flat)) - len(flat)))
+
+
+def _length(form: Form) -> int:
+    return max(LEAST, HEAD + sum(_padded(torch.Size(shape).numel() * dtype.itemsize) for shape, dtype in form))
+
+
+def _tensors(message: Tensor, form: Form) -> list[Tensor]:
+    """Views into a message."""
+    found, start = [], 0
+    for shape, dtype in form:
+        size = torch.Size(shape).numel() * dtype.itemsize
+        found.append(message[start : start + size].view(dtype).view(shape))
+        start += _padded(size)
+    return found
+
+
+def _written(form: Form) -> Tensor:
+    """As numbers: how many tensors; of each its precision, its dimensions, and its shape."""
+    numbers = [len(form)]
+    for shape, dtype in form:
+        numbers += [DTYPES.index(dtype), len(shape), *shape]
+    assert len(numbers) * ALIGN <= LEAST - HEAD, "a handful of tensors"
+    return torch.tensor(numbers)
+
+
+def _read(numbers: list[int]) -> Form:
+    form, at = [], 1
+    for _ in range(numbers[0]):
+        dtype, dimensions = numbers[at : at + 2]
+        form.append((tuple(numbers[at + 2 : at + 2 + dimensions]), DTYPES[dtype]))
+        at += 2 + dimensions
+    return tuple(form)
