@@ -118,8 +118,9 @@ class Asynchronous(Execution):
         self.lessons: list[Line] = []
         for k in range(len(self.stages) - 1):
             front, behind, oracle = self.roles.rank_of(k), self.roles.rank_of(k + 1), self.roles.oracle_of(k)
-            question = self.receive if oracle == behind else self.answer
-            self.questions.append(lines.open(front, oracle, partial(question, k)))
+            self.questions.append(
+                lines.open(front, oracle, partial(self.answer, k), self.deliver if oracle == behind else None)
+            )
             self.states.append(lines.open(front, behind, self.deliver))
             self.lessons.append(lines.open(behind, oracle, partial(self.teach, k)))
 
@@ -207,12 +208,6 @@ class Asynchronous(Execution):
         """Called by stage k for its update n: by how many updates the gradient is behind, and the gradient."""
         g, staleness = self.oracle.answer(k, n, h.to(self.device), y.to(self.device))
         return staleness, g
-
-    def receive(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[int, Tensor]:
-        """`answer` and `deliver` in one: called by stage k, behind which we are."""
-        self.oracle.admit(k, n)
-        self.deliver(n, h, y)
-        return self.answer(k, n, h, y)
 
     def hold(self) -> int:
         return self.halt.hold()

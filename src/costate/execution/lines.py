@@ -42,9 +42,9 @@ class Lines:
         self._group = dist.new_group(backend="gloo", timeout=FOR_EVER)
         self._all: list[Line] = []
 
-    def open(self, source: int, target: int, play: Play) -> "Line":
-        """From rank to rank."""
-        line = Line(self, source, target, play)
+    def open(self, source: int, target: int, play: Play, then: Play | None = None) -> "Line":
+        """From rank to rank; `then` is played, too, when the answer is on its way."""
+        line = Line(self, source, target, play, then)
         if source != target and dist.get_rank() in (source, target):
             line.connect(self._group, tag=len(self._all))
         self._all.append(line)
@@ -87,8 +87,8 @@ class Line:
         thread: that takes messages off the wire, on the target's rank.
     """
 
-    def __init__(self, lines: Lines, source: int, target: int, play: Play):
-        self.lines, self.source, self.target, self.play = lines, source, target, play
+    def __init__(self, lines: Lines, source: int, target: int, play: Play, then: Play | None):
+        self.lines, self.source, self.target, self.play, self.then = lines, source, target, play, then
         self.sent = self.received = 0
         self.thread: threading.Thread | None = None
 
@@ -137,6 +137,8 @@ class Line:
                 answer = self.play(number, *tensors)
                 if answer is not None:
                     self._out.send(answer[0], answer[1:])
+                if self.then is not None:
+                    self.then(number, *tensors)
                 with self.lines.bell:
                     self.received += 1
                     self.lines.bell.notify_all()

@@ -6,6 +6,7 @@ A receiver has to say beforehand how much it has room for. So each message is as
 the tensors change their shapes, one of the old length announces the new ones.
 """
 
+import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, final
@@ -13,7 +14,6 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.nn.functional import pad
 
 END, SHAPES, TENSORS = range(3)
 """Kinds of messages."""
@@ -28,6 +28,9 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int
 
 Form = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 """Shapes and precisions."""
+
+SHAPE: Form = ((((LEAST - HEAD) // ALIGN,), torch.int64),)
+"""Of a message that announces shapes: it has room for so many numbers."""
 
 
 @final
@@ -58,10 +61,9 @@ class Sender:
             self._under_way.popleft()[0].wait()
 
     def _post(self, kind: int, number: int, tensors: Sequence[Tensor]) -> None:
-        while self._under_way and (len(self._under_way) >= WINDOW or self._under_way[0][0].is_completed()):
+        while len(self._under_way) >= WINDOW:
             self._under_way.popleft()[0].wait()
-        message = torch.cat([_bytes(tensor) for tensor in (torch.tensor([kind, number]), *tensors)])
-        message = pad(message, (0, _length(self._form) - len(message)))
+        message = torch.frombuffer(_packed(kind, number, tensors, _length(self._form)), dtype=torch.uint8)
         self._under_way.append((dist.isend(message, self._peer, **self._where), message))  # type: ignore[arg-type]
 
 
@@ -76,36 +78,46 @@ class Receiver:
     def take(self) -> tuple[int, list[Tensor]] | None:
         """Waits for the next message; None for the last one."""
         while True:
-            message = torch.empty(_length(self._form), dtype=torch.uint8)
-            dist.recv(message, self._peer, **self._where)  # type: ignore[arg-type]
-            kind, number = message[:HEAD].view(torch.int64).tolist()
+            message = bytearray(_length(self._form))
+            place = torch.frombuffer(message, dtype=torch.uint8)
+            dist.recv(place, self._peer, **self._where)  # type: ignore[arg-type]
+            kind, number = struct.unpack_from("qq", message)
             if kind == END:
                 return None
             if kind == TENSORS:
-                return number, _tensors(message[HEAD:], self._form)
-            self._form = _read(message[HEAD:].view(torch.int64).tolist())
+                return number, _tensors(message, self._form)
+            (numbers,) = _tensors(message, SHAPE)
+            self._form = _read(numbers.tolist())
+
+
+def _packed(kind: int, number: int, tensors: Sequence[Tensor], length: int) -> bytearray:
+    # Not by operations on tensors: each of them lets go of the interpreter, and gets it back when another thread likes.
+    message = bytearray(length)
+    struct.pack_into("qq", message, 0, kind, number)
+    start = HEAD
+    for tensor in tensors:
+        plain = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+        values = plain.numpy(force=True).tobytes()
+        message[start : start + len(values)] = values
+        start += _padded(len(values))
+    return message
 
 
 def _padded(size: int) -> int:
     return size + -size % ALIGN
 
 
-def _bytes(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().cpu().reshape(-1).view(torch.uint8)
-    return pad(flat, (0, _padded(len(flat)) - len(flat)))
-
-
 def _length(form: Form) -> int:
     return max(LEAST, HEAD + sum(_padded(torch.Size(shape).numel() * dtype.itemsize) for shape, dtype in form))
 
 
-def _tensors(message: Tensor, form: Form) -> list[Tensor]:
+def _tensors(message: bytearray, form: Form) -> list[Tensor]:
     """Views into a message."""
-    found, start = [], 0
+    found, start = [], HEAD
     for shape, dtype in form:
-        size = torch.Size(shape).numel() * dtype.itemsize
-        found.append(message[start : start + size].view(dtype).view(shape))
-        start += _padded(size)
+        count = torch.Size(shape).numel()
+        found.append(torch.frombuffer(message, dtype=dtype, count=count, offset=start).view(shape))
+        start += _padded(count * dtype.itemsize)
     return found
 
 
@@ -114,7 +126,8 @@ def _written(form: Form) -> Tensor:
     numbers = [len(form)]
     for shape, dtype in form:
         numbers += [DTYPES.index(dtype), len(shape), *shape]
-    assert len(numbers) * ALIGN <= LEAST - HEAD, "a handful of tensors"
+    (room,), _ = SHAPE[0]
+    assert len(numbers) <= room, "a handful of tensors"
     return torch.tensor(numbers)
 
 
