@@ -35,6 +35,17 @@ class Surprise(Callback):
         int("x")
 
 
+class Fault(Callback):
+    """Raises a LookupError behind batch `batch`, counted from 0 over all epochs, on rank `rank`."""
+
+    def __init__(self, *, batch: int, rank: int):
+        self.batch, self.rank = batch, rank
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
+        if trainer.global_step == self.batch and int(os.environ.get("RANK", "0")) == self.rank:
+            raise LookupError("nothing there")
+
+
 class Calm(Callback):
     """Does nothing."""
 

@@ -85,6 +85,16 @@ def test_a_run_whose_output_half_is_killed_ends_in_one_sentence(tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_role_that_fails_is_named(tmp_path, rank):
+    """Messages that came while its interpreter ended had it killed by SIGABRT, and others told of their lost line."""
+    fault = ("+callbacks.fault._target_=alarm.Fault", "+callbacks.fault.batch=9", f"+callbacks.fault.rank={rank}")
+    done = command(*RUN, *fault, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"Rank {rank} of 3 failed (LookupError: nothing there), and the others" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.thorough
 def test_ctrl_c_ends_all_roles_and_none_of_them_has_listened_to_the_world(tmp_path):
     listening: set[str] = set()
 

@@ -132,15 +132,18 @@ def test_refused_settings_are_one_sentence_for_all_ranks(tmp_path: Path, capfd: 
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("lingers", [0.0, 0.2])
 def test_the_first_error_is_told_and_its_consequences_are_not(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], lingers: float
 ) -> None:
     """Rank 0 loses its connection as soon as rank 1 has failed, and may well be the first to end."""
-    consequence = """
+    consequence = f"""
+import atexit
 if rank == 0:
     while not Path(os.environ["COSTATE_RANK_REPORT"]).with_name("1.json").exists():
         time.sleep(0.001)
     fail(ConnectionError("closed by peer"), 1)
+atexit.register(time.sleep, {lingers})
 fail(KeyError("loss"), 1)
 """
     with pytest.raises(RankError, match=r"^Rank 1 of 2 failed \(KeyError: 'loss'\)"):

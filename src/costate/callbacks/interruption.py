@@ -48,6 +48,8 @@ class Interruption(Checkpoint):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # One hook later: what was measured on the batch has been written, and at the end of an epoch its validation and
         # the checkpoint that has seen it. After the last epoch comes the test.
+        if self.saved:
+            self.execution.disconnect()
         self._leave_if_saved(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:

@@ -7,8 +7,10 @@ Each is a line of messages of torch.distributed, not a remote procedure call: th
 three times as long.
 """
 
+import atexit
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import final
@@ -21,6 +23,8 @@ from costate.execution.messages import Receiver, Sender
 
 FOR_EVER = timedelta(days=7)
 """A rank that has died is noticed at once, and one that is slow may be so."""
+
+AT_ONCE = timedelta(milliseconds=1)
 
 Play = Callable[..., tuple[int, Tensor] | None]
 
@@ -41,6 +45,7 @@ class Lines:
         self.failure: Exception | None = None
         self._group = dist.new_group(backend="gloo", timeout=FOR_EVER)
         self._all: list[Line] = []
+        atexit.register(self._abort)
 
     def open(self, source: int, target: int, play: Play, then: Play | None = None) -> "Line":
         """From rank to rank; `then` is played, too, when the answer is on its way."""
@@ -74,8 +79,20 @@ class Lines:
 
     def close(self) -> None:
         """All ranks call it, behind `flush`."""
+        atexit.unregister(self._abort)
         for line in self._all:
             line.close()
+
+    def _abort(self) -> None:
+        """Where a run fails: a thread that a message wakes while the interpreter ends would end it by SIGABRT."""
+        other = dist.get_world_size() - 1 - dist.get_rank()
+        with contextlib.suppress(RuntimeError):
+            # A wait that runs out of time closes the connections of its group, and all other waits with them.
+            dist.irecv(torch.empty(1), other, group=self._group, tag=len(self._all)).wait(AT_ONCE)  # type: ignore[union-attr]
+        deadline = time.monotonic() + 1
+        for line in self._all:
+            if line.thread:
+                line.thread.join(timeout=max(0, deadline - time.monotonic()))
 
 
 @final

@@ -173,7 +173,7 @@ class Supervisor:
             raise SystemExit(_exit_code((self._failed or self._ranks)[0].code))
         if not self._failed:
             return
-        rank = self._failed[0]
+        rank = self._cause()
         told = rank.told
         if rank.code == 2 and told:
             raise ValueError(told["sentence"])
@@ -181,6 +181,13 @@ class Supervisor:
             _say(told["traceback"])
         sentence = f"Rank {rank.number} of {len(self._ranks)} {_end(rank)}, and the others were ended with it"
         raise RankError(f"{sentence}: {_advice(self.folder)}", _exit_code(rank.code))
+
+    def _cause(self) -> _Rank:
+        """The first to fail; of those that have said why the first to say so, even if others have ended before it."""
+        first = self._failed[0]
+        if not first.told:
+            return first
+        return min((rank for rank in self._failed if rank.told), key=lambda rank: rank.told["time"])
 
 
 def _end(rank: _Rank) -> str:
