@@ -290,8 +290,9 @@ class Asynchronous(Execution):
         return Message(number, tuple(tensor.to(self.device) for tensor in tensors)), new
 
     def _wait(self, happened: Callable[[], bool]) -> None:
+        lines = self.lines
         with self.bell:
-            while not self.bell.wait_for(happened, timeout=PATIENCE):
+            while not self.bell.wait_for(lambda: lines.failure or happened(), timeout=PATIENCE):
                 self.wire.look()
-                if self.lines.failure:
-                    raise self.lines.failure
+        if lines.failure:
+            raise lines.failure

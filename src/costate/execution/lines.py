@@ -85,8 +85,8 @@ class Lines:
 
     def _abort(self) -> None:
         """Where a run fails: a thread that a message wakes while the interpreter ends would end it by SIGABRT."""
-        other = dist.get_world_size() - 1 - dist.get_rank()
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError, ValueError):
+            other = (dist.get_rank() + 1) % dist.get_world_size()
             # A wait that runs out of time closes the connections of its group, and all other waits with them.
             dist.irecv(torch.empty(1), other, group=self._group, tag=len(self._all)).wait(AT_ONCE)  # type: ignore[union-attr]
         deadline = time.monotonic() + 1
@@ -122,7 +122,7 @@ class Line:
     def send(self, number: int, *tensors: Tensor) -> None:
         """Hands a message on, and waits for nothing but room on the wire."""
         if self.source == self.target:
-            self.play(number, *(tensor.detach() for tensor in tensors))
+            self.play(number, *(tensor.detach().cpu() for tensor in tensors))
         else:
             self._out.send(number, tensors)
             self.sent += 1
@@ -136,6 +136,8 @@ class Line:
         self.send(number, *tensors)
         answer = self._in.take()
         if answer is None:
+            # It says why, and first.
+            time.sleep(1)
             raise RuntimeError(f"Rank {self.target} was asked for a gradient and has failed.")
         staleness, (g,) = answer
         return staleness, g
@@ -146,6 +148,7 @@ class Line:
             self.thread.join()
         elif self.source == dist.get_rank() != self.target:
             self._out.end()
+            self._out.flush()
 
     def _serve(self) -> None:
         try:
@@ -160,6 +163,8 @@ class Line:
                     self.received += 1
                     self.lines.bell.notify_all()
         except Exception as error:
-            self.lines.failure = error
+            with self.lines.bell:
+                self.lines.failure = error
+                self.lines.bell.notify_all()
             with contextlib.suppress(RuntimeError):
                 self._out.end()

@@ -21,10 +21,11 @@ END, SHAPES, TENSORS = range(3)
 HEAD, ALIGN, LEAST = 16, 8, 512
 """Bytes: of kind and number, of which a tensor begins at a multiple, and of the shortest message."""
 
-WINDOW = 64
-"""Messages of one sender that may be on the wire at once."""
+WINDOW, ROOM = 64, 2**25
+"""Messages of one sender that may be on the wire at once, and bytes, if they are more than two."""
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.int32, torch.uint8)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 Form = tuple[tuple[tuple[int, ...], torch.dtype], ...]
 """Shapes and precisions."""
@@ -55,15 +56,20 @@ class Sender:
         self._post(TENSORS, number, tensors)
 
     def end(self) -> None:
-        """The last message; waits until the other side has all of them."""
+        """The last message."""
         self._post(END, 0, [])
+
+    def flush(self) -> None:
+        """Waits until the other side has all messages."""
         while self._under_way:
             self._under_way.popleft()[0].wait()
 
     def _post(self, kind: int, number: int, tensors: Sequence[Tensor]) -> None:
-        while len(self._under_way) >= WINDOW:
+        length = _length(self._form)
+        # Of a message gloo says that it has gone only when it is waited for.
+        while len(self._under_way) >= max(2, min(WINDOW, ROOM // length)):
             self._under_way.popleft()[0].wait()
-        message = torch.frombuffer(_packed(kind, number, tensors, _length(self._form)), dtype=torch.uint8)
+        message = torch.frombuffer(_packed(kind, number, tensors, length), dtype=torch.uint8)
         self._under_way.append((dist.isend(message, self._peer, **self._where), message))  # type: ignore[arg-type]
 
 
@@ -116,7 +122,10 @@ def _tensors(message: bytearray, form: Form) -> list[Tensor]:
     found, start = [], HEAD
     for shape, dtype in form:
         count = torch.Size(shape).numel()
-        found.append(torch.frombuffer(message, dtype=dtype, count=count, offset=start).view(shape))
+        values = (
+            torch.frombuffer(message, dtype=dtype, count=count, offset=start) if count else torch.empty(0, dtype=dtype)
+        )
+        found.append(values.view(shape))
         start += _padded(count * dtype.itemsize)
     return found
 

@@ -180,24 +180,24 @@ class Supervisor:
         if told:
             _say(told["traceback"])
         sentence = f"Rank {rank.number} of {len(self._ranks)} {_end(rank)}, and the others were ended with it"
-        raise RankError(f"{sentence}: {_advice(self.folder)}", _exit_code(rank.code))
+        raise RankError(f"{sentence}: {_advice(self.folder)}", 1 if told else _exit_code(rank.code))
 
     def _cause(self) -> _Rank:
         """The first to fail; of those that have said why the first to say so, even if others have ended before it."""
         first = self._failed[0]
         if not first.told:
             return first
-        return min((rank for rank in self._failed if rank.told), key=lambda rank: rank.told["time"])
+        return min((rank for rank in self._ranks if rank.told), key=lambda rank: rank.told["time"])
 
 
 def _end(rank: _Rank) -> str:
     assert rank.code is not None, "asked of ranks that have ended"
+    if sentence := rank.told.get("sentence"):
+        return f"failed ({sentence})"
     if rank.code == -signal.SIGKILL:
         return "was killed by SIGKILL (the system does so when memory runs out)"
     if rank.code < 0:
         return f"was ended by {signal.Signals(-rank.code).name}"
-    if sentence := rank.told.get("sentence"):
-        return f"failed ({sentence})"
     return f"ended with exit code {rank.code}" + (f" (its output: {rank.log})" if rank.log.exists() else "")
 
 

@@ -41,6 +41,8 @@ class Wire:
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         Wire._here = self
         os.environ["TP_SOCKET_IFNAME"] = choose(interface, os.environ)
+        # The same for lines, whose group is the first over gloo where the others are on GPUs.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", os.environ["TP_SOCKET_IFNAME"])
         options = rpc.TensorPipeRpcBackendOptions(
             rpc_timeout=FOR_EVER,
             # Its shared memory is polled by a thread that never sleeps, on a core that a role could have.
