@@ -111,17 +111,18 @@ class Asynchronous(Execution):
         self._open()
 
     def _open(self) -> None:
-        """The lines of each boundary."""
+        """The lines of each boundary; where the oracle is with the stage behind, a question brings the state."""
         self.lines = lines = Lines(self.bell)
         self.questions: list[Line] = []
-        self.states: list[Line] = []
+        self.states: dict[int, Line] = {}
         self.lessons: list[Line] = []
         for k in range(len(self.stages) - 1):
             front, behind, oracle = self.roles.rank_of(k), self.roles.rank_of(k + 1), self.roles.oracle_of(k)
-            self.questions.append(
-                lines.open(front, oracle, partial(self.answer, k), self.deliver if oracle == behind else None)
-            )
-            self.states.append(lines.open(front, behind, self.deliver))
+            if oracle == behind:
+                self.questions.append(lines.open(front, behind, partial(self.answer, k), then=self.deliver))
+            else:
+                self.questions.append(lines.open(front, oracle, partial(self.answer, k)))
+                self.states[k] = lines.open(front, behind, self.deliver)
             self.lessons.append(lines.open(behind, oracle, partial(self.teach, k)))
 
     def disconnect(self) -> None:
@@ -262,7 +263,7 @@ class Asynchronous(Execution):
         with self.clock.span("wait for gradient", n):
             staleness, g = self.questions[own].ask(n, h, y)
         self.books.answers.add(staleness)
-        if self.roles.oracle_of(own) != self.roles.rank_of(own + 1):
+        if own in self.states:
             self.states[own].send(n, h, y)
         with self.clock.span("update", n):
             kept = stage.flights[n].h

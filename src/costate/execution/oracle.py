@@ -54,20 +54,16 @@ class Oracle:
 
     def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
         """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind."""
-        staleness = self.admit(k, n)
-        with self.weights:
-            g = self.stages[k].interface.gradient(h, y, None, n)
-        with self.bell:
-            self.gates[k].answered = n + 1
-            self.bell.notify_all()
-        return g, staleness
-
-    def admit(self, k: int, n: int) -> int:
-        """Waits until stage k's request n may be answered; by how many updates an answer is behind now."""
         gate = self.gates[k]
         with self.bell:
             self.bell.wait_for(lambda: gate.opens(n))
-            return gate.staleness(n)
+            staleness = gate.staleness(n)
+        with self.weights:
+            g = self.stages[k].interface.gradient(h, y, None, n)
+        with self.bell:
+            gate.answered = n + 1
+            self.bell.notify_all()
+        return g, staleness
 
     def learn(self, k: int, message: Message) -> None:
         """Puts the gradients of a regression at boundary k into `.grad`: h, y, and the gradient that came up there."""
