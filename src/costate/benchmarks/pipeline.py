@@ -25,7 +25,7 @@ from costate.benchmarks import epochs
 from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.reports import contest
 
-WARMUP, SECONDS = 3, 2.5
+WARMUP, SECONDS, STEPS = 3, 2.5, 10
 METHODS = {
     "backprop": ["method=backprop"],
     "delayed": ["method=delayed"],
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     results = {}
     for case in options.cases:
         setting, methods = setting_of(case, *options.settings)
-        print(f"\n{setting.name}; {SECONDS} s a row, {options.rounds} rounds", flush=True)
+        print(f"\n{setting.name}; {SECONDS} s and {STEPS} batches a row at least, {options.rounds} rounds", flush=True)
         rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
         print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ def _time(contestant: Contestant) -> dict[str, float | None]:
     """
     batches = contestant.setting.batches()
 
-    def train(start: int, end: int, more: bool) -> float:
+    def train(start: int, end: int, more: bool = True) -> float:
         since = time.perf_counter()
         for n in range(start, end):
             contestant.step(n, *batches[n % len(batches)], more=more or n < end - 1)
@@ -165,15 +165,17 @@ def _time(contestant: Contestant) -> dict[str, float | None]:
 
     train(0, WARMUP, more=False)
     dist.barrier()
-    step = torch.tensor(train(WARMUP, 2 * WARMUP, more=True) / WARMUP)
+    step = torch.tensor(train(WARMUP, 2 * WARMUP) / WARMUP)
     dist.broadcast(step, 0)
-    steps = max(WARMUP, round(SECONDS / step.item()))
+    end = 2 * WARMUP + max(STEPS, round(SECONDS / step.item()))
     sent = contestant.sent
     contestant.busy()
-    seconds = train(2 * WARMUP, 2 * WARMUP + steps, more=False)
+    measured = train(2 * WARMUP, end), contestant.busy(), contestant.sent - sent
+    train(end, end + 1, more=False)
     ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(ranks, (seconds, contestant.busy(), contestant.sent - sent))
+    dist.all_gather_object(ranks, measured)
     times, busy, bytes_sent = zip(*ranks, strict=True)
+    steps = end - 2 * WARMUP
     return {
         "ms": 1e3 * max(times) / steps / contestant.batches,
         "busy": None if None in busy else min(busy),
