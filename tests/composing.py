@@ -1,21 +1,11 @@
 """Parts as a run would make them: composed from conf/, with overrides, and instantiated."""
 
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
 
-from costate import resolvers
-
-CONF = Path(__file__).parents[1] / "conf"
-resolvers.register()
-
-
-def config(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+from costate.configuration import CONF
+from costate.configuration import composed as config
 
 
 def options(axis: str) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from costate.benchmarks import epochs
+from costate.configuration import composed
 
 PAIRS = 5
 arguments = epochs.arguments
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> None:
         ValueError: MNIST is not there.
     """
     words = ["arch=verlet", "method=sg", "data=mnist", f"data.root={options.root}", "trainer.progress=none"]
-    on, off = (epochs.config(*words, f"callbacks={which}") for which in ("all", "none"))
+    on, off = (composed(*words, f"callbacks={which}") for which in ("all", "none"))
     print(f"An epoch of arch=verlet method=sg data=mnist, seconds, {torch.get_num_threads()} threads")
     print(f"{'all':>7} {'none':>7} {'ratio':>6}")
     _epoch(off)

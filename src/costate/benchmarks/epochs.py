@@ -9,27 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from costate import resolvers
 from costate.callbacks.training_score import TrainingScore
 from costate.training.module import Training
-
-CONF = Path(__file__).parents[3] / "conf"
-resolvers.register()
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", default=os.environ.get("COSTATE_DATA", "data"), help="folder with MNIST/raw in it")
-
-
-def config(*overrides: str) -> DictConfig:
-    """The settings that a command line would give."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
 
 
 def build(node: Any, *objects: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from costate.benchmarks import epochs
+from costate.configuration import composed
 
 PAIRS = 5
 arguments = epochs.arguments
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     ratios: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(PAIRS):
         for stages, found in ratios.items():
-            cfg = epochs.config(*words, f"stages={stages}")
+            cfg = composed(*words, f"stages={stages}")
             ours, bare = _lightning(cfg), _bare(cfg)
             found.append(ours / bare)
             print(f"{stages:>6} {ours:>10.2f} {bare:>10.2f} {found[-1]:>6.3f}", flush=True)

@@ -21,8 +21,8 @@ import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
 
-from costate.benchmarks import epochs
 from costate.benchmarks.contest import Contestant, Setting, alone, together
+from costate.configuration import composed
 from costate.reports import contest
 
 WARMUP, SECONDS, STEPS = 3, 2.5, 10
@@ -97,9 +97,9 @@ def run(options: argparse.Namespace) -> None:
 def setting_of(case: str, *settings: str) -> tuple[Setting, dict[str, Any]]:
     """The network of a case, and the nodes of the methods that it is trained by."""
     name, batch, shape, classes, overrides = CASES[case]
-    cfg = epochs.config("arch=verlet", "method=sg", *overrides, *settings)
+    cfg = composed("arch=verlet", "method=sg", *overrides, *settings)
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
-    methods: Any = {name: OmegaConf.to_container(epochs.config(*words).method) for name, words in METHODS.items()}
+    methods: Any = {name: OmegaConf.to_container(composed(*words).method) for name, words in METHODS.items()}
     arch, method, optimizer = nodes
     return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance), methods
 

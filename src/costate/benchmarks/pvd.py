@@ -22,6 +22,7 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.benchmarks.pipeline import launch
+from costate.configuration import composed
 from costate.execution.one_each import OneEach
 from costate.methods.iteration import Iteration
 from costate.pvd import InTurn
@@ -44,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints the seconds of each pair and the medians of the ratios."""
     words = [f"method.blocks={options.workers}", f"arch.width={options.width}", f"arch.depth={options.depth}"]
-    cfg = epochs.config("arch=verlet", "method=pvd", *words)
+    cfg = composed("arch=verlet", "method=pvd", *words)
     rounds: Rounds = launch(options.workers, 1, _measure, cfg, options.rows, options.rounds)
     print(f"verlet, width {options.width}, depth {options.depth}, p = {options.workers}, {options.rows} rows")
     print(f"{'series':>8} {'processes':>10} {'theoretical':>12} {'communication':>14} {'speed-up':>9} {'cost':>6}")

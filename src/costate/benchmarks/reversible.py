@@ -12,6 +12,7 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.callbacks.peak_memory import Held
+from costate.configuration import composed
 
 NETS = "arch=verlet", "arch=leapfrog", "arch=verlet arch/form=conv"
 DEPTHS = 64, 256
@@ -48,7 +49,7 @@ class Run:
     """A network and its training."""
 
     def __init__(self, net: str, depth: int, rebuilds: bool):
-        cfg = epochs.config(*net.split(), f"arch.depth={depth}", f"arch.reversible={str(rebuilds).lower()}")
+        cfg = composed(*net.split(), f"arch.depth={depth}", f"arch.reversible={str(rebuilds).lower()}")
         torch.manual_seed(0)
         self.net: nn.Module = epochs.build(cfg.arch, SHAPE, CLASSES)
         self.optimizer: Any = epochs.build(cfg.optimizer)([{"params": list(self.net.parameters())}])

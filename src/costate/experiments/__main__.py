@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from costate.configuration import CONF
 from costate.experiments import claims, fast, readme, running, table
 from costate.experiments.headers import Experiment, Row, read_all
-from costate.experiments.running import CONF, Result, Run, line
+from costate.experiments.running import Result, Run, line
 
 MNIST = "MNIST/raw/train-images-idx3-ubyte"
 MARKER = ".fast"

@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from costate import jobs, resolvers
+from costate import jobs
+from costate.configuration import CONF, composed
 from costate.experiments.headers import Row
 
-CONF = jobs.PROGRAM.parent / "conf"
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
 """What was asked for, in the folder of each run."""
@@ -40,9 +39,7 @@ class Result:
 
 def settings(*overrides: str) -> dict[str, Any]:
     """What train.py would make of these overrides, without the place of the data."""
-    resolvers.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg: Any = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    cfg: Any = OmegaConf.to_container(composed(*overrides), resolve=True)
     cfg["data"] = {name: value for name, value in cfg["data"].items() if name not in ("root", "cache")}
     return cfg
 

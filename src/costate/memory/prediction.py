@@ -6,6 +6,7 @@ The forward pass runs under θ̂, so that its gradient belongs to the weights th
 prediction, Kosson et al. (2021), Pipelined backpropagation at scale (2003.11666).
 """
 
+import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
@@ -27,4 +28,5 @@ def predicted(block: Block, previous: Flight | None, steps: int) -> tuple[Weight
     origin = {name: p.detach().clone() for name, p in weights.items()}
     if previous is None or previous.origin is None:
         return {name: p.clone() for name, p in weights.items()}, origin
-    return {name: p + steps * (origin[name] - previous.origin[name]) for name, p in weights.items()}, origin
+    steps_of = {name: origin[name] - θ for name, θ in previous.origin.items()}
+    return {name: torch.add(p, steps_of[name], alpha=steps) for name, p in weights.items()}, origin
