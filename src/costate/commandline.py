@@ -25,10 +25,9 @@ FULL = "HYDRA_FULL_ERROR"
 
 
 class CommandLine:
-    """Runs a Hydra program, one job or a sweep, and knows its exit code."""
+    """Runs a Hydra program, one job or a sweep."""
 
     def __init__(self) -> None:
-        self.code = 0
         self.traces = os.environ.get(FULL)
 
     def run(self, main: Callable[[], None]) -> int:
@@ -46,7 +45,7 @@ class CommandLine:
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             return INTERRUPTED
-        return self.code
+        return 0
 
     def job(self, task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         """Turns the errors of a job into words; a job of a sweep that fails does not stop the others."""
@@ -78,8 +77,7 @@ class CommandLine:
         if hydra.mode != RunMode.MULTIRUN or isinstance(error, TakenError):
             folder.discard()
             raise SystemExit(code)
-        folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}"})
-        self.code = self.code or code
+        folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}", "exit_code": code})
 
 
 def cause(error: Exception) -> Exception:

@@ -151,3 +151,12 @@ def test_a_sweep_goes_on_after_jobs_that_fail_and_ends_with_the_code_of_the_firs
         "",
     ]
     assert (sweep / "summary.csv").exists()
+
+
+def test_a_job_that_fails_in_a_process_of_the_launcher_is_not_forgotten(tmp_path):
+    """It used to end with code 0: the failure was noted in the launcher's process, which nobody asked."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    done = command("-m", "hydra/launcher=local", "seed=0,1", "data=digits", "stages=99", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "failed: " in done.stdout
+    assert "stages=99 is more than" in done.stdout

@@ -104,7 +104,9 @@ def test_the_page_has_a_table_and_the_reasons(sweep: Path) -> None:
 
 
 def test_the_screen_shows_the_same(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    SweepTable().on_multirun_end(config(sweep))
+    with pytest.raises(SystemExit) as ended:
+        SweepTable().on_multirun_end(config(sweep))
+    assert ended.value.code == 1, "a job has failed"
     shown = capsys.readouterr().out
     assert "0.910 ± 0.014" in shown
     assert "1 (1 failed)" in shown

@@ -65,8 +65,13 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         # Jobs that ran side by side may each have missed the other's end.
-        write(Path(config.hydra.sweep.dir))
-        show(Path(config.hydra.sweep.dir))
+        folder = Path(config.hydra.sweep.dir)
+        write(folder)
+        show(folder)
+        codes = [job.results.get("exit_code", 1) for job in read(folder) if "error" in job.results]
+        if codes:
+            # Jobs of other processes have no other way to tell.
+            raise SystemExit(codes[0])
 
 
 def read(folder: Path) -> list[Job]:
