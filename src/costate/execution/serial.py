@@ -32,7 +32,8 @@ class Serial(Execution):
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
         h = x
         events = list(self.schedule(n))
-        locked = waits(events)
+        # Where nobody wants a gradient there is nothing to wait for.
+        locked = waits([event for event in events if event.operation is not Operation.LEARN or self.heard(event.stage)])
         for event in events:
             with self.clock.span("locked" if locked else f"stage/{event.stage}", event.batch):
                 h = self._play(event, n, h, y)
