@@ -167,7 +167,8 @@ def _time(contestant: Contestant) -> dict[str, float | None]:
     dist.barrier()
     step = torch.tensor(train(WARMUP, 2 * WARMUP) / WARMUP)
     dist.broadcast(step, 0)
-    end = 2 * WARMUP + max(STEPS, round(SECONDS / step.item()))
+    steps = max(STEPS, round(SECONDS / step.item()))
+    end = 2 * WARMUP + steps
     sent = contestant.sent
     contestant.busy()
     measured = train(2 * WARMUP, end), contestant.busy(), contestant.sent - sent
@@ -175,7 +176,6 @@ def _time(contestant: Contestant) -> dict[str, float | None]:
     ranks: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(ranks, measured)
     times, busy, bytes_sent = zip(*ranks, strict=True)
-    steps = end - 2 * WARMUP
     return {
         "ms": 1e3 * max(times) / steps / contestant.batches,
         "busy": None if None in busy else min(busy),

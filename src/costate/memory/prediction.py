@@ -28,5 +28,5 @@ def predicted(block: Block, previous: Flight | None, steps: int) -> tuple[Weight
     origin = {name: p.detach().clone() for name, p in weights.items()}
     if previous is None or previous.origin is None:
         return {name: p.clone() for name, p in weights.items()}, origin
-    steps_of = {name: origin[name] - θ for name, θ in previous.origin.items()}
-    return {name: torch.add(p, steps_of[name], alpha=steps) for name, p in weights.items()}, origin
+    before = previous.origin
+    return {name: torch.add(p, origin[name] - before[name], alpha=steps) for name, p in weights.items()}, origin
