@@ -20,7 +20,8 @@ SHAPE, CLASSES, ROWS = (1, 8, 8), 3, 13
 TASK = Classification(CLASSES)
 NETWORKS = {
     "mlp": ("arch=mlp", "arch.widths=[6,5,4]", "arch.norm=true"),
-    "cnn": ("arch=cnn", "arch.filters=[3,4]"),
+    # With a layer less, two groups and a head of its own leave a group empty, which is refused.
+    "cnn": ("arch=cnn", "arch.filters=[3,4,4]"),
     "verlet": ("arch=verlet", "arch.depth=6", "arch.width=6", "arch.smoothness=0.01"),
     "resnet": ("arch=resnet", "arch.depth=5", "arch.width=6", "arch.norm=true"),
     "leapfrog": ("arch=leapfrog", "arch/form=conv", "arch.depth=3", "arch.width=3"),
