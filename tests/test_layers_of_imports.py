@@ -14,7 +14,7 @@ ALLOWED = {
     "schedules": set(),
     "tasks": {"types", "compat"},
     "architectures": VOCABULARY,
-    "interfaces": VOCABULARY,
+    "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
     "pvd": {"types", "settings"},

@@ -191,6 +191,7 @@ class Asynchronous(Execution):
             "lessons": [{n: (h, y) for n, (h, y, _) in found.get(k, [])} for k in range(len(self.stages))],
             "gradients": {(k, n): g for k, messages in sorted(found.items()) for n, (_, _, g) in messages},
             "states": {},
+            "copies": {},
         }
 
     def deliver(self, number: int, *tensors: Tensor) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from costate.execution.clock import Span
-from costate.interfaces import Learning
+from costate.interfaces import Coarse, Learning
 from costate.memory import Flight
 from costate.methods import Method
 from costate.pvd import Team
@@ -33,6 +34,7 @@ class Execution(ABC):
         lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
+        copied: numbers of the copies under way, by stage; see `methods.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
@@ -46,6 +48,8 @@ class Execution(ABC):
         self.asked = self.stopping = False
         self.exact: Method | None = None
         self.labels: Labels | None = None
+        self.copied: dict[int, Tensor] = {}
+        self._batch = 0
 
     @property
     def share(self) -> tuple[int, int]:
@@ -70,8 +74,34 @@ class Execution(ABC):
     def average(self) -> None:
         """Puts the mean over the replicas of this process's stages into `.grad`."""
 
-    def stepped(self) -> None:  # noqa: B027  (of interest where others read the weights)
-        """Called when the optimizer has made the step that `average` came before."""
+    def begin(self, n: int) -> None:
+        """Called by `step` before anything else: interfaces take the copies that are due."""
+        self._batch = n
+        if not self._copies_due():
+            return
+        self.receive()
+        for k, interface in self._coarse():
+            for j, numbers in self.copied.items():
+                if j > k and self.trains(k):
+                    interface.take(j - k - 1, numbers)
+        self.copied = {}
+
+    def stepped(self) -> None:
+        """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
+        copies = self.method.copies
+        if copies is not None and self._copies_due():
+            self.copied = {j: copies.of(stage.block) for j, stage in enumerate(self.stages) if j > 0 and self.trains(j)}
+            self.post()
+
+    def trains(self, k: int) -> bool:
+        """Whether this process trains stage k."""
+        return True
+
+    def post(self) -> None:  # noqa: B027  (one process has nobody to send to)
+        """Sends the copies that were just made to the processes that train the stages in front."""
+
+    def receive(self) -> None:  # noqa: B027
+        """Takes in the copies that are under way from other processes."""
 
     @abstractmethod
     def gather(self) -> None:
@@ -154,7 +184,20 @@ class Execution(ABC):
         """
         for stage in self.stages:
             stage.flights = {}
+        self.copied = {}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if n in self.stages[k].lessons}
+
+    def renew(self) -> None:
+        """Called on every process when layers have been replaced: interfaces copy them as they are now."""
+        blocks = [stage.block for stage in self.stages]
+        for k, interface in self._coarse():
+            interface.follow(blocks[k + 1 :])
+
+    def _copies_due(self) -> bool:
+        return self.method.copies is not None and self.method.copies.due(self._batch)
+
+    def _coarse(self) -> list[tuple[int, Coarse]]:
+        return [(k, stage.interface) for k, stage in enumerate(self.stages) if isinstance(stage.interface, Coarse)]
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that stages have still to update on, or interfaces to learn from: a resumed run skips none."""
@@ -163,6 +206,7 @@ class Execution(ABC):
             "lessons": [dict(stage.lessons) for stage in self.stages],
             "gradients": {key: reply.g for key, reply in self.replies.items()},
             "states": {key: reply.h for key, reply in self.replies.items() if reply.h is not None},
+            "copies": dict(self.copied),
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -171,6 +215,7 @@ class Execution(ABC):
         for k, stage in enumerate(self.stages):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
+        self.copied = state["copies"]
         self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
 
 

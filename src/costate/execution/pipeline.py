@@ -28,6 +28,7 @@ from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
 from costate.execution.sharing import from_all, share_module, share_optimizer
 from costate.execution.traffic import SPANS, Traffic
+from costate.interfaces import Coarse
 from costate.methods import Method
 from costate.schedules import Operation
 from costate.settings import Count, Size
@@ -78,7 +79,15 @@ class Pipeline(Execution):
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
+        self._copies_in: dict[int, Inbox] = {}
+        self._copies_out: list[Outbox] = []
+        if self.method.copies is not None:
+            # Straight to where they are wanted, which is as many bytes as from stage to stage.
+            group, K = dist.new_group(), len(self.stages)
+            self._copies_in = {j: Inbox(grid.rank_of(j), group) for j in range(self.own + 1, K)}
+            self._copies_out = [Outbox(grid.rank_of(k), group, self.window) for k in range(self.own)]
         # A checkpoint holds what is pending on all ranks.
+        self.copied = {j: numbers for j, numbers in self.copied.items() if j > self.own}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
             if k != self.own:
@@ -89,6 +98,7 @@ class Pipeline(Execution):
         return dist.get_rank() // len(self.stages), self.replicas
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        self.begin(n)
         events = list(self.schedule(n))
         behind = [batch for operation, k, batch in events if operation is Operation.UPDATE and k == self.own + 1]
         updated: set[tuple[int, int]] = set()
@@ -122,14 +132,34 @@ class Pipeline(Execution):
     @property
     def sent(self) -> int:
         """Bytes that this rank has sent to others."""
-        return self._states_out.sent + self._replies_out.sent
+        return self._states_out.sent + self._replies_out.sent + sum(box.sent for box in self._copies_out)
+
+    def trains(self, k: int) -> bool:
+        return k == self.own
+
+    def post(self) -> None:
+        own = self.copied.pop(self.own, None)
+        for box in self._copies_out:
+            assert own is not None, "the first stage has nobody in front"
+            box.send(own)
+        interface = self.stages[self.own].interface
+        for j, inbox in self._copies_in.items():
+            assert isinstance(interface, Coarse), "it holds copies"
+            inbox.expect(interface.room(j - self.own - 1))
+
+    def receive(self) -> None:
+        for j, inbox in self._copies_in.items():
+            if inbox:
+                with self.clock.span("wait for copy", self._batch):
+                    self.copied[j], _ = inbox.take()
 
     def drain(self) -> None:
         """Takes in the gradients that are still on their way, and waits until the others have what was sent."""
         if self._awaited:
             self._reply(self._awaited[-1])
-        self._states_out.flush()
-        self._replies_out.flush()
+        self.receive()
+        for box in (self._states_out, self._replies_out, *self._copies_out):
+            box.flush()
 
     def gather(self) -> None:
         """Gives every rank the tensors of every stage."""
@@ -158,7 +188,8 @@ class Pipeline(Execution):
         state = pending.joint(super().state_dict(), self.grid.peers)
         own = from_all(state, self.grid.pipeline)[::-1]
         lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
-        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in ("gradients", "states")}
+        joint = ("gradients", "states", "copies")
+        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in joint}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         replica, replicas = self.share

@@ -30,6 +30,7 @@ class Serial(Execution):
         self.clock = Clock()
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
+        self.begin(n)
         h = x
         events = list(self.schedule(n))
         # Where nobody wants a gradient there is nothing to wait for.

@@ -1,6 +1,7 @@
 """What stands on a boundary between two stages and says what the gradient of the loss is there."""
 
 from costate.interfaces.base import Interface, Learning
+from costate.interfaces.coarse import Coarse
 from costate.interfaces.exact import Exact
 from costate.interfaces.late import Late
 from costate.interfaces.local import LocalLoss
@@ -8,4 +9,4 @@ from costate.interfaces.loss import Loss
 from costate.interfaces.silent import Silent
 from costate.interfaces.synthetic import Synthetic
 
-__all__ = ["Exact", "Interface", "Late", "Learning", "LocalLoss", "Loss", "Silent", "Synthetic"]
+__all__ = ["Coarse", "Exact", "Interface", "Late", "Learning", "LocalLoss", "Loss", "Silent", "Synthetic"]

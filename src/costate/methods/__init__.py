@@ -2,6 +2,7 @@
 
 from costate.methods.backprop import Backprop
 from costate.methods.base import Method
+from costate.methods.coarse import CoarseCopies
 from costate.methods.delayed import Delayed
 from costate.methods.greedy import Greedy
 from costate.methods.no_bprop import NoBprop
@@ -12,6 +13,7 @@ from costate.methods.variable_distribution import VariableDistribution
 
 __all__ = [
     "Backprop",
+    "CoarseCopies",
     "Delayed",
     "FeaturesReplay",
     "Greedy",

@@ -1,6 +1,6 @@
 """True gradients that arrive late, and nobody waits (Huo et al., 2018, 1804.10574)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
@@ -26,7 +26,7 @@ class Delayed(Method):
         self.predict = predict
         self.shrink = shrink
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(self.shrink)
 
     def memory(self, block: Block, behind: int) -> Stash:

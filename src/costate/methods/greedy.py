@@ -3,11 +3,12 @@
 Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from torch import nn
 
+from costate.architectures.block import Block
 from costate.interfaces import LocalLoss, heads
 from costate.methods.base import Method
 from costate.schedules import Event, decoupled
@@ -43,7 +44,7 @@ class Greedy(Method):
         self.similarity = {"pred": 0.0, "sim": 1.0}.get(loss, similarity)
         self.layers, self.width, self.pool = layers, width, pool
 
-    def interface(self, shape: Shape, task: Task) -> LocalLoss:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> LocalLoss:
         """Of one boundary.
 
         Raises:

@@ -1,6 +1,6 @@
 """Late gradients without stored activations or weights (PETRA: Rivaud et al., 2025, 2406.02052)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
@@ -22,7 +22,7 @@ class Petra(Method):
     def __init__(self, *, delay: Size):
         self.delay = delay
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
 
     def memory(self, block: Block, behind: int) -> Rebuild:

@@ -1,6 +1,6 @@
 """Late gradients; features are computed again under the weights that are to step (Huo et al., 2018, 1807.04511)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
@@ -24,7 +24,7 @@ class FeaturesReplay(Method):
         self.delay = delay
         self.predict = predict
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
 
     def memory(self, block: Block, behind: int) -> Replay:

@@ -1,7 +1,8 @@
 """Synthetic gradients (Jaderberg et al., 2017): stages update at once, under gradients that synthesizers predict."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from costate.architectures.block import Block
 from costate.interfaces import Synthetic
 from costate.interfaces.synthesizers import Synthesizer
 from costate.methods.base import Method
@@ -34,7 +35,7 @@ class SyntheticGradients(Method):
         self.mix = mix
         self.synthesizer = synthesizer
 
-    def interface(self, shape: Shape, task: Task) -> Synthetic:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Synthetic:
         context = task.context if self.conditioned else 0
         return Synthetic(self.synthesizer(shape, context), task if self.conditioned else None, self.share)
 
