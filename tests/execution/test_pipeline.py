@@ -26,6 +26,8 @@ METHODS = {
     "sg unconditioned": ("method=sg", "method.conditioned=false"),
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
+    "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
 LATE = {
@@ -35,7 +37,11 @@ LATE = {
     "replay": ("method=replay",),
     "petra": ("method=petra",),
 }
-NORMED = {"delayed, batch norm": ("method=delayed",), "sg, batch norm": ("method=sg",)}
+NORMED = {
+    "delayed, batch norm": ("method=delayed",),
+    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "sg, batch norm": ("method=sg",),
+}
 """What is shared of a stage is not to touch the running statistics that a pending graph refers to."""
 Case = tuple[str, int]
 CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)] + [(name, 1) for name in (*LATE, *NORMED)]

@@ -77,7 +77,7 @@ class Execution(ABC):
     def begin(self, n: int) -> None:
         """Called by `step` before anything else: interfaces take the copies that are due."""
         self._batch = n
-        if not self._copies_due():
+        if self.method.copies is None or not self.method.copies.taken(n):
             return
         self.receive()
         for k, interface in self._coarse():
@@ -89,7 +89,7 @@ class Execution(ABC):
     def stepped(self) -> None:
         """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
         copies = self.method.copies
-        if copies is not None and self._copies_due():
+        if copies is not None and copies.made(self._batch):
             self.copied = {j: copies.of(stage.block) for j, stage in enumerate(self.stages) if j > 0 and self.trains(j)}
             self.post()
 
@@ -192,9 +192,6 @@ class Execution(ABC):
         blocks = [stage.block for stage in self.stages]
         for k, interface in self._coarse():
             interface.follow(blocks[k + 1 :])
-
-    def _copies_due(self) -> bool:
-        return self.method.copies is not None and self.method.copies.due(self._batch)
 
     def _coarse(self) -> list[tuple[int, Coarse]]:
         return [(k, stage.interface) for k, stage in enumerate(self.stages) if isinstance(stage.interface, Coarse)]

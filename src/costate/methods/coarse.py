@@ -8,7 +8,7 @@ from costate.interfaces.coarse import copied
 from costate.methods.base import Method
 from costate.methods.copies import Copies
 from costate.schedules import Event, decoupled
-from costate.settings import Count
+from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -19,11 +19,12 @@ class CoarseCopies(Method):
     Args:
         factor: layers that become one; 1 copies all that is behind, of networks without time steps, too.
         refresh: batches from a copy to the next one; with 1 and factor=1 it is backpropagation.
+        travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
     """
 
-    def __init__(self, *, factor: Count, refresh: Count):
+    def __init__(self, *, factor: Count, refresh: Count, travel: Size):
         self.factor = factor
-        self.copies = Copies(refresh, lambda block: copied(block, factor))
+        self.copies = Copies(refresh, min(travel, refresh - 1), lambda block: copied(block, factor))
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.factor)

@@ -1,12 +1,11 @@
 """Copies of stages, which go up to the interfaces of all boundaries in front of them now and then.
 
-    update     1   2   3   4   5   6   7   8   9        refresh 3
-    made               A           B           C
-    in use     .   .   .   .   .   A   A   A   B         . : those of the start
+    batch     0   1   2   3   4   5   6   7   8   9  10        refresh 8, travel 1
+    made          A       B               C                    behind the batch's step
+    in use    .   .   .   A   A   B   B   B   B   C   C        . : those of the start
 
-A copy is made behind the step of every `refresh`-th batch, and taken in front of the batch behind which the next one is
-made: it has refresh − 1 batches to travel, whoever plays the schedule, and nobody waits for it. With refresh 1 it is
-of the very weights that have just stepped.
+A copy has `travel` batches for its way, whoever plays the schedule, so that nobody waits for it. While few batches have
+been, weights change fast: the first copies are made behind 1, 2, 4, 8, ... batches.
 """
 
 from collections.abc import Callable
@@ -21,13 +20,21 @@ class Copies(NamedTuple):
     """What is sent, and when.
 
     Attributes:
-        refresh: batches from one copy to the next.
+        refresh: batches from one copy to the next, at most.
+        travel: batches that pass before a copy is in use; below `refresh`, so that one is under way at a time.
         of: the numbers of a block that its copy consists of, in one vector.
     """
 
     refresh: int
+    travel: int
     of: Callable[[Block], Tensor]
 
-    def due(self, n: int) -> bool:
-        """Whether a copy is taken in front of batch n, and the next one made behind it."""
-        return (n + 1) % self.refresh == 0
+    def made(self, n: int) -> bool:
+        """Whether copies are made behind batch n."""
+        done = n + 1
+        early = self.travel < done < self.refresh - self.travel and done & (done - 1) == 0
+        return early or done % self.refresh == 0
+
+    def taken(self, n: int) -> bool:
+        """Whether copies are taken in front of batch n."""
+        return n > self.travel and self.made(n - 1 - self.travel)
