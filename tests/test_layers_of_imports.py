@@ -16,11 +16,13 @@ ALLOWED = {
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
+    "posts": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
     "pvd": {"types", "settings"},
-    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "pvd", "schedules"},
-    "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "posts", "pvd", "schedules"},
+    "stage": VOCABULARY | {"architectures", "interfaces", "memory", "posts"},
+    "execution": VOCABULARY
+    | {"architectures", "interfaces", "memory", "methods", "posts", "pvd", "schedules", "stage"},
 }
 
 

@@ -33,6 +33,10 @@ class Task(ABC):
         """Mean over the batch of each sample's own loss."""
 
     @abstractmethod
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        """Each sample's own."""
+
+    @abstractmethod
     def describe(self, y: Labels) -> Context:
         """The label as numbers: what a conditioned synthesizer reads beside the state."""
 
@@ -52,6 +56,9 @@ class Classification(Task):
 
     def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
         return F.cross_entropy(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.cross_entropy(output, y, reduction="none")
 
     def describe(self, y: Labels) -> Context:
         return F.one_hot(y, self.context).float()
@@ -73,6 +80,9 @@ class Regression(Task):
 
     def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
         return F.mse_loss(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.mse_loss(output, y, reduction="none").flatten(1).mean(dim=1)
 
     def describe(self, y: Labels) -> Context:
         return y

@@ -28,6 +28,10 @@ METHODS = {
     "sg mixed": ("method=sg", "method.mix=0.5"),
     "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
     "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
+    "feedback": ("method=feedback",),
+    "critic": ("method=critic", "method.width=16"),
+    "signs": ("method=backprop", "method.compress=sign"),
+    "sg, largest": ("method=sg", "method.compress=topk", "method.share=0.2"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
 LATE = {

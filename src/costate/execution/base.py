@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from costate.execution.clock import Span
-from costate.interfaces import Coarse, Learning
+from costate.interfaces import Coarse, Interface, Learning, Loss
 from costate.memory import Flight
 from costate.methods import Method
+from costate.posts import Post, Reply
 from costate.pvd import Team
 from costate.schedules import Event, Operation
-from costate.stage import Reply, Stage
+from costate.stage import Stage
+from costate.tasks import Task
 from costate.types import Input, Labels, State
 
 
@@ -26,7 +28,7 @@ class Execution(ABC):
         lag: how many batches late the interfaces learn.
         exact: the method by which true gradients come up for stages to train under, whatever the run's own method
             answers, while interfaces learn from them: on the coarse levels of a multilevel run.
-        replies: those that have come up and are of use yet, (stage in front of the boundary, batch) -> g.
+        replies: those that have come up and are of use yet, by stage in front of the boundary and batch.
         staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
             interface, has learnt from was late.
         updated: of the same stages, the batch of the latest update.
@@ -79,7 +81,7 @@ class Execution(ABC):
         self._batch = n
         if self.method.copies is None or not self.method.copies.taken(n):
             return
-        self.receive()
+        self.receive_copies()
         for k, interface in self._coarse():
             for j, numbers in self.copied.items():
                 if j > k and self.trains(k):
@@ -91,16 +93,16 @@ class Execution(ABC):
         copies = self.method.copies
         if copies is not None and copies.made(self._batch):
             self.copied = {j: copies.of(stage.block) for j, stage in enumerate(self.stages) if j > 0 and self.trains(j)}
-            self.post()
+            self.send_copies()
 
     def trains(self, k: int) -> bool:
         """Whether this process trains stage k."""
         return True
 
-    def post(self) -> None:  # noqa: B027  (one process has nobody to send to)
+    def send_copies(self) -> None:  # noqa: B027  (one process has nobody to send to)
         """Sends the copies that were just made to the processes that train the stages in front."""
 
-    def receive(self) -> None:  # noqa: B027
+    def receive_copies(self) -> None:  # noqa: B027
         """Takes in the copies that are under way from other processes."""
 
     @abstractmethod
@@ -129,7 +131,15 @@ class Execution(ABC):
     def guide(self, exact: Method | None) -> None:
         """From the next batch on stages train under true gradients, as this method has them come up; None: as the run's
         own method answers them. What is pending is recalled as that method remembers it.
+
+        Raises:
+            ValueError: the run's own interfaces learn from something else.
         """
+        if exact is not None and not all(self._learns_from_gradients(stage.interface) for stage in self.stages):
+            raise ValueError(
+                "Interfaces of this method learn from losses, and levels.coarse_method=backprop or delayed sends them "
+                "gradients: choose levels.coarse_method=sg, the method's own."
+            )
         self.exact = exact
         memories = (exact or self.method).memories([stage.block for stage in self.stages])
         for stage, memory in zip(self.stages, memories, strict=True):
@@ -161,13 +171,21 @@ class Execution(ABC):
         """Asks for an end behind a batch that is the same one for all processes; `stopping` says when it has come."""
         self.asked = True
 
-    def heard(self, k: int) -> bool:
-        """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and (self.exact is not None or self.stages[k].interface.listens)
+    @property
+    def post(self) -> Post | None:
+        """What goes up for each batch, if anything does."""
+        return (self.exact or self.method).post(self.task)
 
-    def asks_state(self, k: int) -> bool:
-        """Whether what comes up behind stage k is to hold the state there."""
-        return k >= 0 and self.stages[k].memory.asks_state
+    @property
+    def task(self) -> Task:
+        """What the network is trained for."""
+        loss = self.stages[-1].interface
+        assert isinstance(loss, Loss), "it stands behind the last stage"
+        return loss.task
+
+    def _learns_from_gradients(self, interface: Interface) -> bool:
+        post = self.method.post(self.task)
+        return not isinstance(interface, Learning) or (post is not None and post.gradients)
 
     def note(self, event: Event, n: int) -> None:
         """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""

@@ -31,8 +31,6 @@ class Coarse(Interface):
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
-    listens = False
-
     def __init__(self, behind: Sequence[Block], task: Task, factor: int):
         super().__init__()
         self.task, self.factor = task, factor

@@ -29,5 +29,8 @@ class CoarseCopies(Method):
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.factor)
 
+    def post(self, task: Task) -> None:
+        return None
+
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

@@ -16,5 +16,8 @@ class NoBprop(Method):
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
         return Silent()
 
+    def post(self, task: Task) -> None:
+        return None
+
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

@@ -6,6 +6,7 @@ from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Rebuild
 from costate.methods.base import Method
+from costate.posts import GradientAndState
 from costate.schedules import Event, delayed
 from costate.settings import Size
 from costate.tasks import Task
@@ -24,6 +25,9 @@ class Petra(Method):
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
+
+    def post(self, task: Task) -> GradientAndState:
+        return GradientAndState()
 
     def memory(self, block: Block, behind: int) -> Rebuild:
         return Rebuild(block)

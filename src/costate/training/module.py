@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.execution.base import Execution
-from costate.interfaces import Loss
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -147,7 +146,7 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     for k, block in enumerate(blocks[:-1]):
         inlet, shape = shape, _shape_behind(block, shape)
         result.append(Stage(block, method.interface(shape, task, blocks[k + 1 :]), inlet, memories[k]))
-    return [*result, Stage(blocks[-1], Loss(task), shape, memories[-1])]
+    return [*result, Stage(blocks[-1], method.ending(task), shape, memories[-1])]
 
 
 @torch.no_grad()
