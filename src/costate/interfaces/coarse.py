@@ -6,9 +6,9 @@
     ĝ = ∂ℓ(Φ̄_{K−1}(... Φ̄_{k+1}(h)), y)/∂h              at the boundary behind stage k
     fit = mean ‖Φ̄_j(x) − h‖² / mean ‖h − mean h‖²        by which stage j tunes δ, 0 at first
 
-No target is a guess of somebody else's, so no error adds up from boundary to boundary. With δ = 0 nothing is learnt, and
-at a fixed factor the error of ĝ falls like the time step; δ is learnt where the fine stage is at hand. "Predict globally,
-correct locally" (Parpas & Muir, 1902.02542), with the coarse network for a synthesizer.
+No target is a guess of somebody else's, so no error adds up from boundary to boundary. With δ = 0 nothing is learnt,
+and at a fixed factor the error of ĝ falls like the time step; δ is learnt where the fine stage is at hand. "Predict
+globally, correct locally" (Parpas & Muir, 1902.02542), with the coarse network for a synthesizer.
 """
 
 from collections.abc import Sequence
