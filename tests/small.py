@@ -17,6 +17,12 @@ from costate.architectures.resnet import Resnet
 from costate.architectures.stable import StableBlock
 from costate.architectures.verlet import Verlet
 
+
+def said(product: str) -> str:
+    """The file of the architecture."""
+    return (CONF / "arch" / f"{product.split()[0][5:]}.yaml").read_text()
+
+
 INTEGRATORS: dict[str, Integrator] = {
     "resnet": Resnet(),
     "antisymmetric": Antisymmetric(gamma=0.3),
@@ -29,6 +35,9 @@ REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(eac
 STABLE = [name for name in options("arch") if "- form:" in (CONF / "arch" / f"{name}.yaml").read_text()]
 PRODUCTS = [f"arch={a} arch/form={f}" for a in STABLE for f in options("arch/form")]
 PRODUCTS += [f"arch={a}" for a in options("arch") if a not in STABLE]
+OWN = " arch.module=own_network:layers"
+"""What arch=sequential has no default for."""
+PRODUCTS = [product + OWN if "module: null" in said(product) else product for product in PRODUCTS]
 
 
 def refusal(build: Callable[[], Any]) -> str:

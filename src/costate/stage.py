@@ -74,12 +74,14 @@ class Stage(nn.Module):
             root, g = h, arrived
         else:
             root, g = self.interface.root(h, flight.y, arrived, n)
-        roots, gradients = [root], [g]
+        # A first stage of layers that learn nothing has no graph.
+        roots, gradients = ([root], [g]) if root.requires_grad else ([], [])
         penalty = self.block.penalty()
         if penalty is not None:
             roots.append(penalty)
             gradients.append(torch.ones_like(penalty))
-        torch.autograd.backward(roots, gradients)
+        if roots:
+            torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
             self.lessons[n] = h.detach(), flight.y
         return None if x.grad is None else Reply(x.grad, x.detach() if with_state else None)
