@@ -5,6 +5,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from costate.architectures.coupling import Coupling
+
 
 def layers(shape: tuple[int, ...], classes: int, width: int = 6) -> nn.Sequential:
     """Some of its modules have no parameters, one keeps running statistics, two are one and the same object."""
@@ -26,6 +28,11 @@ class Rows(nn.Module):
 class Skip(nn.Sequential):
     def forward(self, x):
         return x + super().forward(x)
+
+
+class Writes(nn.Module):
+    def forward(self, x):
+        return x.add_(1)
 
 
 MADE = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
@@ -50,6 +57,7 @@ none = returning()
 nothing = returning(None)
 skip = returning(Skip(nn.Flatten()))
 pair = returning(nn.Flatten(), Pair(), nn.Linear(6, 4))
+writes = returning(nn.Flatten(), nn.Linear(6, 4), Writes())
 rows = returning(nn.Flatten(), Rows())
 misfit = returning(nn.Flatten(), nn.Linear(5, 4))
 many = returning(nn.Flatten(), nn.Linear(6, 5))
@@ -62,3 +70,17 @@ def asks(width, depth=2):
 
 def faulty():
     raise RuntimeError("a fault of mine")
+
+
+def inplace():
+    return [nn.Flatten(), nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4)]
+
+
+def couplings(shape, classes):
+    """Layers that can be undone, between some that cannot; each keeps running statistics."""
+
+    def coupling(half):
+        return Coupling(nn.Sequential(nn.Linear(half, half), nn.BatchNorm1d(half), nn.Tanh()))
+
+    start = nn.Linear(math.prod(shape), 8), coupling(4), coupling(4), coupling(4)
+    return nn.Sequential(*start, nn.Linear(8, 12), coupling(6), coupling(6), coupling(6), nn.Linear(12, classes))

@@ -83,6 +83,7 @@ def test_modules_may_be_listed_named_and_of_sizes_that_the_data_decides():
             "own_network:pair",
             "=own_network:pair: module 1 (Pair) gives a tuple, and what goes down a boundary is one tensor",
         ),
+        ("own_network:writes", "=own_network:writes: module 2 (Writes) writes on what it is given"),
         ("own_network:rows", "=own_network:rows: module 1 (Rows) gives torch.int64 (2,) for two samples"),
         ("own_network:misfit", "=own_network:misfit: module 1 (Linear) does not take a batch (2, 6): mat1 and mat2"),
         ("own_network:many", "=own_network:many gives 5 numbers a sample, as (2, 5), and the data asks for 4"),
@@ -102,6 +103,16 @@ def test_a_setting_that_the_function_has_not_is_said():
     assert (
         told == "arch.settings.dept: own_network:asks has no such parameter (did you mean depth?); it has width, depth."
     )
+
+
+def test_modules_that_would_write_on_a_boundary_do_not():
+    own = network(SHAPE, CLASSES, "arch=sequential", "arch.module=own_network:inplace")
+    x = torch.randn(5, *SHAPE)
+    output = own(x)
+    h = x
+    for stage in own.cut(4):
+        h = stage(h.detach().requires_grad_())
+    assert torch.equal(h, output)
 
 
 def test_layers_that_share_parameters_stay_together():

@@ -66,15 +66,21 @@ def examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> Non
             a sample, or the last one not so many outputs.
     """
     modes = {module: module.training for module in layers.modules()}
+    for module in modes:
+        if getattr(module, "inplace", False) is True:
+            # Written on a boundary, it would write on what the stage before has kept.
+            module.inplace = False  # type: ignore[assignment]
     h: Any = torch.zeros(2, *shape)
     for name, layer in layers.eval()._modules.items():
         assert layer is not None, "modules alone"
-        place, before = f"{told}: module {name} ({type(layer).__name__})", h
+        place, before, version = f"{told}: module {name} ({type(layer).__name__})", h, h._version
         try:
             h = layer(before)
         except Exception as error:  # whatever a user's forward comes to
             reason = " ".join(str(error).split())
             raise ValueError(f"{place} does not take a batch {tuple(before.shape)}: {reason}") from error
+        if before._version != version:
+            raise ValueError(f"{place} writes on what it is given, which is another stage's: have it make a copy.")
         if not isinstance(h, Tensor):
             raise ValueError(f"{place} gives {_named(h)}, and what goes down a boundary is one tensor: return that.")
         if not h.is_floating_point() or h.ndim == 0 or len(h) != 2:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.chain import Chain
+from costate.architectures.images import channels_of
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
 from costate.settings import Count
@@ -89,11 +90,7 @@ class Cnn(Network):
     """
 
     def __init__(self, shape: Shape, outputs: int, *, filters: list[int], kernel: Count, norm: bool):
-        if len(shape) != 3:
-            raise ValueError(
-                f"arch=cnn needs images (channels, height, width); data gives {math.prod(shape)} features: use arch=mlp"
-            )
-        sizes = [shape[0], *at_least_one("arch.filters", filters)]
+        sizes = [channels_of("cnn", shape), *at_least_one("arch.filters", filters)]
         height, width = (side >> len(filters) for side in shape[1:])
         if height == 0 or width == 0:
             raise ValueError(

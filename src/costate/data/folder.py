@@ -58,6 +58,7 @@ class Folder(InMemory):
         self.size, self.colour, self.skip = size, colour, unreadable == "skip"
         shape, task = (3 if colour else 1, size, size), Classification(len(self.gallery.classes))
         super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
+        self.class_names = self.gallery.classes
         kind = f"{self.gallery.root.absolute()} {shape} {self.skip}"
         name = f"{self.gallery.root.stem}_{hashlib.sha256(kind.encode()).hexdigest()[:12]}.h5"
         self.path = Path(cache).expanduser() / name

@@ -70,6 +70,7 @@ class Images(InMemory, ABC):
             arrays = store.load(
                 self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
             )
+        self.class_names = [name.decode() for name in arrays.get("classes", ())]
         learn, test = (_rows(arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in ("train", "test"))
         train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
         return Parts(_take(learn, train), _take(learn, validation), test)

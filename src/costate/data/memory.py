@@ -114,6 +114,8 @@ class InMemory(LightningDataModule, ABC):
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle_seed = shuffle_seed
+        self.class_names: list[str] = []
+        """Those of the data set, if it has any."""
         self.parts: Parts | None = None
         self.prepare: Callable[[Tensor], Tensor] = untouched
         self.rows: Callable[[int, int], int] = as_asked
@@ -154,14 +156,15 @@ class InMemory(LightningDataModule, ABC):
     def val_dataloader(self) -> Loader:
         """All validation rows in order."""
         assert self.parts
-        return self._evaluation(self.parts.validation)
+        return self.in_order(self.parts.validation)
 
     def test_dataloader(self) -> Loader:
         """All test rows in order."""
         assert self.parts
-        return self._evaluation(self.parts.test)
+        return self.in_order(self.parts.test)
 
-    def _evaluation(self, rows: Rows) -> Loader:
+    def in_order(self, rows: Rows) -> Loader:
+        """Some rows in order, as they are for validation and test."""
         return Loader(rows, InOrder(len(rows.y), EVALUATION_ROWS, *self._replica()), self.prepare)
 
     def _replica(self) -> tuple[int, int]:
