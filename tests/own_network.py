@@ -84,3 +84,11 @@ def couplings(shape, classes):
 
     start = nn.Linear(math.prod(shape), 8), coupling(4), coupling(4), coupling(4)
     return nn.Sequential(*start, nn.Linear(8, 12), coupling(6), coupling(6), coupling(6), nn.Linear(12, classes))
+
+
+def random(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), nn.Dropout(0.5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, classes))
+
+
+def plain(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, classes))

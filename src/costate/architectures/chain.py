@@ -108,10 +108,12 @@ class Chain(Block):
 def still(module: nn.Module) -> Iterator[None]:
     """Running statistics are the same afterwards: a batch that is seen once more moves them no second time."""
     before = [buffer.clone() for buffer in module.buffers()]
-    yield
-    for buffer, value in zip(module.buffers(), before, strict=True):
-        # By way of `data`, so that graphs which refer to the buffer stay valid.
-        buffer.data.copy_(value)
+    try:
+        yield
+    finally:
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            # By way of `data`, so that graphs which refer to the buffer stay valid.
+            buffer.data.copy_(value)
 
 
 def _two_way(layer: nn.Module) -> bool:
