@@ -17,6 +17,12 @@ from costate.architectures.resnet import Resnet
 from costate.architectures.stable import StableBlock
 from costate.architectures.verlet import Verlet
 
+
+def said(product: str) -> str:
+    """The file of the architecture."""
+    return (CONF / "arch" / f"{product.split()[0][5:]}.yaml").read_text()
+
+
 INTEGRATORS: dict[str, Integrator] = {
     "resnet": Resnet(),
     "antisymmetric": Antisymmetric(gamma=0.3),
@@ -29,6 +35,17 @@ REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(eac
 STABLE = [name for name in options("arch") if "- form:" in (CONF / "arch" / f"{name}.yaml").read_text()]
 PRODUCTS = [f"arch={a} arch/form={f}" for a in STABLE for f in options("arch/form")]
 PRODUCTS += [f"arch={a}" for a in options("arch") if a not in STABLE]
+
+
+def _small(product: str) -> str:
+    """What has no default is chosen, and wide networks are made narrow."""
+    own = " arch.module=own_network:layers" if "module: null" in said(product) else ""
+    return product + own + (" arch.settings.width=4" if "\n  width:" in said(product) else "")
+
+
+PRODUCTS = [_small(product) for product in PRODUCTS]
+ONE_WAY = [product for product in PRODUCTS if "# Reversible" not in said(product) and "half_start" not in said(product)]
+"""Those that cannot be run backwards: the others say so, or have a second field, which may start by half a step."""
 
 
 def refusal(build: Callable[[], Any]) -> str:

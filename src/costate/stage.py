@@ -71,7 +71,8 @@ class Stage(nn.Module):
             root, g = h, arrived
         else:
             root, g = self.interface.root(h, flight.y, arrived, n)
-        roots, gradients = [root], [g]
+        # A first stage of layers that learn nothing has no graph.
+        roots, gradients = ([root], [g]) if root.requires_grad else ([], [])
         penalty = self.block.penalty()
         if penalty is not None:
             roots.append(penalty)
@@ -80,7 +81,8 @@ class Stage(nn.Module):
             fit = self.likeness.fit(self.block, x, h)
             roots.append(fit)
             gradients.append(torch.ones_like(fit))
-        torch.autograd.backward(roots, gradients)
+        if roots:
+            torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
             self.lessons[n] = h.detach(), flight.y
         if x.grad is None:

@@ -24,9 +24,11 @@ NETWORKS = {
     "verlet": ("arch=verlet", "arch.depth=8", "arch.width=8", "arch.smoothness=0.01"),
     "leapfrog": ("arch=leapfrog", "arch.depth=8", "arch.width=8", "arch.norm=true"),
     "antisymmetric": ("arch=antisymmetric", "arch.depth=8", "arch.width=8"),
+    "own": ("arch=sequential", "arch.module=own_network:layers"),
+    "couplings": ("arch=sequential", "arch.module=own_network:couplings"),
 }
 CASES = [(name, rule) for name in NETWORKS for rule in ("delayed", "replay")]
-CASES += [(name, "petra") for name in ("verlet", "leapfrog")]
+CASES += [(name, "petra") for name in ("verlet", "leapfrog", "couplings")]
 
 
 def parts(name: str, rule: Method, count: int = 4, *overrides: str) -> list[Stage]:

@@ -69,7 +69,7 @@ class Pipeline(Execution):
         Raises:
             ValueError: there are not as many ranks as stages and replicas ask for.
         """
-        device = next(self.stages[0].parameters()).device.type
+        device = next(p for stage in self.stages for p in stage.parameters()).device.type
         self.grid = grid = Grid(self.replicas, len(self.stages), device)
         self.own = grid.stage
         if self.replicas > 1:

@@ -48,7 +48,7 @@ class Training(lightning.LightningModule):
         self.automatic_optimization = False
         self.save_hyperparameters(config)
         self.task, self.optimizer, self.annealing = task, optimizer, annealing
-        self.clip = clip
+        self.clip, self.shape = clip, shape
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
