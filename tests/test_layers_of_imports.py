@@ -20,7 +20,9 @@ ALLOWED = {
     "pvd": {"types", "settings"},
     "methods": VOCABULARY | {"architectures", "interfaces", "memory", "pvd", "schedules"},
     "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
+    "overrides": set(),
+    "execution": VOCABULARY
+    | {"overrides", "architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
 }
 
 
