@@ -47,6 +47,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.callbacks.timeline import Timeline
     from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
+    from costate.training.balance import by_work
     from costate.training.module import Training
     from costate.training.refinement import Refinement
 
@@ -63,7 +64,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     rules.append(plan.annealing(build(cfg.annealing)))
     method = rules[0]
     data.rows = method.rows
-    blocks = method.cut(network, cfg.stages, cfg.balance)
+    balance = by_work(network, method, cfg.stages, data.shape, data.task) if cfg.balance == "work" else cfg.balance
+    blocks = method.cut(network, cfg.stages, balance)
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)

@@ -14,15 +14,16 @@ ALLOWED = {
     "schedules": set(),
     "tasks": {"types", "compat"},
     "architectures": VOCABULARY,
-    "interfaces": VOCABULARY,
+    "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
+    "posts": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
     "pvd": {"types", "settings"},
-    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "pvd", "schedules"},
-    "stage": VOCABULARY | {"architectures", "interfaces", "memory"},
     "overrides": set(),
+    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "posts", "pvd", "schedules"},
+    "stage": VOCABULARY | {"architectures", "interfaces", "memory", "posts"},
     "execution": VOCABULARY
-    | {"overrides", "architectures", "interfaces", "memory", "methods", "pvd", "schedules", "stage"},
+    | {"architectures", "interfaces", "memory", "methods", "overrides", "posts", "pvd", "schedules", "stage"},
 }
 
 

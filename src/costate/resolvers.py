@@ -9,6 +9,10 @@ COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
 
 
+OWN = ("coarse", "critic", "feedback")
+"""Methods that do on coarse levels what they do on the last one: what they know of gradients needs no true ones."""
+
+
 def product(a: Any, b: Any) -> Any:
     """a b, or nothing where one of them is no number: the check of the settings tells which."""
     return a * b if isinstance(a, int) and isinstance(b, int) else None
@@ -44,6 +48,8 @@ def chosen(axis: str, _root_: Any) -> str:
 
 def coarse_method(method: str, execution: str) -> str:
     """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
+    if method in OWN:
+        return "sg"
     return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 

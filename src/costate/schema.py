@@ -29,7 +29,7 @@ class Run:
 
     seed: Seed
     stages: Count
-    balance: list[Count] | None
+    balance: list[Count] | Literal["work"] | None
     epochs: Count
     clip: Rate | None
     log_every: Count

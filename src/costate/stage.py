@@ -5,22 +5,14 @@ h   state at its output
 g   gradient of the batch's mean loss at h, as the interface answers it
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.interfaces import Interface, Learning
 from costate.memory import Flight, Memory
+from costate.posts import Passage, Reply
 from costate.types import Input, Labels, Shape, State
-
-
-class Reply(NamedTuple):
-    """What a stage sends up for a state that came down: the gradient there and, where it is asked for, the state."""
-
-    g: State
-    h: State | None = None
 
 
 class Stage(nn.Module):
@@ -58,12 +50,12 @@ class Stage(nn.Module):
         # Under autocast h may be of another precision; states travel in that of the samples.
         return h.detach().to(x.dtype)
 
-    def update(self, n: int, reply: Reply | None, exact: bool = False, with_state: bool = False) -> Reply | None:
-        """update: the backward pass under the interface's g, or the exact one; returns the gradient at x.
+    def update(self, n: int, reply: Reply | None, exact: bool = False) -> Passage | None:
+        """update: the backward pass under the interface's g, or the exact one; None where nobody is in front.
 
         Args:
             reply: to the h that was sent.
-            with_state: whether the stage before wants its state back, as this one has it.
+            exact: whether the stage trains under what the reply says, and the interface learns from it.
         """
         flight = self.flights.pop(n)
         arrived, returned = reply or (None, None)
@@ -82,7 +74,9 @@ class Stage(nn.Module):
         torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
             self.lessons[n] = h.detach(), flight.y
-        return None if x.grad is None else Reply(x.grad, x.detach() if with_state else None)
+        if x.grad is None:
+            return None
+        return Passage(x.detach(), x.grad, h.detach(), flight.y, arrived, self.interface.said)
 
     def learn(self, n: int, target: State) -> None:
         """learn: the interface's regression on the gradient that arrived for batch n."""

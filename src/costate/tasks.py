@@ -5,6 +5,7 @@ from typing import Literal
 
 import costate.compat  # noqa: F401  (torchmetrics imports torchvision)
 
+import torch
 import torchmetrics
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +34,14 @@ class Task(ABC):
         """Mean over the batch of each sample's own loss."""
 
     @abstractmethod
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        """Each sample's own."""
+
+    @abstractmethod
+    def blank(self, rows: int) -> Labels:
+        """Labels of so many rows, all of them 0."""
+
+    @abstractmethod
     def describe(self, y: Labels) -> Context:
         """The label as numbers: what a conditioned synthesizer reads beside the state."""
 
@@ -52,6 +61,12 @@ class Classification(Task):
 
     def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
         return F.cross_entropy(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.cross_entropy(output, y, reduction="none")
+
+    def blank(self, rows: int) -> Labels:
+        return torch.zeros(rows, dtype=torch.long)
 
     def describe(self, y: Labels) -> Context:
         return F.one_hot(y, self.context).float()
@@ -73,6 +88,12 @@ class Regression(Task):
 
     def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
         return F.mse_loss(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.mse_loss(output, y, reduction="none").flatten(1).mean(dim=1)
+
+    def blank(self, rows: int) -> Labels:
+        return torch.zeros(rows, self.outputs)
 
     def describe(self, y: Labels) -> Context:
         return y

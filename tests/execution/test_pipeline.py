@@ -26,6 +26,12 @@ METHODS = {
     "sg unconditioned": ("method=sg", "method.conditioned=false"),
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
+    "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
+    "feedback": ("method=feedback",),
+    "critic": ("method=critic", "method.width=16"),
+    "signs": ("method=backprop", "method.compress=sign"),
+    "sg, largest": ("method=sg", "method.compress=topk", "method.share=0.2"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
 LATE = {
@@ -35,7 +41,11 @@ LATE = {
     "replay": ("method=replay",),
     "petra": ("method=petra",),
 }
-NORMED = {"delayed, batch norm": ("method=delayed",), "sg, batch norm": ("method=sg",)}
+NORMED = {
+    "delayed, batch norm": ("method=delayed",),
+    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "sg, batch norm": ("method=sg",),
+}
 """What is shared of a stage is not to touch the running statistics that a pending graph refers to."""
 Case = tuple[str, int]
 CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)] + [(name, 1) for name in (*LATE, *NORMED)]

@@ -109,11 +109,11 @@ def test_a_local_loss_keeps_nothing_for_later():
 def test_regression_has_a_loss_of_its_own_but_no_classes_to_compare(loss):
     rule, task = method("method=greedy", f"method.loss={loss}"), Regression(2)
     if loss == "pred":
-        interface = rule.interface((5,), task)
+        interface = rule.interface((5,), task, [])
         h, y = torch.randn(4, 5), torch.randn(4, 2)
         assert torch.equal(interface.loss(h, y), F.mse_loss(interface.head(h), y))
     else:
-        assert refusal(lambda: rule.interface((5,), task)) == (
+        assert refusal(lambda: rule.interface((5,), task, [])) == (
             f"method.loss={loss} compares samples by their classes, and here numbers are to be predicted: "
             "use method.loss=pred"
         )

@@ -75,6 +75,14 @@ class Block(nn.Module, ABC):
         """A copy of layers start, ..., end − 1."""
 
     @abstractmethod
+    def coarse(self, factor: int) -> "Block":
+        """A copy over the same time, in which one layer stands for `factor` of these, as far as there are so many.
+
+        Raises:
+            ValueError: if layers are no time steps, and the factor is not 1.
+        """
+
+    @abstractmethod
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:
         """The parameters and buffers that hold a row for each layer, in a fixed order.
 

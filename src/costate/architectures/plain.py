@@ -62,6 +62,11 @@ class Chain(Block):
     def slice(self, start: int, end: int) -> "Chain":
         return Chain(copy.deepcopy([self.chain[j] for j in range(start, end)]))
 
+    def coarse(self, factor: int) -> "Chain":
+        if factor > 1:
+            raise ValueError(f"{UNTIMED}, nor made coarser: choose method.factor=1, copies of all layers.")
+        return Chain(copy.deepcopy(list(self.chain)))
+
     def stacks(self) -> NoReturn:
         raise ValueError(UNTIMED)
 

@@ -18,6 +18,7 @@ from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
+from costate.architectures.restrict import restrict
 from costate.architectures.retrace import retraced
 from costate.architectures.reversal import Run, rebuilt
 from costate.settings import Amount, Count, Rate
@@ -147,6 +148,13 @@ class StableBlock(Block):
         head = copy.deepcopy(self.head) if end == self.layers else None
         part = self.field.slice(start, end)
         return StableBlock(opening, part, head, self.integrator, self.h, self.smoothness, self.rebuilds)
+
+    def coarse(self, factor: int) -> "StableBlock":
+        block = copy.deepcopy(self)
+        layers = -(-self.layers // factor)
+        if layers < self.layers:
+            block.refine([restrict(stack, layers) for stack in self.stacks()])
+        return block
 
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:
         return [*self.field.parameters(), *self.field.buffers()]

@@ -30,8 +30,9 @@ from costate.execution.sharing import from_all, owners, share_optimizer, share_t
 from costate.execution.traffic import SPANS, Traffic
 from costate.execution.wire import Wire
 from costate.methods import Method
+from costate.posts import Passage, Reply
 from costate.settings import Count, Size
-from costate.stage import Reply, Stage
+from costate.stage import Stage
 from costate.types import Input, Labels, State
 
 PATIENCE = 5.0
@@ -191,6 +192,7 @@ class Asynchronous(Execution):
             "lessons": [{n: (h, y) for n, (h, y, _) in found.get(k, [])} for k in range(len(self.stages))],
             "gradients": {(k, n): g for k, messages in sorted(found.items()) for n, (_, _, g) in messages},
             "states": {},
+            "copies": {},
         }
 
     def deliver(self, number: int, *tensors: Tensor) -> None:
@@ -249,15 +251,15 @@ class Asynchronous(Execution):
             h = stage.send(n, x, y, first=own == 0)
         if own == len(self.stages) - 1:
             with self.clock.span("update", n):
-                reply = stage.update(n, None)
+                passage = stage.update(n, None)
         else:
-            reply = self._update(n, own, h, y)
+            passage = self._update(n, own, h, y)
         if own > 0 and new:
-            assert reply is not None, "a stage behind another has a gradient for it"
-            self.lessons[own - 1].send(number, x, y, reply.g)
+            assert passage is not None, "a stage behind another has a gradient for it"
+            self.lessons[own - 1].send(number, x, y, passage.g)
         return h
 
-    def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Reply | None:
+    def _update(self, n: int, own: int, h: Tensor, y: Tensor) -> Passage | None:
         """Under the oracle's gradient."""
         stage = self.stages[own]
         with self.clock.span("wait for gradient", n):

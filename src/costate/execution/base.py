@@ -5,14 +5,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from costate.execution.clock import Span
-from costate.interfaces import Learning
+from costate.interfaces import Coarse, Interface, Learning, Loss
 from costate.memory import Flight
 from costate.methods import Method
+from costate.posts import Post, Reply
 from costate.pvd import Team
 from costate.schedules import Event, Operation
-from costate.stage import Reply, Stage
+from costate.stage import Stage
+from costate.tasks import Task
 from costate.types import Input, Labels, State
 
 
@@ -25,7 +28,7 @@ class Execution(ABC):
         lag: how many batches late the interfaces learn.
         exact: the method by which true gradients come up for stages to train under, whatever the run's own method
             answers, while interfaces learn from them: on the coarse levels of a multilevel run.
-        replies: those that have come up and are of use yet, (stage in front of the boundary, batch) -> g.
+        replies: those that have come up and are of use yet, by stage in front of the boundary and batch.
         staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
             interface, has learnt from was late.
         updated: of the same stages, the batch of the latest update.
@@ -33,6 +36,7 @@ class Execution(ABC):
         lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
+        copied: numbers of the copies under way, by stage; see `methods.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
@@ -46,6 +50,8 @@ class Execution(ABC):
         self.asked = self.stopping = False
         self.exact: Method | None = None
         self.labels: Labels | None = None
+        self.copied: dict[int, Tensor] = {}
+        self._batch = 0
 
     @property
     def share(self) -> tuple[int, int]:
@@ -70,8 +76,34 @@ class Execution(ABC):
     def average(self) -> None:
         """Puts the mean over the replicas of this process's stages into `.grad`."""
 
-    def stepped(self) -> None:  # noqa: B027  (of interest where others read the weights)
-        """Called when the optimizer has made the step that `average` came before."""
+    def begin(self, n: int) -> None:
+        """Called by `step` before anything else: interfaces take the copies that are due."""
+        self._batch = n
+        if self.method.copies is None or not self.method.copies.taken(n):
+            return
+        self.receive_copies()
+        for k, interface in self._coarse():
+            for j, numbers in self.copied.items():
+                if j > k and self.trains(k):
+                    interface.take(j - k - 1, numbers)
+        self.copied = {}
+
+    def stepped(self) -> None:
+        """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
+        copies = self.method.copies
+        if copies is not None and copies.made(self._batch):
+            self.copied = {j: copies.of(stage.block) for j, stage in enumerate(self.stages) if j > 0 and self.trains(j)}
+            self.send_copies()
+
+    def trains(self, k: int) -> bool:
+        """Whether this process trains stage k."""
+        return True
+
+    def send_copies(self) -> None:  # noqa: B027  (one process has nobody to send to)
+        """Sends the copies that were just made to the processes that train the stages in front."""
+
+    def receive_copies(self) -> None:  # noqa: B027
+        """Takes in the copies that are under way from other processes."""
 
     @abstractmethod
     def gather(self) -> None:
@@ -99,7 +131,15 @@ class Execution(ABC):
     def guide(self, exact: Method | None) -> None:
         """From the next batch on stages train under true gradients, as this method has them come up; None: as the run's
         own method answers them. What is pending is recalled as that method remembers it.
+
+        Raises:
+            ValueError: the run's own interfaces learn from something else.
         """
+        if exact is not None and not all(self._learns_from_gradients(stage.interface) for stage in self.stages):
+            raise ValueError(
+                "Interfaces of this method learn from losses, and levels.coarse_method=backprop or delayed sends them "
+                "gradients: choose levels.coarse_method=sg, the method's own."
+            )
         self.exact = exact
         memories = (exact or self.method).memories([stage.block for stage in self.stages])
         for stage, memory in zip(self.stages, memories, strict=True):
@@ -131,13 +171,21 @@ class Execution(ABC):
         """Asks for an end behind a batch that is the same one for all processes; `stopping` says when it has come."""
         self.asked = True
 
-    def heard(self, k: int) -> bool:
-        """Whether a gradient that comes up behind stage k is of use to anybody."""
-        return k < len(self.stages) - 1 and (self.exact is not None or self.stages[k].interface.listens)
+    @property
+    def post(self) -> Post | None:
+        """What goes up for each batch, if anything does."""
+        return (self.exact or self.method).post(self.task)
 
-    def asks_state(self, k: int) -> bool:
-        """Whether what comes up behind stage k is to hold the state there."""
-        return k >= 0 and self.stages[k].memory.asks_state
+    @property
+    def task(self) -> Task:
+        """What the network is trained for."""
+        loss = self.stages[-1].interface
+        assert isinstance(loss, Loss), "it stands behind the last stage"
+        return loss.task
+
+    def _learns_from_gradients(self, interface: Interface) -> bool:
+        post = self.method.post(self.task)
+        return not isinstance(interface, Learning) or (post is not None and post.gradients)
 
     def note(self, event: Event, n: int) -> None:
         """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""
@@ -154,7 +202,17 @@ class Execution(ABC):
         """
         for stage in self.stages:
             stage.flights = {}
+        self.copied = {}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if n in self.stages[k].lessons}
+
+    def renew(self) -> None:
+        """Called on every process when layers have been replaced: interfaces copy them as they are now."""
+        blocks = [stage.block for stage in self.stages]
+        for k, interface in self._coarse():
+            interface.follow(blocks[k + 1 :])
+
+    def _coarse(self) -> list[tuple[int, Coarse]]:
+        return [(k, stage.interface) for k, stage in enumerate(self.stages) if isinstance(stage.interface, Coarse)]
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that stages have still to update on, or interfaces to learn from: a resumed run skips none."""
@@ -163,6 +221,7 @@ class Execution(ABC):
             "lessons": [dict(stage.lessons) for stage in self.stages],
             "gradients": {key: reply.g for key, reply in self.replies.items()},
             "states": {key: reply.h for key, reply in self.replies.items() if reply.h is not None},
+            "copies": dict(self.copied),
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -171,6 +230,7 @@ class Execution(ABC):
         for k, stage in enumerate(self.stages):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
+        self.copied = state["copies"]
         self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
 
 

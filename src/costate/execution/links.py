@@ -1,6 +1,7 @@
 """One direction of the boundary between two processes: messages in order, sent without waiting for the other side.
 
-A message is a tensor with one number more, a mark that the sender may set for the receiver.
+A message is a letter, tensors of any precisions, and a mark that the sender may set for the receiver: all in one row of
+bytes.
 """
 
 from collections import deque
@@ -8,8 +9,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
+
+from costate.posts import Letter
 
 
 class Outbox:
@@ -25,13 +28,13 @@ class Outbox:
         while len(self._under_way) >= self.window:
             self._under_way.popleft()[0].wait()
 
-    def send(self, message: Float[Tensor, "*shape"], mark: bool = False) -> None:
+    def send(self, letter: Letter, mark: bool = False) -> None:
         """Hands a message on; waits only where the window is full."""
         self.room()
         # A copy of our own: it must stay as it is until it has left.
-        flat = torch.cat([message.reshape(-1), message.new_tensor([float(mark)])])
+        flat = packed(letter, mark)
         self._under_way.append((dist.isend(flat, self.peer, group=self.group), flat))
-        self.sent += flat.numel() * flat.element_size()
+        self.sent += len(flat)
 
     def flush(self) -> None:
         """Waits until the other side has everything."""
@@ -44,18 +47,36 @@ class Inbox:
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None):
         self.peer, self.group = peer, group
-        self._expected: deque[tuple[Any, Tensor, torch.Size]] = deque()
+        self._expected: deque[tuple[Any, Tensor, Letter]] = deque()
 
     def __len__(self) -> int:
         return len(self._expected)
 
-    def expect(self, like: Float[Tensor, "*shape"]) -> None:
-        """Gives the next message a place to arrive at."""
-        flat = like.new_empty(like.numel() + 1)
-        self._expected.append((dist.irecv(flat, self.peer, group=self.group), flat, like.shape))
+    def expect(self, room: Letter) -> None:
+        """Gives the next message a place to arrive at, of the sizes of these tensors."""
+        flat = torch.empty(sum(part.nbytes for part in room) + 1, dtype=torch.uint8, device=room[0].device)
+        self._expected.append((dist.irecv(flat, self.peer, group=self.group), flat, room))
 
-    def take(self) -> tuple[Float[Tensor, "*shape"], bool]:
-        """Waits for the oldest message that was expected: the tensor and its mark."""
-        work, flat, shape = self._expected.popleft()
+    def take(self) -> tuple[Letter, bool]:
+        """Waits for the oldest message that was expected: the letter and its mark."""
+        work, flat, room = self._expected.popleft()
         work.wait()
-        return flat[:-1].view(shape), bool(flat[-1])
+        return unpacked(flat, room)
+
+
+def packed(letter: Letter, mark: bool) -> Shaped[Tensor, " bytes"]:
+    """A copy of the letter in one row of bytes, the mark at its end."""
+    end = torch.full((1,), mark, dtype=torch.uint8, device=letter[0].device)
+    return torch.cat([*(part.contiguous().view(-1).view(torch.uint8) for part in letter), end])
+
+
+def unpacked(flat: Shaped[Tensor, " bytes"], room: Letter) -> tuple[Letter, bool]:
+    """The letter of these sizes that was packed, and its mark."""
+    *parts, mark = flat.split([*(part.nbytes for part in room), 1])
+    return tuple(_as(part, like) for part, like in zip(parts, room, strict=True)), bool(mark)
+
+
+def _as(part: Shaped[Tensor, " bytes"], like: Tensor) -> Tensor:
+    # A view wherever the bytes lie as numbers of that precision must.
+    aligned = part if part.storage_offset() % like.element_size() == 0 else part.clone()
+    return aligned.view(like.dtype).view(like.shape)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from costate.execution.feed import Feed, Message
 from costate.execution.gate import Gate
-from costate.stage import Reply, Stage
+from costate.posts import Reply
+from costate.stage import Stage
 
 
 @final

@@ -33,4 +33,5 @@ def _with_rows(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dic
         "lessons": [{n: tuple(map(change, rows)) for n, rows in lessons.items()} for lessons in state["lessons"]],
         "gradients": {key: rescaled(g) for key, g in state["gradients"].items()},
         "states": {key: change(h) for key, h in state["states"].items()},
+        "copies": state["copies"],
     }

@@ -28,10 +28,12 @@ from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
 from costate.execution.sharing import from_all, share_module, share_optimizer
 from costate.execution.traffic import SPANS, Traffic
+from costate.interfaces import Coarse
 from costate.methods import Method
+from costate.posts import Reply
 from costate.schedules import Operation
 from costate.settings import Count, Size
-from costate.stage import Reply, Stage
+from costate.stage import Stage
 from costate.types import Input, Labels, State
 
 
@@ -59,7 +61,7 @@ class Pipeline(Execution):
         self.clock = Clock(SPANS if trace else 0)
         self.traffic = Traffic(self.clock)
         self.own = -1
-        self._awaited: deque[int] = deque()
+        self._awaited: deque[tuple[int, Tensor]] = deque()
 
     def connect(self) -> None:
         """Takes this rank's place; every rank calls it, once torch.distributed is there.
@@ -78,7 +80,15 @@ class Pipeline(Execution):
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
+        self._copies_in: dict[int, Inbox] = {}
+        self._copies_out: list[Outbox] = []
+        if self.method.copies is not None:
+            # Straight to where they are wanted, which is as many bytes as from stage to stage.
+            group, K = dist.new_group(), len(self.stages)
+            self._copies_in = {j: Inbox(grid.rank_of(j), group) for j in range(self.own + 1, K)}
+            self._copies_out = [Outbox(grid.rank_of(k), group, self.window) for k in range(self.own)]
         # A checkpoint holds what is pending on all ranks.
+        self.copied = {j: numbers for j, numbers in self.copied.items() if j > self.own}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
             if k != self.own:
@@ -89,6 +99,7 @@ class Pipeline(Execution):
         return dist.get_rank() // len(self.stages), self.replicas
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        self.begin(n)
         events = list(self.schedule(n))
         behind = [batch for operation, k, batch in events if operation is Operation.UPDATE and k == self.own + 1]
         updated: set[tuple[int, int]] = set()
@@ -107,7 +118,7 @@ class Pipeline(Execution):
                 # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
                 self._update(batch, waits=batch < n or (k + 1, batch) in updated)
                 self.note(event, n)
-            elif operation is Operation.LEARN and ((k, batch) in self.replies or batch in self._awaited):
+            elif operation is Operation.LEARN and self._answered(batch):
                 self._learn(batch)
                 self.note(event, n)
         stage = self.stages[self.own]
@@ -122,14 +133,34 @@ class Pipeline(Execution):
     @property
     def sent(self) -> int:
         """Bytes that this rank has sent to others."""
-        return self._states_out.sent + self._replies_out.sent
+        return self._states_out.sent + self._replies_out.sent + sum(box.sent for box in self._copies_out)
+
+    def trains(self, k: int) -> bool:
+        return k == self.own
+
+    def send_copies(self) -> None:
+        own = self.copied.pop(self.own, None)
+        for box in self._copies_out:
+            assert own is not None, "the first stage has nobody in front"
+            box.send((own,))
+        interface = self.stages[self.own].interface
+        for j, inbox in self._copies_in.items():
+            assert isinstance(interface, Coarse), "it holds copies"
+            inbox.expect((interface.room(j - self.own - 1),))
+
+    def receive_copies(self) -> None:
+        for j, inbox in self._copies_in.items():
+            if inbox:
+                with self.clock.span("wait for copy", self._batch):
+                    (self.copied[j],), _ = inbox.take()
 
     def drain(self) -> None:
         """Takes in the gradients that are still on their way, and waits until the others have what was sent."""
         if self._awaited:
-            self._reply(self._awaited[-1])
-        self._states_out.flush()
-        self._replies_out.flush()
+            self._reply(self._awaited[-1][0])
+        self.receive_copies()
+        for box in (self._states_out, self._replies_out, *self._copies_out):
+            box.flush()
 
     def gather(self) -> None:
         """Gives every rank the tensors of every stage."""
@@ -158,7 +189,8 @@ class Pipeline(Execution):
         state = pending.joint(super().state_dict(), self.grid.peers)
         own = from_all(state, self.grid.pipeline)[::-1]
         lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
-        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in ("gradients", "states")}
+        joint = ("gradients", "states", "copies")
+        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in joint}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         replica, replicas = self.share
@@ -173,40 +205,41 @@ class Pipeline(Execution):
         else:
             like = x.new_empty(len(x), *stage.inlet)
             if not self._states_in:
-                self._states_in.expect(like)
+                self._states_in.expect((like,))
             with self.clock.span("wait for state", n):
-                x, self.stopping = self._states_in.take()
+                (x,), self.stopping = self._states_in.take()
             if more and not self.stopping:
-                self._states_in.expect(like)
+                self._states_in.expect((like,))
         with self.clock.span("forward", n):
             h = stage.send(n, x, y, first)
         if not last:
             with self.clock.span("wait for room", n):
                 self._states_out.room()
             with self.clock.span("send state", n):
-                self._states_out.send(h, self.stopping)
+                self._states_out.send((h,), self.stopping)
         return h
 
     def _expect(self, batches: list[int], h: Tensor) -> None:
         """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what
         is not on its way when training pauses cannot be waited for.
         """
-        stage = self.stages[self.own]
+        stage, post = self.stages[self.own], self.post
         for n in batches:
-            if self.heard(self.own) and n in stage.flights:
-                shape = len(stage.flights[n].y), *h.shape[1:]
-                self._replies_in.expect(h.new_empty(2, *shape) if self.asks_state(self.own) else h.new_empty(shape))
-                self._awaited.append(n)
+            if post is not None and n in stage.flights:
+                like = h.new_empty(len(stage.flights[n].y), *h.shape[1:])
+                self._replies_in.expect(post.room(like))
+                self._awaited.append((n, like))
 
     def _update(self, n: int, waits: bool) -> None:
         reply = self._reply(n) if waits else None
         with self.clock.span("update", n):
-            reply = self.stages[self.own].update(n, reply, self.exact is not None, self.asks_state(self.own - 1))
-        if reply is not None and self.heard(self.own - 1):
+            passage = self.stages[self.own].update(n, reply, self.exact is not None)
+        post = self.post
+        if passage is not None and post is not None:
             with self.clock.span("wait for room", n):
                 self._replies_out.room()
             with self.clock.span("send gradient", n):
-                self._replies_out.send(reply.g if reply.h is None else torch.stack([reply.g, reply.h]))
+                self._replies_out.send(post.write(passage))
 
     def _learn(self, n: int) -> None:
         reply = self._reply(n)
@@ -214,11 +247,15 @@ class Pipeline(Execution):
             self.stages[self.own].learn(n, reply.g)
         del self.replies[self.own, n]
 
+    def _answered(self, n: int) -> bool:
+        return (self.own, n) in self.replies or any(n == awaited for awaited, _ in self._awaited)
+
     def _reply(self, n: int) -> Reply:
         """What came back for batch n; what came back for earlier batches, if anything, comes before it and is kept."""
         while (self.own, n) not in self.replies:
             with self.clock.span("wait for gradient", n):
-                message, _ = self._replies_in.take()
-            reply = Reply(*message) if self.asks_state(self.own) else Reply(message)
-            self.replies[self.own, self._awaited.popleft()] = reply
+                letter, _ = self._replies_in.take()
+            (batch, like), post = self._awaited.popleft(), self.post
+            assert post is not None, "a letter has come"
+            self.replies[self.own, batch] = post.read(letter, like)
         return self.replies[self.own, n]

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import torch
+from torch import Tensor
 
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
 from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
+from costate.posts import Post
 from costate.pvd import InTurn, Team
 from costate.schedules import Event, Operation, waits
 from costate.settings import Size
@@ -30,13 +32,15 @@ class Serial(Execution):
         self.clock = Clock()
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
+        self.begin(n)
         h = x
         events = list(self.schedule(n))
-        # Where nobody wants a gradient there is nothing to wait for.
-        locked = waits([event for event in events if event.operation is not Operation.LEARN or self.heard(event.stage)])
+        post = self.post
+        # Where nothing comes up there is nothing to wait for.
+        locked = waits([event for event in events if event.operation is not Operation.LEARN or post])
         for event in events:
             with self.clock.span("locked" if locked else f"stage/{event.stage}", event.batch):
-                h = self._play(event, n, h, y)
+                h = self._play(event, n, h, y, post)
         return h
 
     def work(self) -> dict[str, float]:
@@ -68,16 +72,16 @@ class Serial(Execution):
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         super().load_state_dict(pending.part(state, *place()), device)
 
-    def _play(self, event: Event, n: int, h: torch.Tensor, y: Labels) -> torch.Tensor:
+    def _play(self, event: Event, n: int, h: Tensor, y: Labels, post: Post | None) -> Tensor:
         """One operation while batch n is played; returns the state that goes down."""
         operation, k, batch = event
         stage = self.stages[k]
         if operation is Operation.FORWARD:
             return stage.send(batch, h, y, first=k == 0)
         if operation is Operation.UPDATE and batch in stage.flights:
-            reply = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.asks_state(k - 1))
-            if reply is not None and self.heard(k - 1):
-                self.replies[k - 1, batch] = reply
+            passage = stage.update(batch, self.replies.get((k, batch)), self.exact is not None)
+            if passage is not None and post is not None:
+                self.replies[k - 1, batch] = post.read(post.write(passage), passage.x)
             self.note(event, n)
         elif operation is Operation.LEARN and (k, batch) in self.replies:
             stage.learn(batch, self.replies.pop((k, batch)).g)

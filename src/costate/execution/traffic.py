@@ -7,7 +7,7 @@ from costate.execution.clock import Clock
 SPANS = 200_000
 """Spans that a timeline remembers of each rank, the latest ones: some 20 MB."""
 
-WAITS = ("wait for state", "wait for gradient", "wait for room", "average")
+WAITS = ("wait for state", "wait for gradient", "wait for room", "wait for copy", "average")
 
 
 class Traffic:

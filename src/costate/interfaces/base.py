@@ -10,7 +10,6 @@ works on the scale of each sample's own loss, batch times g, so that its target 
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,20 +21,21 @@ class Interface(nn.Module, ABC):
     """Answers one question: what is g at this boundary?
 
     Attributes:
-        listens: whether a gradient that arrives is of use to it.
+        said: what it has to say of the latest batch to the interface in front, where the method's post asks for it.
     """
 
-    listens: ClassVar[bool] = True
+    said: Tensor | None = None
 
     @abstractmethod
-    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> State:
+    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> State:
         """The g under which the stage in front of the boundary updates; asked once for each batch.
 
         Args:
-            arrived: what the next stage found at its input, or None if the schedule does not wait for it.
+            arrived: what came up for the batch, the gradient or what the method's post has in its place; None if the
+                schedule does not wait for it.
         """
 
-    def root(self, h: State, y: Labels, arrived: State | None, n: int) -> tuple[Tensor, Tensor | None]:
+    def root(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
         """Where the backward pass of the stage in front begins, and the gradient there; h has the stage's graph."""
         return h, self.gradient(h.detach(), y, arrived, n)
 
@@ -53,5 +53,5 @@ class Learning(Interface):
     last: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
-    def fit(self, h: State, y: Labels, target: State) -> Float[Tensor, ""]:
+    def fit(self, h: State, y: Labels, target: Tensor) -> Float[Tensor, ""]:
         """Regression loss of the prediction at h against the gradient that arrived there; its graph ends at h."""

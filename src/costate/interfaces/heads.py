@@ -4,11 +4,25 @@ h is (batch, *shape); images are averaged down to at most pool × pool pixels be
 """
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from costate.types import Shape
+
+Kind = Literal["linear", "mlp", "conv"]
+
+
+def build(kind: Kind, shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
+    """The head of that kind.
+
+    Raises:
+        ValueError: see `conv`.
+    """
+    if kind == "linear":
+        return linear(shape, outputs, pool=pool)
+    return (mlp if kind == "mlp" else conv)(shape, outputs, layers=layers, width=width, pool=pool)
 
 
 def linear(shape: Shape, outputs: int, *, pool: int) -> nn.Module:

@@ -39,7 +39,6 @@ class LocalLoss(Interface):
             has all of it. With it, samples are compared across ranks.
     """
 
-    listens = False
     gather: Gather | None = None
 
     def __init__(self, head: nn.Module | None, features: nn.Module | None, task: Task, similarity: float):

@@ -10,7 +10,5 @@ from costate.types import Labels, State
 class Silent(Interface):
     """Answers g = 0, so only the last stage learns: the "No Bprop" baseline of Jaderberg et al. (2017)."""
 
-    listens = False
-
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
         return torch.zeros_like(h)

@@ -6,7 +6,7 @@ h   state at its output
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -33,13 +33,7 @@ class Flight(NamedTuple):
 
 
 class Memory(ABC):
-    """Keeps what the backward pass will need, and no more.
-
-    Attributes:
-        asks_state: whether the state h is to come back together with the gradient there.
-    """
-
-    asks_state: ClassVar[bool] = False
+    """Keeps what the backward pass will need, and no more."""
 
     @abstractmethod
     def keep(
@@ -56,7 +50,7 @@ class Memory(ABC):
         """x and h with the graph between them, for one backward pass; x holds the state when that is over.
 
         Args:
-            returned: h as the stage behind has it, if it was asked for.
+            returned: h as the stage behind has it, if the method's post brings it.
         """
 
 

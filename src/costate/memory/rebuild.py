@@ -22,8 +22,6 @@ class Rebuild(Memory):
         ValueError: the block cannot run backwards.
     """
 
-    asks_state = True
-
     def __init__(self, block: Block):
         if not block.reversible:
             raise ValueError(
@@ -44,5 +42,5 @@ class Rebuild(Memory):
         return h, Flight(first, y, x.detach() if first else None)
 
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
-        assert returned is not None, "asked for"
+        assert returned is not None, "brought by the post"
         return block.retrace(returned, flight.x)

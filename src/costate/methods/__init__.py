@@ -2,7 +2,10 @@
 
 from costate.methods.backprop import Backprop
 from costate.methods.base import Method
+from costate.methods.coarse import CoarseCopies
+from costate.methods.critics import LocalCritics
 from costate.methods.delayed import Delayed
+from costate.methods.feedback import DirectFeedback
 from costate.methods.greedy import Greedy
 from costate.methods.no_bprop import NoBprop
 from costate.methods.petra import Petra
@@ -12,9 +15,12 @@ from costate.methods.variable_distribution import VariableDistribution
 
 __all__ = [
     "Backprop",
+    "CoarseCopies",
     "Delayed",
+    "DirectFeedback",
     "FeaturesReplay",
     "Greedy",
+    "LocalCritics",
     "Method",
     "NoBprop",
     "Petra",

@@ -5,20 +5,44 @@ from collections.abc import Iterator, Sequence
 
 from costate.architectures import Network
 from costate.architectures.block import Block
-from costate.interfaces import Interface
+from costate.interfaces import Interface, Loss
 from costate.memory import Graph, Memory
+from costate.methods.copies import Copies
 from costate.methods.iteration import Iteration, OptimizerStep, Player
+from costate.posts import Gradient, Post
 from costate.schedules import Event
 from costate.tasks import Task
 from costate.types import Shape
 
 
 class Method(ABC):
-    """Puts an interface on each boundary, says in which order the stages work and what they remember meanwhile."""
+    """Puts an interface on each boundary, says in which order the stages work and what they remember meanwhile.
+
+    Attributes:
+        copies: of stages, that interfaces in front of them hold; None where they hold none.
+    """
+
+    copies: Copies | None = None
 
     @abstractmethod
-    def interface(self, shape: Shape, task: Task) -> Interface:
-        """A fresh interface for a boundary whose states have this shape."""
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Interface:
+        """A fresh interface for a boundary.
+
+        Args:
+            shape: of a sample's state there.
+            behind: the blocks of the stages behind it.
+
+        Raises:
+            ValueError: none of this method can stand there.
+        """
+
+    def post(self, task: Task) -> Post | None:
+        """What goes up for each batch; None where nothing does."""
+        return Gradient()
+
+    def ending(self, task: Task) -> Loss:
+        """What stands behind the last stage."""
+        return Loss(task)
 
     def memory(self, block: Block, behind: int) -> Memory:
         """What a stage remembers between its passes; all but the last one, whose passes follow each other.

@@ -1,11 +1,12 @@
 """True gradients that arrive late, and nobody waits (Huo et al., 2018, 1804.10574)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Stash
 from costate.methods.base import Method
+from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, delayed
 from costate.settings import Share, Size
 from costate.tasks import Task
@@ -19,14 +20,20 @@ class Delayed(Method):
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
         predict: whether forward passes run under the weights that their gradient is expected to find.
         shrink: β, by which a gradient is multiplied at each boundary.
+        compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
+        share: of the entries, where the largest are sent.
     """
 
-    def __init__(self, *, delay: Size, predict: bool, shrink: Share):
+    def __init__(self, *, delay: Size, predict: bool, shrink: Share, compress: Compress = "none", share: Share = 1.0):
         self.delay = delay
         self.predict = predict
         self.shrink = shrink
+        self.compressed = compressed(compress, share)
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def post(self, task: Task) -> Post:
+        return self.compressed
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(self.shrink)
 
     def memory(self, block: Block, behind: int) -> Stash:

@@ -3,11 +3,11 @@
 Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Literal
 
-from torch import nn
-
+from costate.architectures.block import Block
 from costate.interfaces import LocalLoss, heads
 from costate.methods.base import Method
 from costate.schedules import Event, decoupled
@@ -32,18 +32,17 @@ class Greedy(Method):
         self,
         *,
         loss: Literal["pred", "sim", "predsim"],
-        head: Literal["linear", "mlp", "conv"],
+        head: heads.Kind,
         similarity: Share,
         layers: Count,
         width: Count,
         pool: Count,
     ):
         self.loss = loss
-        self.head = head
+        self.head = partial(heads.build, head, layers=layers, width=width, pool=pool)
         self.similarity = {"pred": 0.0, "sim": 1.0}.get(loss, similarity)
-        self.layers, self.width, self.pool = layers, width, pool
 
-    def interface(self, shape: Shape, task: Task) -> LocalLoss:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> LocalLoss:
         """Of one boundary.
 
         Raises:
@@ -54,15 +53,12 @@ class Greedy(Method):
                 f"method.loss={self.loss} compares samples by their classes, and here numbers are to be predicted: "
                 "use method.loss=pred"
             )
-        guesses = self._head(shape, task.outputs) if self.similarity < 1 else None
+        guesses = self.head(shape, task.outputs) if self.similarity < 1 else None
         compares = heads.features(shape) if self.similarity > 0 else None
         return LocalLoss(guesses, compares, task, self.similarity)
 
+    def post(self, task: Task) -> None:
+        return None
+
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)
-
-    def _head(self, shape: Shape, outputs: int) -> nn.Module:
-        if self.head == "linear":
-            return heads.linear(shape, outputs, pool=self.pool)
-        build = heads.mlp if self.head == "mlp" else heads.conv
-        return build(shape, outputs, layers=self.layers, width=self.width, pool=self.pool)

@@ -1,11 +1,12 @@
 """Late gradients without stored activations or weights (PETRA: Rivaud et al., 2025, 2406.02052)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Rebuild
 from costate.methods.base import Method
+from costate.posts import GradientAndState
 from costate.schedules import Event, delayed
 from costate.settings import Size
 from costate.tasks import Task
@@ -22,8 +23,11 @@ class Petra(Method):
     def __init__(self, *, delay: Size):
         self.delay = delay
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
+
+    def post(self, task: Task) -> GradientAndState:
+        return GradientAndState()
 
     def memory(self, block: Block, behind: int) -> Rebuild:
         return Rebuild(block)

@@ -1,13 +1,14 @@
 """Late gradients; features are computed again under the weights that are to step (Huo et al., 2018, 1807.04511)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Replay
 from costate.methods.base import Method
+from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, delayed
-from costate.settings import Size
+from costate.settings import Share, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -18,13 +19,19 @@ class FeaturesReplay(Method):
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
         predict: whether forward passes run under the weights that their gradient is expected to find.
+        compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
+        share: of the entries, where the largest are sent.
     """
 
-    def __init__(self, *, delay: Size, predict: bool):
+    def __init__(self, *, delay: Size, predict: bool, compress: Compress = "none", share: Share = 1.0):
         self.delay = delay
         self.predict = predict
+        self.compressed = compressed(compress, share)
 
-    def interface(self, shape: Shape, task: Task) -> Late:
+    def post(self, task: Task) -> Post:
+        return self.compressed
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
 
     def memory(self, block: Block, behind: int) -> Replay:

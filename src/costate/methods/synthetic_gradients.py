@@ -1,10 +1,12 @@
 """Synthetic gradients (Jaderberg et al., 2017): stages update at once, under gradients that synthesizers predict."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from costate.architectures.block import Block
 from costate.interfaces import Synthetic
 from costate.interfaces.synthesizers import Synthesizer
 from costate.methods.base import Method
+from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, decoupled, locked
 from costate.settings import Share, Size
 from costate.tasks import Task
@@ -19,6 +21,8 @@ class SyntheticGradients(Method):
         warmup_steps: batches at the start for which stages use true gradients, while the synthesizers already learn.
         mix: λ, the share of the true gradient after that; 0 is decoupled, 1 is backpropagation.
         synthesizer: makes a synthesizer for a shape and a number of label entries.
+        compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
+        share: of the entries, where the largest are sent.
     """
 
     def __init__(
@@ -28,13 +32,19 @@ class SyntheticGradients(Method):
         warmup_steps: Size,
         mix: Share,
         synthesizer: Callable[[Shape, int], Synthesizer],
+        compress: Compress = "none",
+        share: Share = 1.0,
     ):
         self.conditioned = conditioned
         self.warmup_steps = warmup_steps
         self.mix = mix
         self.synthesizer = synthesizer
+        self.compressed = compressed(compress, share)
 
-    def interface(self, shape: Shape, task: Task) -> Synthetic:
+    def post(self, task: Task) -> Post:
+        return self.compressed
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Synthetic:
         context = task.context if self.conditioned else 0
         return Synthetic(self.synthesizer(shape, context), task if self.conditioned else None, self.share)
 

@@ -63,7 +63,7 @@ class VariableDistribution(Method):
         self.distribution = Distribution(solver, synchronisation, decrease)
         self.outer_batch, self.minibatch, self.piece = outer_batch, minibatch, piece
 
-    def interface(self, shape: Shape, task: Task) -> Exact:
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Exact:
         return Exact()
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:

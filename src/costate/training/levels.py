@@ -15,6 +15,8 @@ from costate.methods import Backprop, Delayed, Method
 from costate.settings import Count, Rate
 from costate.training.annealing import Annealing
 
+Balance = Sequence[int] | Literal["work"] | None
+
 
 class Level(NamedTuple):
     """Some epochs at one depth; `rate` is a factor on the optimizer's rate, `exact` brings true gradients in place
@@ -79,14 +81,19 @@ class Levels(ABC):
 
     @abstractmethod
     def plan(
-        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+        self,
+        depth: int | None,
+        stages: int,
+        epochs: int,
+        lr: float,
+        balance: Balance = None,
     ) -> Plan:
         """What to do in `epochs` epochs.
 
         Args:
             depth: the setting of the architecture; None if it has none.
             lr: the optimizer's rate.
-            balance: relative sizes of the stages, where they are not equal.
+            balance: relative sizes of the stages, where they are not equal; work: found on the coarsest level.
 
         Raises:
             ValueError: if there is no such plan.
@@ -98,7 +105,12 @@ class OneLevel(Levels):
     """The same depth from beginning to end."""
 
     def plan(
-        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+        self,
+        depth: int | None,
+        stages: int,
+        epochs: int,
+        lr: float,
+        balance: Balance = None,
     ) -> Plan:
         return Plan((Level(depth, epochs),), "linear", {}, {})
 
@@ -137,7 +149,12 @@ class Doubling(Levels):
         self.exact, self.restarts = exact[coarse_method], anneal == "level"
 
     def plan(
-        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Sequence[int] | None = None
+        self,
+        depth: int | None,
+        stages: int,
+        epochs: int,
+        lr: float,
+        balance: Balance = None,
     ) -> Plan:
         if depth is None:
             raise ValueError(
@@ -188,11 +205,13 @@ class Doubling(Levels):
         return [*listed, epochs - sum(listed)]
 
 
-def _check_cuts(coarsest: int, stages: int, balance: Sequence[int] | None) -> None:
+def _check_cuts(coarsest: int, stages: int, balance: Balance) -> None:
     if stages > coarsest:
         raise ValueError(
             f"stages={stages} is more than the {coarsest} layers of the coarsest level: lower stages or begin deeper."
         )
+    if balance == "work":
+        return
     if balance is not None and any(coarsest * size % sum(balance) for size in balance):
         raise ValueError(
             f"balance={_list(balance)} does not cut the {coarsest} layers of the coarsest level: choose other sizes."

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.execution.base import Execution
-from costate.interfaces import Loss
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -67,7 +66,7 @@ class Training(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         lr, interfaces = self.optimizer.lr, self.optimizer.lr * self.optimizer.interfaces
         groups = [
-            {"params": list(part.parameters()), "name": f"{name}/{k}", "lr": rate}
+            {"params": [p for p in part.parameters() if p.requires_grad], "name": f"{name}/{k}", "lr": rate}
             for k, stage in enumerate(self.execution.stages)
             for name, part, rate in (("block", stage.block, lr), ("interface", stage.interface, interfaces))
         ]
@@ -144,10 +143,10 @@ class _Scores(nn.Module):
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
     """Puts the method's interfaces between the blocks and the loss behind the last."""
     result, memories = [], method.memories(blocks)
-    for block, memory in zip(blocks[:-1], memories, strict=False):
+    for k, block in enumerate(blocks[:-1]):
         inlet, shape = shape, _shape_behind(block, shape)
-        result.append(Stage(block, method.interface(shape, task), inlet, memory))
-    return [*result, Stage(blocks[-1], Loss(task), shape, memories[-1])]
+        result.append(Stage(block, method.interface(shape, task, blocks[k + 1 :]), inlet, memories[k]))
+    return [*result, Stage(blocks[-1], method.ending(task), shape, memories[-1])]
 
 
 @torch.no_grad()

@@ -79,6 +79,7 @@ class Refinement(Callback):
             training.execution.gather_optimizer(optimizer)
             training.execution.abandon()
             deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
+            training.execution.renew()
             self.scores.append(self.checkpoints.record)
             self.checkpoints.forget()
             self.level += 1

@@ -1,0 +1,29 @@
+"""What goes up a boundary: a letter for each batch, from the stage behind to the interface in front.
+
+    stage k + 1                              boundary k                   stage k
+    update on batch n  ->  Post.write  ->  letter, so many bytes  ->  Post.read  ->  its interface, and its memory
+
+A method chooses the post; an execution carries letters and knows nothing of what they say. What an interface wants of
+many batches at a time, a copy of a stage, goes up by `costate.methods.copies`. Imports nothing of ours but words.
+"""
+
+from costate.posts.base import Letter, Passage, Post, Reply
+from costate.posts.compressed import Compress, Largest, Sign, compressed
+from costate.posts.error import OutputError
+from costate.posts.gradient import Gradient, GradientAndState
+from costate.posts.losses import Losses
+
+__all__ = [
+    "Compress",
+    "Gradient",
+    "GradientAndState",
+    "Largest",
+    "Letter",
+    "Losses",
+    "OutputError",
+    "Passage",
+    "Post",
+    "Reply",
+    "Sign",
+    "compressed",
+]

@@ -1,0 +1,130 @@
+"""A coarse copy of what is behind: when it is backpropagation, how wrong it is, and what it is of."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from composing import method, network, options
+from costate.architectures.prolong import RULES, prolong
+from costate.architectures.restrict import restrict
+from costate.interfaces.coarse import Coarse, copied
+from costate.methods.copies import Copies
+from costate.tasks import Classification
+from small import STABLE
+from trained import NETWORKS, assert_same, blocks, bodies, train
+
+SHAPE, CLASSES = (6,), 3
+
+
+def stable(arch: str, depth: int, *words: str):
+    return network(SHAPE, CLASSES, f"arch={arch}", f"arch.depth={depth}", "arch.width=6", "arch.T=2", *words).double()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_fresh_copy_of_every_layer_is_backprop(name, count):
+    parts = blocks(name, count)
+    copies, _ = train(parts, method("method=coarse", "method.factor=1", "method.refresh=1"))
+    exact, _ = train(parts, method("method=backprop"))
+    assert_same(bodies(copies), bodies(exact))
+
+
+def smooth(block, shift: float = 0.0) -> None:
+    """Weights that are a function of time, the same at every depth."""
+    generator = torch.Generator().manual_seed(3)
+    for stack in block.stacks():
+        if stack.numel() and stack.ndim > 1:
+            a, b = (torch.randn(stack.shape[1:], generator=generator, dtype=stack.dtype) for _ in range(2))
+            t = (torch.arange(len(stack), dtype=stack.dtype) + 0.5) / len(stack)
+            t = t.view(-1, *(1,) * (stack.ndim - 1))
+            stack.data = 0.5 * (a * torch.cos(2 * t) + b * torch.sin(3 * t))
+
+
+@pytest.mark.parametrize("arch", STABLE)
+def test_at_a_fixed_factor_the_gradients_error_is_of_the_first_order_in_h(arch):
+    x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = torch.arange(20) % CLASSES
+    depths, errors = [32, 64, 128, 256], []
+    for depth in depths:
+        torch.manual_seed(0)
+        net = stable(arch, depth)
+        smooth(net.block)
+        first, *behind = net.cut(4)
+        h = first(x).detach()
+        task = Classification(CLASSES)
+        exact, coarse = (Coarse(behind, task, factor).gradient(h, y, None, 0) for factor in (1, 4))
+        errors.append(((coarse - exact).norm() / exact.norm()).item())
+    slope = -np.polyfit(np.log(depths), np.log(errors), 1)[0]
+    assert 0.9 < slope < 1.15, (slope, errors)
+
+
+@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize("stages", [2, 4])
+def test_coarsening_commutes_with_cutting(arch, stages):
+    torch.manual_seed(0)
+    net = stable(arch, 16)
+    smooth(net.block)
+    whole = [copied(block, 2) for block in net.cut(stages)]
+    coarse = copy.deepcopy(net)
+    coarse.block = net.block.coarse(2)
+    assert all(map(torch.equal, whole, (copied(block, 1) for block in coarse.cut(stages))))
+
+
+@pytest.mark.parametrize("arch", STABLE)
+def test_coarsening_undoes_a_doubling_by_copies(arch):
+    torch.manual_seed(0)
+    net = stable(arch, 6, "arch.norm=true")
+    smooth(net.block)
+    before = copied(net.block, 1)
+    prolong(RULES["copy"], [net.block])
+    assert net.layers == 12
+    assert torch.equal(copied(net.block, 2), before)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 3), (5, 2), (8, 3), (3, 1), (6, 6)])
+def test_a_mean_over_time_keeps_the_integral_and_a_constant(n, m):
+    θ = torch.randn(n, 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(restrict(θ, m).mean(dim=0), θ.mean(dim=0))
+    torch.testing.assert_close(restrict(torch.ones_like(θ), m), torch.ones(m, 2, 3, dtype=torch.float64))
+    # The straight line t at the centres of its intervals: its means are the values at the coarse centres.
+    if n % m == 0:
+        t = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        torch.testing.assert_close(restrict(t, m), (torch.arange(m, dtype=torch.float64) + 0.5) / m)
+
+
+@pytest.mark.parametrize("arch", sorted(set(options("arch")) - set(STABLE)))
+def test_layers_without_time_steps_are_copied_as_they_are_or_not_at_all(arch):
+    parts = network((1, 8, 8), CLASSES, f"arch={arch}").cut(2)
+    Coarse(parts[1:], Classification(CLASSES), 1)
+    with pytest.raises(ValueError, match=r"method\.factor=1"):
+        Coarse(parts[1:], Classification(CLASSES), 2)
+
+
+def test_copies_are_made_and_taken_as_drawn():
+    copies = Copies(refresh=8, travel=1, of=torch.nn.utils.parameters_to_vector)
+    assert [n for n in range(18) if copies.made(n)] == [1, 3, 7, 15]
+    assert [n for n in range(18) if copies.taken(n)] == [3, 5, 9, 17]
+
+
+@pytest.mark.parametrize("refresh", [1, 2, 3, 50])
+@pytest.mark.parametrize("travel", [0, 1, 8])
+def test_one_copy_is_under_way_at_a_time(refresh, travel):
+    copies, waiting = method("method=coarse", f"method.refresh={refresh}", f"method.travel={travel}").copies, 0
+    for n in range(200):
+        waiting -= copies.taken(n)
+        assert waiting >= 0
+        waiting += copies.made(n)
+        assert waiting <= 1
+
+
+def test_a_copy_is_of_the_weights_of_travel_batches_ago():
+    parts = blocks("verlet", 2)
+    rule = method("method=coarse", "method.factor=1", "method.refresh=3", "method.travel=1")
+    had, made = [copied(parts[1], 1)], 0
+    for n in range(9):
+        stages, _ = train(parts, rule, n + 1)
+        made = n - 1 if rule.copies.taken(n) else made
+        assert torch.equal(copied(stages[0].interface.copies[0], 1), had[made]), n
+        had.append(copied(stages[1].block, 1))

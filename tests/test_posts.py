@@ -1,0 +1,90 @@
+"""What goes up a boundary: letters have the sizes that were made room for, and say what their equation says."""
+
+import inspect
+
+import pytest
+import torch
+
+from costate import posts
+from costate.execution.links import packed, unpacked
+from costate.posts import Gradient, Largest, OutputError, Passage, Post, Sign
+from costate.tasks import Classification, Regression
+
+ROWS, OUTPUTS = 5, 3
+TASK = Classification(OUTPUTS)
+MADE = {Largest: lambda kind: kind(0.2)}
+KINDS = [kind for kind in vars(posts).values() if inspect.isclass(kind) and issubclass(kind, Post) and kind is not Post]
+
+
+def made(kind: type[Post]) -> Post:
+    if kind in MADE:
+        return MADE[kind](kind)
+    return kind(TASK) if "task" in inspect.signature(kind).parameters else kind()
+
+
+def passage(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Passage:
+    random = torch.Generator().manual_seed(0)
+    x, g = (torch.randn(ROWS, *shape, generator=random).to(dtype) for _ in range(2))
+    output = torch.randn(ROWS, OUTPUTS, generator=random).to(dtype)
+    return Passage(x, g, output, torch.arange(ROWS) % OUTPUTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(7,), (16,), (2, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_letter_fits_the_room_made_for_it_and_survives_its_way(kind, shape, dtype):
+    post, passing = made(kind), passage(shape, dtype)
+    letter, room = post.write(passing), post.room(torch.empty_like(passing.x))
+    assert [(part.shape, part.dtype) for part in letter] == [(part.shape, part.dtype) for part in room]
+    arrived, mark = unpacked(packed(letter, True), room)
+    assert mark
+    assert all(map(torch.equal, arrived, letter))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_letter_are_samples(kind):
+    """So that replicas may share a batch: of every second row the same is said, on the scale of their own mean loss."""
+    post, whole = made(kind), passage((7,))
+    half = Passage(*(None if part is None else part[::2] for part in whole))
+    scale = 1.0 if kind in (Gradient, posts.GradientAndState, Sign, Largest) else len(half.x) / ROWS
+    part, all_ = post.read(post.write(half), half.x).g, post.read(post.write(whole), whole.x).g
+    torch.testing.assert_close(part * scale, all_[::2])
+
+
+def test_signs_have_the_mean_size_of_their_sample():
+    g = passage((2, 3, 3)).g
+    read = Sign().read(Sign().write(passage((2, 3, 3))), g).g
+    size = g.abs().mean(dim=(1, 2, 3), keepdim=True)
+    torch.testing.assert_close(read, torch.sign(g) * size)
+
+
+def test_the_largest_entries_stay_and_the_others_are_nothing():
+    g, post = passage((10,)).g, Largest(0.3)
+    read = post.read(post.write(passage((10,))), g).g
+    kept = read != 0
+    assert kept.sum(dim=1).tolist() == [3] * ROWS
+    assert torch.equal(read[kept], g[kept])
+    assert (g.abs().masked_fill(~kept, torch.inf).amin(dim=1) >= g.abs().masked_fill(kept, 0).amax(dim=1)).all()
+    everything = Largest(1.0)
+    assert torch.equal(everything.read(everything.write(passage((10,))), g).g, g)
+
+
+def test_bytes_of_a_sample():
+    passing = passage((800,))
+    size = {kind: sum(part.nbytes for part in made(kind).write(passing)) / ROWS for kind in (Gradient, Sign, Largest)}
+    assert size == {Gradient: 3200, Sign: 104, Largest: 160 * 6}
+
+
+@pytest.mark.parametrize("task", [Classification(OUTPUTS), Regression(OUTPUTS)])
+def test_each_samples_loss_is_its_share_of_the_mean(task):
+    output = torch.randn(ROWS, OUTPUTS)
+    y = torch.arange(ROWS) % OUTPUTS if isinstance(task, Classification) else torch.randn(ROWS, OUTPUTS)
+    torch.testing.assert_close(task.losses(output, y).mean(), task.loss(output, y))
+
+
+def test_the_outputs_error_is_handed_on():
+    post, last = OutputError(TASK), passage((7,))
+    (e,) = post.write(last)
+    torch.testing.assert_close(e, (last.h.softmax(dim=1) - torch.nn.functional.one_hot(last.y, OUTPUTS)) / ROWS)
+    (again,) = post.write(last._replace(h=last.x, told=e))
+    assert torch.equal(again, e)
