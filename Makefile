@@ -68,7 +68,7 @@ nvidia-smi >/dev/null 2>&1 || \
     torch==$(TORCH)+cpu 2>/dev/null || echo 'No CPU build of torch is on offer here: taking the ordinary one.'
 endef
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt src/costate.pth
 	@test -x $(BIN)/pip || { $(MAKE_VENV); }
 	@echo 'Installing into $(VENV) (a few minutes the first time) ...'
 	@$(INSTALL_CPU_TORCH)

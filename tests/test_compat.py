@@ -80,6 +80,26 @@ def test_lightning_and_torchvision_import_after_compat():
     run("import costate.callbacks; import lightning, torchmetrics, torchvision.datasets, torchvision.transforms")
 
 
+@pytest.mark.parametrize("name", ["torchvision.datasets", "lightning"])
+def test_the_installation_lets_any_program_import_them(name):
+    """By a costate.pth beside the packages, which a Python reads as it starts; torch is not imported for it."""
+    site = ROOT.parents[1] / "src"
+    code = f"""
+    import site, sys
+    site.addpackage({str(site)!r}, "costate.pth", set())
+    assert "torch" not in sys.modules
+    import importlib.util
+    assert importlib.util.find_spec("torchvision") and "torch" not in sys.modules
+    import {name}
+    """
+    run(code)
+
+
+def test_the_installation_leaves_that_file():
+    project = (ROOT.parents[1] / "pyproject.toml").read_text()
+    assert 'force-include = { "src/costate.pth" = "costate.pth" }' in project
+
+
 def test_the_package_itself_stays_light():
     heavy = "{'torch', 'lightning', 'torchvision', 'numpy', 'hydra'}"
     assert run(f"import sys, costate; print(sorted({heavy} & set(sys.modules)))") == "[]"

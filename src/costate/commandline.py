@@ -1,6 +1,7 @@
 """How a run ends on the command line: one sentence for what a user can mend, a traceback for what only we can."""
 
 import functools
+import io
 import os
 import sys
 import traceback
@@ -32,15 +33,22 @@ class CommandLine:
 
     def run(self, main: Callable[[], None]) -> int:
         """Composes and runs; returns the exit code."""
+        speak()
         # Hydra hands composition errors on, instead of printing them and leaving with code 1.
         os.environ[FULL] = "1"
         try:
+            launch.check_address()
             main()
         except CompactHydraException as error:
             print(_composition(error), file=sys.stderr)
             return REFUSED
         except YAMLError as error:
             print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
+            return REFUSED
+        except ValueError as error:
+            if not _is_ours(error):
+                raise
+            print(error, file=sys.stderr)
             return REFUSED
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
@@ -53,6 +61,7 @@ class CommandLine:
         @functools.wraps(task)
         def run(cfg: DictConfig) -> None:
             os.environ.pop(FULL, None)
+            speak()
             try:
                 task(cfg)
             except Exception as error:
@@ -78,6 +87,13 @@ class CommandLine:
             folder.discard()
             raise SystemExit(code)
         folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}", "exit_code": code})
+
+
+def speak() -> None:
+    """Lets what is printed be read on every terminal: a sign that it does not have becomes a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def cause(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import costate
+from costate.overrides import override
 
 PROGRAM = Path(costate.__file__).parents[2] / "train.py"
 INTERRUPTED = {sign for signum in (signal.SIGINT, signal.SIGTERM) for sign in (128 + signum, -signum)}
@@ -43,20 +44,21 @@ def run(folder: Path | str, *overrides: str) -> Path:
     ends = "summary.csv" if "-m" in overrides else "summary.json"
     if (folder / ends).exists():
         return folder
-    where = [f"hydra.{'sweep' if '-m' in overrides else 'run'}.dir='{folder.absolute()}'", "trainer.progress=none"]
+    kind = "sweep" if "-m" in overrides else "run"
+    where = [override(f"hydra.{kind}.dir", folder.absolute()), "trainer.progress=none"]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "train.log"
     code = start([*overrides, *where], log).wait()
     if code in INTERRUPTED:
         raise KeyboardInterrupt
     if code:
-        raise ValueError(f"train.py {' '.join(overrides)}: {_reason(code, log)}")
+        raise ValueError(f"train.py {' '.join(overrides)}: {reason(code, log)}")
     return folder
 
 
-def _reason(code: int, log: Path) -> str:
+def reason(code: int, log: Path) -> str:
     """Why a process has failed: the last line that it said, if it had the time for one."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
-    lines = log.read_text().strip().splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else f"it ended with exit code {code}"

@@ -97,8 +97,12 @@ class RunFolder:
         self.summary.write_text(text + "\n", encoding="utf-8")
 
     def results(self) -> dict[str, Any]:
-        """What `end` kept, or nothing."""
-        return json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.exists() else {}
+        """What `end` kept, or nothing; a file that is damaged says nothing of how the run has ended."""
+        try:
+            found = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def discard(self) -> None:
         """Removes the folder, and those above it up to the working directory, if nothing is in them."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from costate.settings import Count, Rate, Size
+from costate.settings import Count, Rate, Seed
 from costate.signatures import Setting, Signature, signature
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
@@ -27,7 +27,7 @@ class Run:
     Those with a default here belong to one option of an axis.
     """
 
-    seed: Size
+    seed: Seed
     stages: Count
     balance: list[Count] | Literal["work"] | None
     epochs: Count

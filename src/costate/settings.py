@@ -22,11 +22,17 @@ class Bound:
 
     def __str__(self) -> str:
         parts = (("at least", self.least), ("above", self.above), ("at most", self.most))
-        return " and ".join(f"{word} {number:g}" for word, number in parts if number is not None)
+        return " and ".join(
+            f"{word} {number if isinstance(number, int) else f'{number:g}'}"
+            for word, number in parts
+            if number is not None
+        )
 
 
 Count = Annotated[int, Bound(least=1)]
 Size = Annotated[int, Bound(least=0)]
 Rate = Annotated[float, Bound(above=0)]
 Amount = Annotated[float, Bound(least=0)]
+Seed = Annotated[int, Bound(least=0, most=2**32 - 1)]
+"""Torch's generator on a CPU keeps 32 bits of its seed: with 2³² it draws what it draws with 0."""
 Share = Annotated[float, Bound(least=0, most=1)]

@@ -23,6 +23,10 @@ from running import ROOT, SMALL, command, refusal
         (["data.batch_size=5000"], "data.batch_size=5000 is more than"),
         (["trainer.precision=16-mixed"], "use trainer.precision=bf16-mixed"),
         (["method/synthesizer=conv", "data=ellipse"], "method/synthesizer=conv needs images"),
+        (["arch.norm=true", "data=ellipse", "data.batch_size=1"], "this batch has one value of each channel"),
+        (["arch=mlp", "arch.norm=true", "data=ellipse", "data.batch_size=1"], "this batch has one value of each"),
+        (["method/synthesizer=mlp", "data=ellipse", "data.batch_size=1"], "use method/synthesizer=linear"),
+        (["seed=4294967296"], "seed must be an integer at least 0 and at most 4294967295, not 4294967296"),
         (["data=mnist", "data.root=nowhere", "data.cache=nothing", "data.download=false"], "data=digits"),
     ],
 )
@@ -31,7 +35,28 @@ def test_impossible_products_are_refused_before_training(tmp_path, monkeypatch, 
     reason = refusal(tmp_path / "run", *overrides, "trainer.progress=none")
     assert sentence in reason
     assert "\n" not in reason
-    assert not (tmp_path / "run").exists(), "training has begun"
+    assert not (tmp_path / "run").exists() or "this batch" in reason, "training has begun"
+
+
+def test_without_a_home_a_folder_below_it_is_refused(tmp_path, monkeypatch):
+    def nobody(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    reason = refusal(tmp_path, "data=mnist", "data.cache=~/.cache/costate")
+    assert reason == (
+        "data.cache=~/.cache/costate: there is no home folder here, for HOME is not set: set HOME, or data.cache to a "
+        "folder."
+    )
+
+
+def test_half_a_group_of_ranks_is_refused_at_once(tmp_path):
+    """It ended in Hydra's complaint about hydra.run.dir."""
+    done = command("seed=1", cwd=tmp_path, RANK="0", WORLD_SIZE="2", MASTER_ADDR="localhost")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("RANK and WORLD_SIZE are set, and MASTER_PORT not")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

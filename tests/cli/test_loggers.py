@@ -15,7 +15,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from composing import CONF, config
 from costate.schema import check
 from costate.training import wandb_run
-from running import QUIET, SMALL, command, fit
+from running import QUIET, SMALL, command, fit, refusal
 
 pytest.importorskip("wandb")
 
@@ -202,3 +202,20 @@ def test_the_sweep_for_wandb_names_settings_that_compose():
     cfg = check(config(*fixed, *first))
     assert sweep["metric"]["name"] == "val/loss"
     assert "wandb" in cfg.logger
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("logger.wandb.project=a/b", "Invalid project name 'a/b': cannot contain characters"),
+        ("logger.wandb.project=" + "x" * 200, "Invalid project name"),
+        ("logger.wandb.tags=[" + "x" * 65 + "]", "Tags must be between 1 and 64 characters"),
+    ],
+)
+def test_what_wandb_refuses_is_a_sentence(tmp_path, mode, setting, told):
+    words = (*SMALL, *QUIET, "logger=wandb", f"logger.wandb.mode={mode}", setting)
+    reason = refusal(tmp_path, *words)
+    assert reason.startswith("logger.wandb: W&B does not take these settings: ")
+    assert told in reason
+    assert "\n" not in reason

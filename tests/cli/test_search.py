@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 
@@ -123,6 +124,26 @@ def test_a_trial_that_another_process_runs_is_left_alone(search):
         assert (first.number, second.number) == (0, 1)
         with search()._next(2) as third:
             assert third is None
+
+
+@pytest.mark.parametrize("name", ["a?b", "{a}%20#", "it's, a=b"])
+def test_a_study_is_in_its_folder_whatever_that_is_called(search, tmp_path, name):
+    folder = tmp_path / name
+    for words in (["x=interval(0,8)"], []):
+        Search(folder, words, metric="val/loss", direction="minimize", prune=True, seed=0).run(1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (folder / "study.db").exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_trial_is_told_its_folder_in_words_that_hydra_reads(tmp_path, begun):
+    folder = tmp_path / "it's, a=b"
+    (folder / "checkpoints").mkdir(parents=True)
+    if begun:
+        (folder / "checkpoints" / "last.ckpt").touch()
+    words = OverridesParser.create().parse_overrides(TrialRun(folder, 0, ["seed=1"], "val/loss")._words())
+    told = {word.key_or_group: word.value() for word in words}
+    assert str(told["resume" if begun else "hydra.run.dir"]) == str(folder)
 
 
 def test_a_folder_holds_one_study(search):

@@ -228,6 +228,57 @@ def test_each_token_may_have_a_label_of_its_own():
     assert boundary(h, context=y).shape == h.shape, "sequences may be longer than the first one"
 
 
+def test_a_batch_without_rows_teaches_nothing():
+    front, boundary, back = dense()
+    x, y = batch(4, n=0)
+    back(boundary(front(x), context=y)).sum().backward()
+    assert all(g.count_nonzero() == 0 for g in gradients(front, boundary, back))
+
+
+def test_torch_func_has_the_gradients_of_backward():
+    net = drawn(nn.ModuleList(dense()))
+    x, y = batch(4)
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = net
+
+        def forward(self, x):
+            front, boundary, back = self.parts
+            return F.cross_entropy(back(boundary(front(x), context=y)), y)
+
+    model = Model()
+    found = torch.func.grad(lambda weights: torch.func.functional_call(model, weights, x))(
+        dict(model.named_parameters())
+    )
+    model(x).backward()
+    assert close(list(found.values()), gradients(model))
+
+
+@pytest.mark.parametrize("change", ["bfloat16", "half", "double"])
+def test_a_precision_may_be_given_before_the_shape_is_known(change):
+    boundary, (_, y) = getattr(costate.Boundary(classes=CLASSES), change)(), batch(4)
+    h = getattr(torch.randn(N, 5), change)().requires_grad_()
+    boundary(h, context=y).sum().backward()
+    assert {p.dtype for p in boundary.parameters()} == {h.dtype}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda boundary: sum(p.numel() for p in boundary.parameters()),
+        lambda boundary: [p.shape for p in boundary.parameters()],
+        lambda boundary: torch.optim.swa_utils.AveragedModel(boundary).update_parameters(boundary),
+        lambda boundary: nn.utils.parameters_to_vector(boundary.parameters()),
+    ],
+    ids=["counted", "looked at", "averaged", "in one vector"],
+)
+def test_weights_that_are_not_there_yet_are_told_in_a_sentence(use):
+    sentence = refusal(lambda: use(costate.Boundary(classes=CLASSES)))
+    assert sentence.startswith("A boundary that was not told its shape has no weights before its first call")
+
+
 LABELS = torch.zeros(N, dtype=torch.long)
 
 

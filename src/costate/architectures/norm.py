@@ -61,7 +61,16 @@ class Norm(nn.Module):
 def alone(
     training: bool, track: bool, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, x: Float[Tensor, "batch ..."]
 ) -> Tensor:
-    """The norm of one layer; in training with the statistics of this process's rows."""
+    """The norm of one layer; in training with the statistics of this process's rows.
+
+    Raises:
+        ValueError: in training there is but one value of each channel.
+    """
+    if training and x.numel() == x.shape[1]:
+        raise ValueError(
+            "Batch norm takes a mean over the batch, and this batch has one value of each channel: raise "
+            "data.batch_size, or train without batch norm (arch.norm=false)."
+        )
     if training and not track:
         return F.batch_norm(x, None, None, scale, shift, True, MOMENTUM, EPS)
     return F.batch_norm(x, mean, var, scale, shift, training, MOMENTUM, EPS)

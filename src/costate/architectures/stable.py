@@ -19,8 +19,7 @@ from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.network import Network
 from costate.architectures.restrict import restrict
-from costate.architectures.retrace import retraced
-from costate.architectures.reversal import Run, rebuilt
+from costate.architectures.reversal import Run, rebuilt, retraced
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
 
@@ -68,9 +67,7 @@ class StableBlock(Block):
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         state = self.enter(x)
         if self.rebuilds and torch.is_grad_enabled():
-            assert isinstance(self.integrator, Reversible), "refused by the network"
-            run = Run(self.integrator, self.field, self.steps, self.field.again(self.h, self.kick))
-            return self.leave(rebuilt(run, state, list(self.field.parameters())))
+            return self.leave(rebuilt(self._run(), state))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
         return self.leave(state)
@@ -107,11 +104,17 @@ class StableBlock(Block):
         if not self.reversible:
             raise ValueError(ONE_WAY)
         assert self.head is None, "a head cannot be run backwards"
+        into = None
         if self.opening is None:
             x = torch.empty_like(h).requires_grad_()
-            return x, retraced(self, h, x.detach(), x)
+            into = x.detach().chunk(2, dim=1)
         assert x is not None, "an opening cannot be run backwards"
-        return x, retraced(self, h, None, self.open(x))
+        end = tuple(field.contiguous() for field in h.chunk(2, dim=1))
+        return x, self.leave(retraced(self._run(), end, into, self.enter(x)))
+
+    def _run(self) -> Run:
+        assert isinstance(self.integrator, Reversible), "refused before"
+        return Run(self.integrator, self.field, self.h, self.kick)
 
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from costate.jobs import start
+from costate.overrides import override
 
 PAIRS = 5
 
@@ -46,7 +47,8 @@ def _seconds(logger: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         mark = Path(folder, "first")
         first = [f"+callbacks.first._target_={__name__}.FirstBatch", f"+callbacks.first.path='{mark}'"]
-        words = ["debug=fast", f"logger={logger}", f"hydra.run.dir='{folder}/run'", "trainer.progress=none", *first]
+        where = override("hydra.run.dir", f"{folder}/run")
+        words = ["debug=fast", f"logger={logger}", where, "trainer.progress=none", *first]
         begun = time.time()
         code = start(words, Path(folder, "log")).wait()
         assert code == 0, Path(folder, "log").read_text()

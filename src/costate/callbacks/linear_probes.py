@@ -36,7 +36,7 @@ class LinearProbes(Callback):
         if trainer.sanity_checking:
             return
         module: Any = pl_module
-        (x, y), (seen_x, seen_y) = (self._rows(loader, module) for loader in loaders(trainer))
+        (x, y), (seen_x, seen_y) = (self._rows(loader, trainer) for loader in loaders(trainer))
         T = module.task.describe(y)
         numbers = {}
         # Lightning has put the network into evaluation mode for the validation.
@@ -45,10 +45,11 @@ class LinearProbes(Callback):
             numbers[f"stage/{k}/probe_{module.task.score}"] = metric(read(h, T, seen), seen_y)
         pl_module.log_dict(numbers)
 
-    def _rows(self, loader: Any, module: Any) -> tuple[Tensor, Tensor]:
-        """Of the whole set, not of this process's share."""
-        rows = loader.rows
-        return loader.prepare(rows.x[: self.rows]).to(module.device), rows.y[: self.rows].to(module.device)
+    def _rows(self, loader: Any, trainer: Trainer) -> tuple[Tensor, Tensor]:
+        """Of the whole set, not of this process's share; in the network's precision, as its batches are."""
+        rows, device = loader.rows, trainer.strategy.root_device
+        x = trainer.precision_plugin.convert_input(loader.prepare(rows.x[: self.rows]))
+        return x.to(device), rows.y[: self.rows].to(device)
 
 
 def loaders(trainer: Trainer) -> tuple[Any, Any]:

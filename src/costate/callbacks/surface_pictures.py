@@ -47,8 +47,9 @@ class SurfacePictures(Callback):
             return
         self.folder.mkdir(exist_ok=True)
         x = grid()
+        points = trainer.precision_plugin.convert_input(x).to(pl_module.device)
         np.save(self.folder / "target.npy", surface(x.double()).float().view(GRID, GRID).numpy())
-        heights = pl_module(x.to(pl_module.device))[:, 0].float().cpu()
+        heights = pl_module(points)[:, 0].float().cpu()
         np.save(self.folder / f"epoch-{done:04}.npy", heights.view(GRID, GRID).numpy())
         if find_spec("matplotlib") is not None:
             from costate.reports import surfaces

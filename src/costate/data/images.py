@@ -33,7 +33,8 @@ class Images(InMemory, ABC):
         augment: how pictures of training batches are changed.
 
     Raises:
-        ValueError: (on reading) the source is missing or corrupt, or the parts ask for more rows than there are.
+        ValueError: there is no home folder for a path that begins with one; or (on reading) the source is missing or
+            corrupt, or the parts ask for more rows than there are.
     """
 
     source: Source
@@ -53,8 +54,8 @@ class Images(InMemory, ABC):
     ):
         task, shape = Classification(self.source.classes), self.source.shape
         super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
-        self.root = Path(root).expanduser()
-        self.path = Path(cache).expanduser() / f"{self.source.name}.h5"
+        self.root = _home("data.root", root)
+        self.path = _home("data.cache", cache) / f"{self.source.name}.h5"
         self.download = download
         self.sizes = train, validation
 
@@ -74,6 +75,16 @@ class Images(InMemory, ABC):
         learn, test = (_rows(arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in ("train", "test"))
         train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
         return Parts(_take(learn, train), _take(learn, validation), test)
+
+
+def _home(setting: str, path: str) -> Path:
+    """The path, ~ being the user's home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{setting}={path}: there is no home folder here, for HOME is not set: set HOME, or {setting} to a folder."
+        ) from error
 
 
 def _rows(images: np.ndarray, labels: np.ndarray) -> Rows:

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from costate.execution.supervisor import RankError, Supervisor, report
+from costate.overrides import override
 
 __all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
 
@@ -27,6 +28,20 @@ __all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
 def rank() -> int | None:
     """This process's number among the ranks of a run, or None if it is no rank."""
     return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+
+
+def check_address() -> None:
+    """Of ranks that somebody else has started, before they look for each other.
+
+    Raises:
+        ValueError: nobody has said where they are to meet.
+    """
+    lacking = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if rank() is not None and lacking:
+        raise ValueError(
+            f"RANK and WORLD_SIZE are set, and {' and '.join(lacking)} not: without it ranks do not find each other. "
+            "Start them by torchrun, set all four, or unset RANK for a run of one process."
+        )
 
 
 def agreed(name: str, make: Callable[[], str]) -> str:
@@ -147,11 +162,11 @@ def _command(again: bool) -> list[str]:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
     command += [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath=")]
-    folder = hydra.runtime.output_dir.replace("'", r"\'")
+    folder = hydra.runtime.output_dir
     # Hydra's own records of the job are this process's.
-    own = [f"hydra.run.dir='{folder}'", "hydra.mode=RUN", "hydra.output_subdir=null", "hydra/job_logging=none"]
+    own = [override("hydra.run.dir", folder), "hydra.mode=RUN", "hydra.output_subdir=null", "hydra/job_logging=none"]
     if again and not any(word.startswith("resume=") for word in hydra.overrides.task):
-        return [*command, f"resume='{folder}'", *own]
+        return [*command, override("resume", folder), *own]
     return [*command, *hydra.overrides.task, *own]
 
 

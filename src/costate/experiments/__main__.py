@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from costate.commandline import speak
 from costate.configuration import CONF
 from costate.experiments import claims, fast, readme, running, table
 from costate.experiments.headers import Experiment, Row, read_all
@@ -183,4 +184,5 @@ def _jobs(text: str) -> int:
 
 
 if __name__ == "__main__":
+    speak()
     sys.exit(main())

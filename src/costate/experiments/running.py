@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from costate import jobs
 from costate.configuration import CONF, composed
 from costate.experiments.headers import Row
+from costate.runs import RunFolder
 
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
@@ -84,7 +85,7 @@ class Run:
         # To compose the settings takes time: only where something has been run.
         if not order or {key: order.get(key) for key in self.order} != self.order:
             return Result()
-        numbers, error = _read(self.folder / "summary.json"), order.get("error")
+        numbers, error = RunFolder(self.folder).results(), order.get("error")
         ended = order.get("day", ""), order.get("commit", "")
         return Result(numbers, None, *ended) if numbers else Result(None, error)
 

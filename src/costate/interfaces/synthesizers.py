@@ -5,6 +5,8 @@ h is (batch, *shape), c is (batch, context) or None, ĝ has the shape of h.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -60,7 +62,8 @@ class Mlp(Synthesizer):
         self.net = nn.Sequential(*parts, _zero(nn.Linear(width, features)))
 
     def forward(self, h: State, c: Context | None) -> Tensor:
-        return self.net(_row(h, c)).view_as(h)
+        with _normed("mlp", "linear"):
+            return self.net(_row(h, c)).view_as(h)
 
 
 class Conv(Synthesizer):
@@ -86,8 +89,9 @@ class Conv(Synthesizer):
     def forward(self, h: State, c: Context | None) -> Tensor:
         if c is not None:
             channels = c[:, :, None, None].expand(-1, -1, *h.shape[2:])
-            return self.net(torch.cat([h, channels.to(h.dtype)], dim=1))
-        return self.net(h)
+            h = torch.cat([h, channels.to(h.dtype)], dim=1)
+        with _normed("conv", "pooled"):
+            return self.net(h)
 
 
 class Pooled(Synthesizer):
@@ -127,6 +131,18 @@ class Suited(Synthesizer):
 
     def forward(self, h: State, c: Context | None) -> Tensor:
         return self.net(h, c)
+
+
+@contextmanager
+def _normed(name: str, other: str) -> Iterator[None]:
+    """Says what torch's batch norm means by its complaint, which is always the same."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"method/synthesizer={name} has batch norm, a mean over the batch, and this batch has one value of each "
+            f"channel: raise data.batch_size or use method/synthesizer={other}."
+        ) from error
 
 
 def _images(name: str, shape: Shape) -> None:

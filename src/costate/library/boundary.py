@@ -138,15 +138,20 @@ def _plain(y: Tensor, targets: int) -> Tensor:
 
 class _Cut(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, prediction: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(prediction)
-        ctx.scale, ctx.dtype = scale, h.dtype
+    def forward(h: Tensor, prediction: Tensor, scale: float) -> Tensor:
         # A tensor of its own: whoever changes it in place changes nothing in front of the boundary.
         return h.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Apart from `forward`, as torch.func wants it."""
+        h, prediction, scale = inputs
+        ctx.save_for_backward(prediction)
+        ctx.scale, ctx.dtype = scale, h.dtype
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (p,), (g,) = ctx.saved_tensors, gradients
-        predicted = p * (ctx.scale / len(p))
+        predicted = p * (ctx.scale / max(len(p), 1))
         return predicted.to(ctx.dtype), predicted - g.to(p.dtype), None

@@ -5,7 +5,7 @@ channels, height, width), for which it is a 5 × 5 convolution; c is (n, context
 """
 
 import warnings
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,29 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter
 
 KERNEL = 5
+WEIGHTLESS = (
+    "A boundary that was not told its shape has no weights before its first call: give it, Boundary(shape) or "
+    "decouple(..., shapes=...), or pass a batch through the model before weights are counted, averaged or shared out."
+)
+
+
+class Unmade(UninitializedParameter):
+    """A weight before the first state has told its shape."""
+
+    def bfloat16(self) -> Any:
+        """Torch forgets this one among the precisions that a lazy weight may be given."""
+        return self.to(torch.bfloat16)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        try:
+            return super().__torch_function__(func, types, args, kwargs or {})
+        except ValueError as error:
+            raise ValueError(WEIGHTLESS) from error
+
+    @property
+    def shape(self) -> NoReturn:
+        raise ValueError(WEIGHTLESS)
 
 
 @final
@@ -34,8 +57,8 @@ class OneLayer(LazyModuleMixin, nn.Module):
             warnings.simplefilter("ignore")
             super().__init__()
         self.context = context
-        self.weight: Any = UninitializedParameter()
-        self.bias: Any = UninitializedParameter()
+        self.weight: Any = Unmade()
+        self.bias: Any = Unmade()
         if shape is not None:
             self._make(shape)
 

@@ -5,6 +5,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from costate.commandline import speak
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m costate.reports", description=__doc__)
@@ -29,4 +31,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    speak()
     sys.exit(main())

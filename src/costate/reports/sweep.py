@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from costate.reports.numbers import plus_minus, statistics
-from costate.runs import JOB
+from costate.runs import JOB, RunFolder
 
 COSTS = ("fit_seconds", "samples_per_second")
 
@@ -57,6 +58,8 @@ class SweepTable(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             job = {"number": config.hydra.job.num, "overrides": OmegaConf.to_container(config.hydra.overrides.task)}
+            if config.resume is not None:
+                job["run"] = str(Path(config.resume).absolute())
             (Path(config.hydra.runtime.output_dir) / JOB).write_text(json.dumps(job))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -66,9 +69,14 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         # Jobs that ran side by side may each have missed the other's end.
         folder = Path(config.hydra.sweep.dir)
-        write(folder)
-        show(folder)
-        codes = [job.results.get("exit_code", 1) for job in read(folder) if "error" in job.results]
+        try:
+            write(folder)
+            show(folder)
+            codes = [job.results.get("exit_code", 1) for job in read(folder) if "error" in job.results]
+        except Exception as error:
+            # Hydra would make a warning of it, and end well.
+            traceback.print_exception(error)
+            codes = [1]
         if codes:
             # Jobs of other processes have no other way to tell.
             raise SystemExit(codes[0])
@@ -80,9 +88,10 @@ def read(folder: Path) -> list[Job]:
     for path in folder.rglob(JOB):
         job = json.loads(path.read_text())
         pairs = (override.lstrip("+~").partition("=") for override in job["overrides"])
-        summary = path.with_name("summary.json")
-        results = json.loads(summary.read_text()) if summary.exists() else {"error": "it did not come to its end"}
-        jobs.append(Job(job["number"], {key: value for key, _, value in pairs}, results))
+        # A run that was gone on with has its results where it is; what is refused is said in the job's own folder.
+        runs = (RunFolder(place) for place in (path.parent, job.get("run", path.parent)))
+        results: dict[str, Any] = next((found for run in runs if (found := run.results())), {})
+        jobs.append(Job(job["number"], {k: v for k, _, v in pairs}, results or {"error": "it did not come to its end"}))
     return sorted(jobs, key=lambda job: job.number)
 
 

@@ -11,6 +11,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from costate.commandline import speak
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -44,9 +46,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"Interrupted. To go on: python -m costate.search --folder {arguments.folder} --trials {arguments.trials}"
-        )
+        place = shlex.quote(str(arguments.folder))
+        print(f"Interrupted. To go on: python -m costate.search --folder {place} --trials {arguments.trials}")
         return 130
     return _tell(search, arguments.folder)
 
@@ -60,9 +61,10 @@ def _tell(search: object, folder: Path) -> int:
         print("No trial came to its end.", file=sys.stderr)
         return 1
     print(f"Best {search.metric}: {best[0]:.4g} by python train.py {shlex.join(best[1])}")
-    print(f"All trials: {folder / 'summary.md'}; figures: python -m costate.reports {folder}")
+    print(f"All trials: {folder / 'summary.md'}; figures: python -m costate.reports {shlex.quote(str(folder))}")
     return 0
 
 
 if __name__ == "__main__":
+    speak()
     sys.exit(main())

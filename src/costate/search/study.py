@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import optuna
 from filelock import FileLock, Timeout
@@ -47,7 +48,8 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         pruner: BasePruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner()
         self.study = optuna.create_study(
-            storage=f"sqlite:///{self.folder / 'study.db'}",
+            # As a URI of SQLite's own, in which any name can be written.
+            storage=f"sqlite:///file:{quote(str(self.folder / 'study.db'))}?uri=true",
             study_name="costate",
             load_if_exists=True,
             direction=direction,

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from costate.jobs import start
+from costate.jobs import reason, start
+from costate.overrides import override
 from costate.reports.reading import rows
-from costate.runs import JOB
+from costate.runs import JOB, RunFolder
 
 EVERY = 0.5
 """Seconds between two looks at metrics.csv."""
@@ -64,7 +65,7 @@ class TrialRun:
             process.wait()
             raise
         if process.returncode or (result := self._result()) is None:
-            raise TrialError(self.log.read_text(encoding="utf-8").strip().splitlines()[-1])
+            raise TrialError(reason(process.returncode, self.log))
         return result
 
     def epochs(self) -> Iterator[tuple[int, float]]:
@@ -78,17 +79,16 @@ class TrialRun:
 
     def _words(self) -> list[str]:
         if (self.folder / "checkpoints" / "last.ckpt").exists():
-            return [f"resume={self.folder}", "trainer.progress=none"]
+            return [override("resume", self.folder), "trainer.progress=none"]
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / JOB).write_text(json.dumps({"number": self.number, "overrides": self.overrides}))
         # What was begun and has no checkpoint begins again.
         for name in ("config.yaml", "metrics.csv"):
             (self.folder / name).unlink(missing_ok=True)
-        return [*self.overrides, f"hydra.run.dir='{self.folder}'", "trainer.progress=none"]
+        return [*self.overrides, override("hydra.run.dir", self.folder), "trainer.progress=none"]
 
     def _result(self) -> float | None:
-        summary = self.folder / "summary.json"
-        return json.loads(summary.read_text()).get(self.metric) if summary.exists() else None
+        return RunFolder(self.folder).results().get(self.metric)
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)

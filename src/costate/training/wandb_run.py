@@ -41,7 +41,7 @@ def wandb(
         checkpoint, figures: what becomes an artifact, see `costate.tracking`.
 
     Raises:
-        ValueError: wandb is not installed.
+        ValueError: wandb is not installed, or refuses a project, a tag or whatever else is not what it takes.
     """
     if launch.rank() not in (None, 0):
         return DummyLogger()
@@ -75,13 +75,20 @@ def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> A
     import wandb
 
     options: dict[str, Any] = {"silent": True, "init_timeout": PATIENCE, "finish_timeout": FAREWELL}
-    if mode == "online":
-        try:
-            return wandb.init(**settings, settings=wandb.Settings(mode=mode, **options))
-        except wandb.Error as error:
-            print(f"W&B cannot be reached, the run goes on offline: {str(error).splitlines()[0]}")
-            wandb.teardown()
-    return wandb.init(**settings, settings=wandb.Settings(mode="offline" if mode == "online" else mode, **options))
+    try:
+        if mode == "online":
+            try:
+                return wandb.init(**settings, settings=wandb.Settings(mode=mode, **options))
+            except wandb.errors.UsageError:
+                raise
+            except wandb.Error as error:
+                print(f"W&B cannot be reached, the run goes on offline: {str(error).splitlines()[0]}")
+                wandb.teardown()
+        return wandb.init(**settings, settings=wandb.Settings(mode="offline" if mode == "online" else mode, **options))
+    except (wandb.errors.UsageError, ValueError) as error:
+        # A ValueError is pydantic's, and of several lines.
+        first = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error).splitlines()[0]
+        raise ValueError(f"logger.wandb: W&B does not take these settings: {first.rstrip('.')}.") from error
 
 
 def _mode(wish: str) -> Any:
