@@ -27,6 +27,13 @@ METHODS = {
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
     "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse inputs": (
+        "method=coarse",
+        "method.factor=2",
+        "method.refresh=3",
+        "method.travel=1",
+        "method.inputs=coarse",
+    ),
     "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
     "feedback": ("method=feedback",),
     "critic": ("method=critic", "method.width=16"),

@@ -28,9 +28,11 @@ def stable(arch: str, depth: int, *words: str):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("count", [2, 3])
-def test_a_fresh_copy_of_every_layer_is_backprop(name, count):
+@pytest.mark.parametrize("inputs", ["received", "coarse"])
+def test_a_fresh_copy_of_every_layer_is_backprop(name, count, inputs):
+    """Of those behind, and of those in front."""
     parts = blocks(name, count)
-    copies, _ = train(parts, method("method=coarse", "method.factor=1", "method.refresh=1"))
+    copies, _ = train(parts, method("method=coarse", "method.factor=1", "method.refresh=1", f"method.inputs={inputs}"))
     exact, _ = train(parts, method("method=backprop"))
     assert_same(bodies(copies), bodies(exact))
 
@@ -130,7 +132,7 @@ def test_a_copy_is_of_the_weights_of_travel_batches_ago():
     for n in range(9):
         stages, _ = train(parts, rule, n + 1)
         made = n - 1 if rule.copies.taken(n) else made
-        assert torch.equal(copied(stages[0].interface.copies[0], 1), had[made]), n
+        assert torch.equal(copied(stages[0].interface.copies.blocks[0], 1), had[made]), n
         had.append(copied(stages[1].block, 1))
 
 
@@ -149,7 +151,7 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
     exact = Coarse([second], task, 1).gradient(h, y, None, 0)
 
     def errors() -> tuple[float, float]:
-        interface.take(0, likeness.numbers(second))
+        interface.copies.take(0, likeness.numbers(second))
         error = (interface.gradient(h, y, None, 0) - exact).norm() / exact.norm()
         return likeness.fit(second, h, output).item(), error.item()
 
