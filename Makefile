@@ -52,7 +52,7 @@ check: $(READY) ## lint, formatting, types, and whether README and docs name wha
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest tests/docs
+	@$(BIN)/python -m pytest tests/docs -m '' --numprocesses=auto --maxprocesses=4
 
 clean: ## remove .venv and every cache; runs/ and data/ stay
 	@rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""README and docs: every command composes, every setting, file and test that they name is there, and README stays short."""
+"""README and docs: every command composes, every setting, file and test that they name is there; README is short."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ from pages import PAGES, PROGRAMS, ROOT, commands, fences, first, options, setti
 
 README = ROOT / "README.md"
 FILE = re.compile(r"[\w.*/-]+(/|\.(py|md|json|jsonl|csv|yaml|ipynb|safetensors|html|cff|txt|sh|toml|png|svg|ckpt))")
-THEIRS = re.compile(r"^(runs|report|pictures|build|data)\b|^(nets|mine)\.py$|CLASS|\*")
+THEIRS = re.compile(r"^(runs|report|pictures|build|data|docs/notebooks)\b(?!\.)|^(nets|mine)\.py$|CLASS|\*")
 """Names of what a reader has or makes."""
 
 each = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -55,13 +55,11 @@ def training(words: list[str]) -> None:
         return
     sweep = "-m" in words
     words = [word for word in words if not word.startswith(("-", "hydra/", "hydra."))]
-    experiments = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
-    for name in experiments if sweep else []:
-        rows = read(ROOT / "conf" / "experiment" / f"{name}.yaml").rows
+    # That each job of an experiment composes is said in tests/experiments.
+    for name in [word.partition("=")[2] for word in words if word.startswith("experiment=")] if sweep else []:
         given = {word.partition("=")[0] for word in words}
-        swept = [[w for w in row.overrides if w.partition("=")[0] not in given] for row in rows]
-        for more in {words: None for words in map(tuple, swept)}:
-            compose(tuple(values(w)[0] for w in words) + more)
+        swept = read(ROOT / "conf" / "experiment" / f"{name}.yaml").rows[-1].overrides
+        words += [word for word in swept if word.partition("=")[0] not in given]
     for job in words_of(words) if sweep else [words]:
         compose(tuple(job))
 
@@ -70,7 +68,9 @@ def module(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """python -m NAME ...: there is such a program, and it has the options."""
     name, *rest = words
     if name == "pytest":
-        return [path_is_there(word.partition("::")[0]) for word in rest if "/" in word] and None
+        for word in rest:
+            path_is_there(word)
+        return
     path = ROOT / "src" / Path(*name.split("."))
     assert (path / "__main__.py").exists(), f"python -m {name}: there is no such program"
     if name == "costate.search":
@@ -96,6 +96,7 @@ def path_is_there(name: str) -> None:
     assert any((place / name).exists() for place in places) or literal, f"{name} is not there"
 
 
+@pytest.mark.thorough  # make check runs it
 @each
 def test_every_command_goes(page, monkeypatch, capsys):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

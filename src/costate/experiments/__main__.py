@@ -135,7 +135,8 @@ def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table
     results = {row: list(own.values()) for row, own in seeds.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
-    digest.update(path.with_name("docs") / "results.md", [each for each in experiments if each.program is not None], results)
+    programs = [each for each in experiments if each.program is not None]
+    digest.update(path.with_name("docs") / "results.md", programs, results)
     return results
 
 

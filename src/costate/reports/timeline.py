@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -47,13 +48,12 @@ class Trace:
     def pace(self) -> float:
         """Seconds from an update to the next one, in the median."""
         starts = [piece.start for piece in self.updates]
-        return median(b - a for a, b in zip(starts, starts[1:], strict=False))
+        return median(b - a for a, b in pairwise(starts))
 
-    @property
-    def middle(self) -> float:
-        """The end of the update at the middle of the trace."""
-        piece = self.updates[len(self.updates) // 2]
-        return piece.start + piece.seconds
+    def middle(self, length: float) -> float:
+        """The end of the update at the middle of the trace, or earlier where less than so many seconds are left."""
+        ends = [piece.start + piece.seconds for piece in self.updates]
+        return max(0.0, min(ends[len(ends) // 2], ends[-1] - length))
 
 
 def read(path: Path) -> Trace:
@@ -84,7 +84,7 @@ def timeline(traces: dict[str, Trace]) -> Figure:
     rows = max(len(trace.processes) for trace in traces.values())
     figure, axes = style.table(len(traces), 1, (6.4, 0.5 + 0.24 * rows), sharex=True)
     for place, (name, trace) in zip(axes[:, 0], traces.items(), strict=True):
-        begin = trace.middle
+        begin = trace.middle(length)
         busy = [_rows(place, i, own, begin, length) for i, (_, own) in enumerate(sorted(trace.processes.items()))]
         batches = sum(begin < piece.start + piece.seconds <= begin + length for piece in trace.updates)
         place.set_title(
