@@ -67,7 +67,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
-    interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
+    interruption = Interruption(checkpoints, f"Interrupted. To go on: python train.py resume={folder}")
     refinement = Refinement(plan, checkpoints)
     measurements = [build(node) for node in cfg.callbacks.values() if node is not None]
     place = folder.path, checkpoints.batches(), config

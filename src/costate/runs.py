@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from costate import resolvers
 from costate.execution import launch
 from costate.schema import SettingError
+from costate.writing import write
 
 REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
@@ -86,15 +87,12 @@ class RunFolder:
 
     def begin(self, cfg: DictConfig) -> None:
         """Keeps the settings; results of an earlier end no longer hold."""
-        self.path.mkdir(parents=True, exist_ok=True)
         self.summary.unlink(missing_ok=True)
-        OmegaConf.save(cfg, self.config)
+        write(self.config, OmegaConf.to_yaml(cfg))
 
     def end(self, results: dict[str, Any]) -> None:
         """Keeps the results: a run with a summary has ended, with an `error` it has failed."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results | {"overrides": self.overrides}, indent=2)
-        self.summary.write_text(text + "\n", encoding="utf-8")
+        write(self.summary, json.dumps(results | {"overrides": self.overrides}, indent=2) + "\n")
 
     def results(self) -> dict[str, Any]:
         """What `end` kept, or nothing."""

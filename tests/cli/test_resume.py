@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from costate.callbacks.checkpoints import Checkpoints
 from costate.callbacks.interruption import Interruption
 from costate.runs import RunFolder
 from costate.schema import SettingError
@@ -167,7 +168,7 @@ def test_the_command_that_an_interruption_proposes_goes_on(tmp_path):
 def test_a_second_signal_ends_the_process_at_once(tmp_path, monkeypatch):
     sent: list[tuple[int, object]] = []
     monkeypatch.setattr("os.kill", lambda pid, signum: sent.append((signum, signal.getsignal(signum))))
-    interruption = Interruption(tmp_path / "last.ckpt", "")
+    interruption = Interruption(Checkpoints(tmp_path, "", "max"), "")
     interruption.execution = SimpleNamespace(stop=lambda: None)
     before = signal.getsignal(signal.SIGINT)
     interruption._note(signal.SIGINT, None)

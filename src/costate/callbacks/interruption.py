@@ -2,12 +2,13 @@
 
 import os
 import signal
-from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+
+from costate.callbacks.checkpoints import Checkpoints
 
 
 class Interrupted(SystemExit):
@@ -21,12 +22,12 @@ class Interruption(Checkpoint):
     It is a `Checkpoint` because Lightning calls those last: the checkpoint holds what the other callbacks have counted.
 
     Args:
-        last: path of the checkpoint to resume from.
+        checkpoints: they keep the one to resume from.
         advice: what to tell the user.
     """
 
-    def __init__(self, last: Path, advice: str):
-        self.last, self.advice = last, advice
+    def __init__(self, checkpoints: Checkpoints, advice: str):
+        self.checkpoints, self.advice = checkpoints, advice
         self.signum = 0
         self.saved = False
 
@@ -42,7 +43,7 @@ class Interruption(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.execution.stopping:
-            trainer.save_checkpoint(self.last)
+            self.checkpoints.save(trainer)
             self.saved = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

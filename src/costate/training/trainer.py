@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import Strategy
 
 from costate.callbacks.lines import Lines
 from costate.settings import Count
+from costate.training.checkpoint_file import CheckpointFile
 
 UNHELPFUL = (
     # Scores are those of all ranks already; the rest is rank 0's.
@@ -79,6 +80,7 @@ def build(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
         profiler=_profiler(profiler, folder),
         default_root_dir=folder,
+        plugins=[CheckpointFile()],
         **FIXED,
     )
 

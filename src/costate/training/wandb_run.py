@@ -11,6 +11,7 @@ from requests.utils import get_netrc_auth
 from costate.execution import launch
 from costate.runs import sweep_of
 from costate.training.loggers import needs
+from costate.writing import write
 
 PATIENCE = 20
 """Seconds to wait for the server before a run goes offline."""
@@ -62,7 +63,7 @@ def wandb(
         job_type=job_type,
         tags=tags,
     )
-    identity.write_text(f"{run.id}\n")
+    write(identity, f"{run.id}\n")
     for metric, summary in (("trainer/global_step", None), ("*", None), ("val/loss", "min")):
         step = None if metric == "trainer/global_step" else "trainer/global_step"
         run.define_metric(metric, step_metric=step, step_sync=bool(step), summary=summary)
