@@ -11,6 +11,7 @@ import torch
 
 from costate.callbacks import checkpoints
 from costate.runs import RunFolder
+from costate.training.metrics_file import MetricsFile, read
 from costate.writing import beside, write
 from running import QUIET, SMALL, fit, last, refusal
 
@@ -74,3 +75,42 @@ def test_a_checkpoint_comes_when_its_numbers_and_its_best_one_are_there(tmp_path
     monkeypatch.setattr(checkpoints, "replace", watched)
     fit(tmp_path, *RUN, "epochs=1")
     assert seen == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize("tail", [b"0.5,0", b"0.5,\xff\xfe,\r\n", b"\0" * 100, b"\0" * 100 + b"\r\n", b"0.5\r\n"])
+def test_a_broken_end_of_the_metrics_is_cut_back_to_what_the_checkpoint_knows(tmp_path, tail):
+    """int('') or an error of the reader ended the resume of a run whose checkpoint is good."""
+    folder = fit(tmp_path, *RUN, "annealing=constant", "epochs=1")
+    whole = [row for row in read(folder.metrics) if int(row["step"]) < BATCHES]
+    folder.metrics.write_bytes(folder.metrics.read_bytes() + tail)
+    fit(tmp_path, f"resume={tmp_path}", "epochs=2")
+    rows = read(folder.metrics)
+    assert rows[: len(whole)] == whole
+    assert max(int(row["step"]) for row in rows) == 2 * BATCHES
+
+
+def test_metrics_grow_by_columns_and_lose_no_row_in_between(tmp_path, monkeypatch):
+    """The file was emptied for each new column, and deleted at each resume."""
+    path = tmp_path / "metrics.csv"
+    logger = MetricsFile(path)
+    logger.log_metrics({"b": torch.tensor(0.5)}, step=0)
+    logger.save()
+    logger.log_metrics({"b": 0.25}, step=1)
+    logger.save()
+    assert path.read_bytes() == b"b,step\r\n0.5,0\r\n0.25,1\r\n"
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    logger.log_metrics({"a": 1}, step=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            logger.save()
+    assert read(path) == [{"b": "0.5", "step": "0"}, {"b": "0.25", "step": "1"}]
+    logger.save()
+    assert path.read_bytes() == b"a,b,step\r\n,0.5,0\r\n,0.25,1\r\n1,,2\r\n"
+    again = MetricsFile(path, read(path)[:1])
+    assert len(read(path)) == 3, "it begins with the first save"
+    again.finalize("success")
+    assert path.read_bytes() == b"b,step\r\n0.5,0\r\n"

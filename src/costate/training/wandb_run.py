@@ -11,6 +11,7 @@ from requests.utils import get_netrc_auth
 from costate.execution import launch
 from costate.runs import sweep_of
 from costate.training.loggers import needs
+from costate.training.tolerant import Tolerant
 from costate.writing import write
 
 PATIENCE = 20
@@ -69,7 +70,7 @@ def wandb(
         run.define_metric(metric, step_metric=step, step_sync=bool(step), summary=summary)
     upload = f"wandb sync {os.path.relpath(Path(run.dir).parent)}"
     print(f"W&B, offline; to upload: {upload}" if run.offline else f"W&B: {run.url}")
-    return WandbLogger(experiment=run, project=project)
+    return Tolerant(WandbLogger(experiment=run, project=project))
 
 
 def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> Any:
