@@ -17,6 +17,7 @@ from yaml import YAMLError
 from costate.execution import launch
 from costate.runs import RunFolder, TakenError
 from costate.schema import suggestion
+from costate.words import forced
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: settings that cannot be, anything else that went wrong, Ctrl-C."""
@@ -34,6 +35,7 @@ class CommandLine:
         """Composes and runs; returns the exit code."""
         # Hydra hands composition errors on, instead of printing them and leaving with code 1.
         os.environ[FULL] = "1"
+        sys.argv[1:] = forced(sys.argv[1:])
         try:
             main()
         except CompactHydraException as error:
@@ -41,6 +43,11 @@ class CommandLine:
             return REFUSED
         except YAMLError as error:
             print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
+            return REFUSED
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"{error.filename} cannot be written to ({error.strerror}): choose another folder.", file=sys.stderr)
             return REFUSED
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)

@@ -1,5 +1,6 @@
 """checkpoints/last.ckpt after every epoch, and checkpoints/best.ckpt of the best validation score so far."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -84,9 +85,23 @@ class Checkpoints(Checkpoint):
         self.latest, self.record = state_dict["latest"], state_dict["record"]
         torch.set_rng_state(state_dict["generator"].cpu())
 
-    def batches(self) -> int:
-        """Batches that the last checkpoint has behind it; 0 without one."""
-        return torch.load(self.last, weights_only=True, map_location="cpu")["global_step"] if self.last.exists() else 0
+    def batches(self, epochs: int) -> int:
+        """Batches that the last checkpoint has behind it; 0 without one.
+
+        Raises:
+            ValueError: it has more epochs behind it than there are to be; or it is damaged.
+        """
+        if not self.last.exists():
+            return 0
+        try:
+            checkpoint = torch.load(self.last, weights_only=True, map_location="cpu")
+            done, batches = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+        except Exception as fault:  # torch's errors over damaged files are of many types
+            advice = f"cp {shlex.join(map(str, (self.best, self.last)))} lets the run go on from its best epoch"
+            raise ValueError(f"{self.last} is damaged ({type(fault).__name__}): {advice}.") from fault
+        if epochs < done["processed"]:
+            raise ValueError(f"epochs={epochs} is less than the {done['processed']} that are done.")
+        return batches
 
     def forget(self) -> None:
         """A new level: the best checkpoint is to be one of its depth."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from costate.jobs import start
 from costate.reports.reading import rows
 from costate.runs import JOB
+from costate.words import override
+from costate.writing import write
 
 EVERY = 0.5
 """Seconds between two looks at metrics.csv."""
@@ -78,13 +80,13 @@ class TrialRun:
 
     def _words(self) -> list[str]:
         if (self.folder / "checkpoints" / "last.ckpt").exists():
-            return [f"resume={self.folder}", "trainer.progress=none"]
+            return [override("resume", self.folder), "trainer.progress=none"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / JOB).write_text(json.dumps({"number": self.number, "overrides": self.overrides}))
+        write(self.folder / JOB, json.dumps({"number": self.number, "overrides": self.overrides}))
         # What was begun and has no checkpoint begins again.
         for name in ("config.yaml", "metrics.csv"):
             (self.folder / name).unlink(missing_ok=True)
-        return [*self.overrides, f"hydra.run.dir='{self.folder}'", "trainer.progress=none"]
+        return [*self.overrides, override("hydra.run.dir", self.folder), "trainer.progress=none"]
 
     def _result(self) -> float | None:
         summary = self.folder / "summary.json"

@@ -23,7 +23,7 @@ def facts(model: Training) -> dict[str, Any]:
         "interface_parameters": sum(p.numel() for stage in stages for p in stage.interface.parameters()),
         "seed": config["seed"],
         "stages": config["stages"],
-        "epochs": config["epochs"],
+        "epochs": trainer.fit_loop.epoch_progress.current.processed,
         "ranks": trainer.num_devices * trainer.num_nodes,
         "device": torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "cpu",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

@@ -64,7 +64,7 @@ def build(
     """
     _prepare()
     shown = _progress(progress)
-    return Trainer(
+    trainer = Trainer(
         accelerator=_accelerator(accelerator, devices),
         devices=devices,
         num_nodes=num_nodes,
@@ -83,6 +83,10 @@ def build(
         plugins=[CheckpointFile()],
         **FIXED,
     )
+    # A run has ears of its own. Lightning's handler of SIGTERM broadcasts in the midst of whatever a rank is about, and
+    # that of a preemption saves in the middle of a batch.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _precision(precision: Any) -> Any:
