@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from costate import jobs
 from costate.configuration import CONF, composed
 from costate.experiments.headers import Row
+from costate.writing import write
 
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
@@ -112,7 +113,7 @@ class Run:
         return self.result()
 
     def _keep(self, order: dict[str, Any]) -> None:
-        (self.folder / ORDER).write_text(json.dumps(order, indent=2) + "\n", encoding="utf-8")
+        write(self.folder / ORDER, json.dumps(order, indent=2) + "\n")
 
 
 def line(run: Run, result: Result, since: float) -> str:

@@ -99,4 +99,4 @@ class TrialRun:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        (self.folder / "summary.json").write_text(json.dumps({"error": "pruned: others were better at this epoch"}))
+        write(self.folder / "summary.json", json.dumps({"error": "pruned: others were better at this epoch"}))
