@@ -12,13 +12,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from costate import resolvers
 from costate.execution import launch
 from costate.execution.supervisor import is_supervised
+from costate.making import made, note, remove
 from costate.schema import SettingError
 from costate.words import pasted
 from costate.writing import write
@@ -31,6 +31,10 @@ REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution"
 
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
+
+
+LOCK = "run.lock"
+"""Locked by whoever trains a run; the file stays, the lock ends with its process."""
 
 
 class TakenError(SettingError):
@@ -53,26 +57,9 @@ def _make(root: str, date: str, time: str) -> str:
         folder = parent / (time if n == 1 else f"{time}-{n}")
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
-            _made.add(folder.absolute())
+            made(folder)
             return str(folder)
     raise AssertionError("count() has no end")
-
-
-_made: set[Path] = set()
-"""What this process makes, or has Hydra make, for its run: nothing else may it remove."""
-
-
-def note(folder: Path) -> None:
-    """Remembers of a folder that is about to be made, and of those above it, which are not there yet."""
-    folder = folder.absolute()
-    _made.update(path for path in (folder, *folder.parents) if not path.exists())
-
-
-class Beginning(Callback):
-    """Looks, before Hydra makes the folder of a run, what is there already."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        note(Path(config.hydra.run.dir))
 
 
 def sweep_of(folder: Path) -> str | None:
@@ -124,10 +111,8 @@ class RunFolder:
         if launch.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
             yield
             return
-        path = self.path / "run.lock"
-        if not path.exists():
-            _made.add(path)
-        lock = FileLock(path)
+        note(self.path / LOCK)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -201,13 +186,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes the folder, and those above it, as far as this process has made them and nothing is in them."""
-        with contextlib.suppress(OSError):
-            if (lock := self.path / "run.lock") in _made:
-                lock.unlink(missing_ok=True)
-            for folder in (self.path, *self.path.parents):
-                if folder not in _made:
-                    break
-                folder.rmdir()
+        remove(self.path, self.path / LOCK)
 
     def saved(self, cfg: DictConfig) -> DictConfig:
         """The settings that the run was started with, and on top those of this command line that may change.

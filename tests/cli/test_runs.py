@@ -9,8 +9,9 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from costate.making import note
 from costate.reports.sweep import SweepTable, read
-from costate.runs import RunFolder, fresh, note
+from costate.runs import RunFolder, fresh
 from costate.schema import SettingError
 from running import command
 

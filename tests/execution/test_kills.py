@@ -1,6 +1,4 @@
-"""Runs that are ended at random moments are resumed to the numbers of the run that was left alone; `tests/kills.py` tries
-more moments.
-"""
+"""Runs that are ended at random moments resume to the numbers of the run left alone: a few of `tests/kills.py`."""
 
 import pytest
 
