@@ -120,7 +120,7 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False, again: bool = Fa
     seen: list[float] = []
     while True:
         try:
-            _supervise(ranks, folder, again or (bool(seen) and seen[-1] > 0))
+            _supervise(ranks, folder, again or (seen[-1:] > [0.0] and (folder / "config.yaml").exists()))
             return True
         except RankError as error:
             seen.append(_saved(folder))
