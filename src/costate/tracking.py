@@ -46,8 +46,11 @@ def run() -> Any:
 
 def end(exit_code: int) -> None:
     if run() is not None:
-        with contextlib.suppress(Exception):  # its service may be gone; nothing that was trained is lost with it
+        try:
             run().finish(exit_code=exit_code)
+        except Exception:  # its service is gone, and nothing that was trained with it; the next job has one of its own
+            with contextlib.suppress(Exception):
+                sys.modules["wandb"].teardown()
 
 
 def deliver(cfg: DictConfig, folder: RunFolder) -> None:
