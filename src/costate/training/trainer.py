@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import Strategy
 
 from costate.callbacks.lines import Lines
 from costate.settings import Count
+from costate.training.checkpoint_file import CheckpointFile
 
 UNHELPFUL = (
     # Scores are those of all ranks already; the rest is rank 0's.
@@ -63,7 +64,7 @@ def build(
     """
     _prepare()
     shown = _progress(progress)
-    return Trainer(
+    trainer = Trainer(
         accelerator=_accelerator(accelerator, devices),
         devices=devices,
         num_nodes=num_nodes,
@@ -79,8 +80,13 @@ def build(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
         profiler=_profiler(profiler, folder),
         default_root_dir=folder,
+        plugins=[CheckpointFile()],
         **FIXED,
     )
+    # A run has ears of its own. Lightning's handler of SIGTERM broadcasts in the midst of whatever a rank is about, and
+    # that of a preemption saves in the middle of a batch.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _precision(precision: Any) -> Any:
