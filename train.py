@@ -49,10 +49,12 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.training import summary
     from costate.training.module import Training
     from costate.training.refinement import Refinement
+    from costate.training.trainer import take_rank
 
     def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
+    take_rank(launch.rank() or 0)
     plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance)
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
