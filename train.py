@@ -55,7 +55,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         return instantiate(node, *objects, _convert_="all")
 
     take_rank(launch.rank() or 0)
-    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance)
+    depth, T = cfg.arch.get("depth"), cfg.arch.get("T")
+    plan = build(cfg.levels).plan(depth, cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance, T)
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
     torch.manual_seed(cfg.seed)
