@@ -172,4 +172,4 @@ def test_a_last_batch_may_be_smaller(tmp_path):
         for (name, sizes), tensors in found.items():
             parts = parts_of(name, 3)
             expected = ragged(sizes, Serial(parts, rules()[name], lag=1), parts)
-            assert assert_equal(tensors, expected, f"{name}, {sizes}") > 10
+            assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10
