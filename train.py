@@ -54,11 +54,14 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.training.balance import by_work
     from costate.training.module import Training
     from costate.training.refinement import Refinement
+    from costate.training.trainer import take_rank
 
     def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
-    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance)
+    take_rank(launch.rank() or 0)
+    depth, T = cfg.arch.get("depth"), cfg.arch.get("T")
+    plan = build(cfg.levels).plan(depth, cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance, T)
     composed = cfg.copy()
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)

@@ -26,8 +26,8 @@ __all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
 
 
 def rank() -> int | None:
-    """This process's number among the ranks of a run, or None if it is no rank."""
-    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+    """This process's number among the ranks of a run, or None if it is no rank, or the only one."""
+    return int(os.environ["RANK"]) if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
 
 
 def check_address() -> None:

@@ -11,8 +11,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from costate.callbacks.lines import Lines
 from costate.settings import Count
@@ -40,6 +42,13 @@ FIXED: dict[str, Any] = {
 }
 
 
+def take_rank(rank: int) -> None:
+    """Says which rank this process is, for all that rank 0 alone writes; by itself Lightning believes what any
+    launcher has left in the environment.
+    """
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+
+
 def build(
     folder: Path,
     epochs: int,
@@ -64,11 +73,12 @@ def build(
     """
     _prepare()
     shown = _progress(progress)
+    several = devices * num_nodes > 1
     trainer = Trainer(
         accelerator=_accelerator(accelerator, devices),
         devices=devices,
         num_nodes=num_nodes,
-        strategy=strategy if devices * num_nodes > 1 else "auto",
+        strategy=strategy if several else "auto",
         precision=_precision(precision),
         max_epochs=epochs,
         callbacks=[*callbacks, *shown],
@@ -80,7 +90,8 @@ def build(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
         profiler=_profiler(profiler, folder),
         default_root_dir=folder,
-        plugins=[CheckpointFile()],
+        # One process is no task of SLURM's or of another launcher's, whatever that has told it.
+        plugins=[CheckpointFile(), *([] if several else [LightningEnvironment()])],
         **FIXED,
     )
     # A run has ears of its own. Lightning's handler of SIGTERM broadcasts in the midst of whatever a rank is about, and
