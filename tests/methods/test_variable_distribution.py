@@ -93,6 +93,23 @@ def test_pieces_make_up_the_whole(name):
     torch.testing.assert_close(slope, g @ d, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_the_solver_is_told_the_annealed_rate(factor, monkeypatch):
+    """As a factor on its own rate: that by which the optimizer's rate has been annealed."""
+    outer, told = iteration("verlet", "method/solver=adam", "method.solver.steps=2"), []
+    plain = outer.distribution.solver.minimise
+    monkeypatch.setattr(
+        outer.distribution.solver, "minimise", lambda f, v, rate=1.0: told.append(rate) or plain(f, v, rate)
+    )
+    x, y = batch()
+    outer.gradient(0, x, y, more=False)
+    optimizer = torch.optim.SGD(variables(outer.networks, outer.own_head)[0], lr=0.2)
+    annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: factor)
+    outer.advance(optimizer)
+    annealing.step()
+    assert told == pytest.approx([factor] * 2)
+
+
 def test_samples_are_rows_of_the_batch_in_turn():
     f = loss(iteration("verlet"), ROWS, minibatch=5)
     assert [len(f.sample(i).X) for i in range(4)] == [5, 4, 4, 5]

@@ -4,11 +4,14 @@ import csv
 import json
 import re
 from pathlib import Path
+from statistics import stdev
 
+import numpy as np
 import pytest
 import yaml
 
 from costate.reports import style
+from costate.reports.curves import band
 from costate.reports.groups import baseline, grouped
 from costate.reports.reading import find
 from costate.reports.report import write
@@ -66,6 +69,15 @@ def test_seeds_are_one_row_and_the_gap_is_to_backprop_on_the_same_network(runs, 
     assert float(sg["test/accuracy std"]) == pytest.approx(0.01 / 2**0.5)
     assert "| verlet | sg | digits | 2 | 95.50 ± 0.71 % | -3.00 | 2 | 1.50 | 1,234 |" in (out / "table.md").read_text()
     assert r"95.50 $\pm$ 0.71 \%" in (out / "table.tex").read_text()
+
+
+def test_a_band_is_the_sample_deviation_of_seeds_where_all_have_a_value():
+    seeds = [(np.array([1, 2, 3]), np.array([1.0, 4.0, 9.0])), (np.array([2, 3, 4]), np.array([6.0, 9.5, 0.0]))]
+    x, middle, spread = band(seeds)
+    assert x.tolist() == [2, 3]
+    assert middle.tolist() == [5.0, 9.25]
+    assert spread == pytest.approx([stdev([4, 6]), stdev([9, 9.5])])
+    assert band(seeds[:1])[2].tolist() == [0.0] * 3
 
 
 def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):

@@ -80,6 +80,18 @@ def divide(rows: int, train: int | None, validation: int, test: int, seed: int) 
     return order[held:][:train], order[:validation], order[validation:held]
 
 
+def _check_numbers(parts: Parts) -> None:
+    """Whether all numbers are finite: a single one that is not makes every weight NaN in the step that reads it."""
+    for part, rows in parts._asdict().items():
+        for what, values in (("samples", rows.x), ("labels", rows.y)):
+            bad = torch.zeros(0) if not values.is_floating_point() else ~values.isfinite().view(len(values), -1).all(1)
+            if bad.any():
+                raise ValueError(
+                    f"The {part} {what} have numbers that are NaN or infinite in {int(bad.sum())} of {len(bad)} rows, "
+                    f"first in row {int(bad.nonzero()[0, 0])}: mend these rows, or leave them out."
+                )
+
+
 class InMemory(LightningDataModule, ABC):
     """A data set held in memory; batches are (x float (batch, *shape), y).
 
@@ -133,10 +145,12 @@ class InMemory(LightningDataModule, ABC):
         """Read all parts, once.
 
         Raises:
-            ValueError: the data cannot be had, or the batch size does not fit the data and the processes.
+            ValueError: the data cannot be had or has numbers that are none, or the batch size does not fit the data
+                and the processes.
         """
         if self.parts is None:
             self.parts = self.read()
+            _check_numbers(self.parts)
             if self.parts.train.x.dtype == torch.uint8:
                 self.prepare = Standardise(self.parts.train.x)
         self.train_dataloader()  # an impossible batch size is said before anything runs

@@ -19,6 +19,7 @@ def facts(model: Training) -> dict[str, Any]:
     """What a reader of the numbers has to know beside them."""
     config, trainer = model.hparams, model.trainer
     stages: Any = model.stages
+    progress: Any = trainer.fit_loop.epoch_progress.current
     return {
         **model.execution.account(),
         "parameters": sum(p.numel() for stage in stages for p in stage.block.parameters()),
@@ -26,7 +27,7 @@ def facts(model: Training) -> dict[str, Any]:
         "interface_parameters": sum(p.numel() for stage in stages for p in stage.interface.parameters()),
         "seed": config["seed"],
         "stages": config["stages"],
-        "epochs": config["epochs"],
+        "epochs": progress.processed,
         "ranks": trainer.num_devices * trainer.num_nodes,
         "device": torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "cpu",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
