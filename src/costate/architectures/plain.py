@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
+from costate.architectures.integrators import one_way
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
 from costate.settings import Count
 from costate.types import Shape
 
 UNTIMED = "arch=mlp and arch=cnn have layers without a time step, which cannot be prolonged"
-ONE_WAY = "arch=mlp and arch=cnn have layers that cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -48,10 +48,10 @@ class Chain(Block):
         return False
 
     def inverse(self, h: Tensor) -> NoReturn:
-        raise ValueError(ONE_WAY)
+        raise ValueError(one_way())
 
     def retrace(self, h: Tensor, x: Tensor | None) -> NoReturn:
-        raise ValueError(ONE_WAY)
+        raise ValueError(one_way())
 
     def penalty(self) -> None:
         return None
