@@ -42,6 +42,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch
 
+    from costate import trained
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
     from costate.callbacks.timeline import Timeline
@@ -80,11 +81,14 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     if trainer.is_global_zero:
         folder.begin(cfg)
+        if cfg.summary:
+            summary.outline(model)
     trainer.fit(model, data, ckpt_path=checkpoints.last if checkpoints.last.exists() else None)
     checkpoints.restore_best(model)
     tested = trainer.test(model, data, verbose=False)[0]
     if trainer.is_global_zero:
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
+        trained.save([stage.block for stage in model.stages], folder.path)
         folder.end(results)
         summary.show(results, title=str(folder))
 

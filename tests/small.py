@@ -40,6 +40,11 @@ def turned(product: str, on: bool) -> list[str]:
     return [*product.split(), *(f"arch.integrator.{key}={str(on).lower()}" for key in keys)]
 
 
+def normed(product: str, on: bool) -> list[str]:
+    """Batch norm on or off, where that can be chosen."""
+    return [f"arch.norm={str(on).lower()}"] if "norm" in ARCHS[product.split()[0].removeprefix("arch=")] else []
+
+
 INTEGRATORS = integrators()
 REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(each, Reversible)}
 PRODUCTS = [f"arch={a} arch/form={f}" for a in STABLE for f in options("arch/form")]

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 TRAIN, TEST = 120, 30
 PER_CIFAR_BATCH = TRAIN // 5
@@ -56,6 +57,19 @@ def write_cifar100(root: Path) -> dict[str, np.ndarray]:
     arrays = write_cifar(folder, [("train", "train", TRAIN), ("test", "test", TEST)], "fine_labels", 100)
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [str(i) for i in range(100)]}, protocol=2))
     return arrays
+
+
+def write_gallery(root: Path, rows: int, seed: int = 0) -> list[tuple[np.ndarray, int]]:
+    """Pictures of 6 × 6 in three class folders; returns them as bytes (3, 6, 6), with the numbers of their classes."""
+    random = np.random.default_rng(seed)
+    found = []
+    for i in range(rows):
+        picture, label = random.integers(0, 256, (6, 6, 3), dtype=np.uint8), i % 3
+        place = root / "abc"[label] / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(place)
+        found.append((picture.transpose(2, 0, 1), label))
+    return found
 
 
 WRITERS = {

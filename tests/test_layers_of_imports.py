@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"types", "tasks", "settings", "compat"}
+VOCABULARY = {"types", "tasks", "settings", "compat", "lookup"}
 ALLOWED = {
     "types": set(),
     "settings": set(),

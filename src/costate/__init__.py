@@ -5,6 +5,7 @@ As a library it takes a plain PyTorch model apart, without a trainer and without
     decouple    a model of layers one behind the other, cut into stages
     Decoupled   what `decouple` makes: stages, and boundaries between them
     Boundary    what stands between two stages, to be put into a forward by hand
+    load        the network that a run of train.py has trained, out of the run's folder
 """
 
 from importlib import import_module
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from costate.library.boundary import Boundary
     from costate.library.decoupling import Decoupled, decouple
+    from costate.trained import load
 
-__all__ = ["Boundary", "Decoupled", "decouple"]
+__all__ = ["Boundary", "Decoupled", "decouple", "load"]
 
 HOMES = {
     "Boundary": "costate.library.boundary",
     "Decoupled": "costate.library.decoupling",
     "decouple": "costate.library.decoupling",
+    "load": "costate.trained",
 }
 
 

@@ -15,7 +15,7 @@ from costate import resolvers
 from costate.execution import launch
 from costate.schema import SettingError
 
-REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers"}
+REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
 
 

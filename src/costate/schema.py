@@ -46,6 +46,7 @@ class Run:
     callbacks: Any
     logger: Any
     workers: Count = 1
+    summary: bool = False
 
 
 def check(cfg: DictConfig) -> DictConfig:
@@ -125,6 +126,8 @@ def _holds(kind: Any, value: Any) -> bool:
         return all(bound.holds(value) for bound in kind.__metadata__)
     if get_origin(kind) is list:
         return isinstance(value, list) and all(_holds(get_args(kind)[0], item) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict)
     return kind is not type(None) or value is None
 
 
@@ -137,6 +140,8 @@ def _describe(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is list:
         return f"a list (each item {_describe(get_args(kind)[0])})"
+    if get_origin(kind) is dict:
+        return "a mapping like {name: value}"
     return "null" if kind is type(None) else WORDS.get(kind, str(kind))
 
 

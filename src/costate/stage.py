@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
-from costate.interfaces import Interface, Learning
+from costate.interfaces import Interface, Learning, Likeness
 from costate.memory import Flight, Memory
 from costate.posts import Passage, Reply
 from costate.types import Input, Labels, Shape, State
@@ -23,18 +23,22 @@ class Stage(nn.Module):
         interface: what stands behind them; for the last stage, the loss.
         inlet: shape of a sample's state at the stage's input.
         memory: what is remembered of a batch until its update.
+        likeness: what the stage sends of itself to interfaces in front, if they hold copies.
 
     Attributes:
         flights: the batches to update on, and what is remembered of them.
         lessons: state and labels of the batches that the interface has still to learn from.
     """
 
-    def __init__(self, block: Block, interface: Interface, inlet: Shape, memory: Memory):
+    def __init__(
+        self, block: Block, interface: Interface, inlet: Shape, memory: Memory, likeness: Likeness | None = None
+    ):
         super().__init__()
         self.block = block
         self.interface = interface
         self.inlet = inlet
         self.memory = memory
+        self.likeness = likeness
         self.flights: dict[int, Flight] = {}
         self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -50,12 +54,13 @@ class Stage(nn.Module):
         # Under autocast h may be of another precision; states travel in that of the samples.
         return h.detach().to(x.dtype)
 
-    def update(self, n: int, reply: Reply | None, exact: bool = False) -> Passage | None:
+    def update(self, n: int, reply: Reply | None, exact: bool = False, tune: bool = False) -> Passage | None:
         """update: the backward pass under the interface's g, or the exact one; None where nobody is in front.
 
         Args:
             reply: to the h that was sent.
             exact: whether the stage trains under what the reply says, and the interface learns from it.
+            tune: whether the stage's likeness learns from this batch.
         """
         flight = self.flights.pop(n)
         arrived, returned = reply or (None, None)
@@ -66,12 +71,18 @@ class Stage(nn.Module):
             root, g = h, arrived
         else:
             root, g = self.interface.root(h, flight.y, arrived, n)
-        roots, gradients = [root], [g]
+        # A first stage of layers that learn nothing has no graph.
+        roots, gradients = ([root], [g]) if root.requires_grad else ([], [])
         penalty = self.block.penalty()
         if penalty is not None:
             roots.append(penalty)
             gradients.append(torch.ones_like(penalty))
-        torch.autograd.backward(roots, gradients)
+        if tune and self.likeness is not None:
+            fit = self.likeness.fit(self.block, x, h)
+            roots.append(fit)
+            gradients.append(torch.ones_like(fit))
+        if roots:
+            torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
             self.lessons[n] = h.detach(), flight.y
         if x.grad is None:

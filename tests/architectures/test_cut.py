@@ -8,7 +8,7 @@ import torch
 from hydra.errors import InstantiationException
 
 from composing import network
-from small import PRODUCTS, STABLE, refusal
+from small import PRODUCTS, STABLE, normed, refusal
 
 SHAPE, OUTPUTS = (2, 8, 8), 3
 
@@ -21,7 +21,7 @@ def build(product: str, *overrides: str, seed: int = 0):
 @pytest.mark.parametrize(
     "product",
     [
-        *(f"{product} {norm}" for product in PRODUCTS for norm in ("arch.norm=true", "arch.norm=false")),
+        *dict.fromkeys(" ".join([product, *normed(product, norm)]) for product in PRODUCTS for norm in (True, False)),
         *(f"arch={arch} arch.width=33" for arch in STABLE),
     ],
 )

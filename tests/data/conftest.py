@@ -5,7 +5,7 @@ import costate.compat  # noqa: F401  (before torchvision)
 import pytest
 from torchvision import datasets
 
-from synthetic_files import WRITERS
+from synthetic_files import TRAIN, WRITERS, write_gallery
 
 
 @pytest.fixture
@@ -21,4 +21,5 @@ def own_cifar(monkeypatch):
 def image_files(tmp_path, own_cifar):
     """A root folder with a small set of each kind, and the arrays that are in it, by the set's name."""
     root = tmp_path / "source"
+    write_gallery(root / "pictures", TRAIN)
     return root, {name: write(root) for name, write in WRITERS.items()}

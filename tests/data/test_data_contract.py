@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from omegaconf import OmegaConf
 
 from costate.tasks import Classification, Task
+from own_data import ROWS
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -21,8 +22,17 @@ def config(name, root=None, seed=0):
     """The file's settings as a run would see them, cut down to what small files hold."""
     cfg = OmegaConf.merge({"seed": seed}, OmegaConf.load(CONF / f"{name}.yaml"))
     small = {key: value for key, value in SMALL.items() if key in cfg.data}
-    files = {"root": str(root), "cache": str(root), "download": False} if "root" in cfg.data else {}
-    return OmegaConf.merge(cfg, {"data": {**small, **files}})
+    # A part of the rows, or how many.
+    small = {k: v / ROWS if isinstance(cfg.data[k], float) else v for k, v in small.items()}
+    place = f"{root}/pictures" if brought(name) else str(root)
+    files = {"root": place, "cache": str(root), "download": False, "module": "own_data:pictures"}
+    return OmegaConf.merge(cfg, {"data": {**small, **{k: v for k, v in files.items() if k in cfg.data}}})
+
+
+def brought(name):
+    """Whether the data is the user's own, who says where it is."""
+    cfg = OmegaConf.load(CONF / f"{name}.yaml")
+    return any(key in cfg.data and cfg.data[key] is None for key in ("root", "module"))
 
 
 @pytest.fixture(params=NAMES)
@@ -64,8 +74,8 @@ def test_the_run_seeds_the_order_and_not_the_rows(name):
     assert config(name, seed=17).data.seed == config(name, seed=0).data.seed
 
 
-def test_shape_and_task_are_known_before_anything_is_read(name, tmp_path):
-    data = instantiate(config(name, tmp_path / "nowhere").data)
+def test_shape_and_task_are_known_before_anything_is_read(name, tmp_path, image_files):
+    data = instantiate(config(name, image_files[0] if brought(name) else tmp_path / "nowhere").data)
     assert isinstance(data, LightningDataModule)
     assert isinstance(data.task, Task)
     assert data.shape

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,7 +16,7 @@ from torchvision import datasets
 from costate.data import images
 from costate.data.digits import Digits
 from costate.data.sources import Source
-from synthetic_files import TEST, TRAIN, WRITERS, idx, write_cifar10, write_idx
+from synthetic_files import TEST, TRAIN, WRITERS, idx, write_cifar10, write_gallery, write_idx
 
 KINDS = {
     "mnist": images.Mnist,
@@ -32,6 +33,7 @@ def made(name, root, cache, **changes):
         "train": None,
         "validation": VALIDATION,
         "batch_size": 10,
+        "augment": "none",
         "seed": 0,
         "shuffle_seed": 0,
     }
@@ -126,6 +128,17 @@ def test_the_source_folder_is_only_read(image_files, tmp_path):
     for name in KINDS:
         read(made(name, root, tmp_path, download=True))
     assert facts() == before
+
+
+def test_a_zip_of_pictures_stands_in_for_files_that_are_missing(tmp_path):
+    arrays = {part: write_gallery(tmp_path / "own" / part, 12 if part == "train" else 6) for part in ("train", "test")}
+    shutil.make_archive(str(tmp_path / "cifar10"), "zip", tmp_path / "own")
+    data = made("cifar10", tmp_path, tmp_path / "cache", validation=2, batch_size=5)
+    for _ in range(2):
+        read(data)
+        assert [len(part.y) for part in data.parts] == [10, 2, 6]
+        assert data.parts.train.x.shape[1:] == (3, 32, 32)
+        assert sorted(data.parts.test.y.tolist()) == sorted(label for _, label in arrays["test"])
 
 
 # Missing files

@@ -21,6 +21,10 @@ METHODS = {
     "backprop": ("method=backprop",),
     "none": ("method=none",),
     "sg": ("method=sg",),
+    "coarse": ("method=coarse", "method.factor=2", "method.refresh=2"),
+    "feedback": ("method=feedback",),
+    "critic": ("method=critic", "method.width=16"),
+    "signs": ("method=backprop", "method.compress=sign"),
     "sg with batch norm": ("method=sg", "method/synthesizer=mlp", "method.synthesizer.width=16"),
 }
 CASES = [(name, lag) for name in METHODS for lag in (0, 1)]
@@ -50,6 +54,7 @@ def trained(name: str, lag: int, pipeline: bool) -> dict[str, Any]:
         playing.step(n, x[replica::replicas], y[replica::replicas], more=n < STEPS - 1)
         playing.average()
         optimizer.step()
+        playing.stepped()
     playing.gather()
     return {"stages": [stage.state_dict() for stage in parts], "execution": playing.state_dict()}
 

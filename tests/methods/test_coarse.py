@@ -9,13 +9,17 @@ import torch
 from composing import method, network, options
 from costate.architectures.prolong import RULES, prolong
 from costate.architectures.restrict import restrict
-from costate.interfaces.coarse import Coarse, copied
+from costate.interfaces import Coarse, Likeness
 from costate.methods.copies import Copies
 from costate.tasks import Classification
 from small import STABLE
 from trained import NETWORKS, assert_same, blocks, bodies, train
 
 SHAPE, CLASSES = (6,), 3
+
+
+def copied(block, factor: int) -> torch.Tensor:
+    return Likeness(block, factor).numbers(block)
 
 
 def stable(arch: str, depth: int, *words: str):
@@ -103,7 +107,7 @@ def test_layers_without_time_steps_are_copied_as_they_are_or_not_at_all(arch):
 
 
 def test_copies_are_made_and_taken_as_drawn():
-    copies = Copies(refresh=8, travel=1, of=torch.nn.utils.parameters_to_vector)
+    copies = Copies(refresh=8, travel=1, tune=0)
     assert [n for n in range(18) if copies.made(n)] == [1, 3, 7, 15]
     assert [n for n in range(18) if copies.taken(n)] == [3, 5, 9, 17]
 
@@ -128,3 +132,45 @@ def test_a_copy_is_of_the_weights_of_travel_batches_ago():
         made = n - 1 if rule.copies.taken(n) else made
         assert torch.equal(copied(stages[0].interface.copies[0], 1), had[made]), n
         had.append(copied(stages[1].block, 1))
+
+
+@pytest.mark.parametrize("arch", STABLE)
+def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
+    """And so is the gradient that it is asked for, at weights that are no function of time."""
+    torch.manual_seed(0)
+    net = stable(arch, 16)
+    for stack in net.block.stacks():
+        stack.data = stack + 0.3 * torch.randn_like(stack)
+    first, second = net.cut(2)
+    task, x, y = Classification(CLASSES), torch.randn(200, *SHAPE).double(), torch.arange(200) % CLASSES
+    h = first(x).detach()
+    output = second(h).detach()
+    likeness, interface = Likeness(second, 4), Coarse([second], task, 4)
+    exact = Coarse([second], task, 1).gradient(h, y, None, 0)
+
+    def errors() -> tuple[float, float]:
+        interface.take(0, likeness.numbers(second))
+        error = (interface.gradient(h, y, None, 0) - exact).norm() / exact.norm()
+        return likeness.fit(second, h, output).item(), error.item()
+
+    before = errors()
+    adam = torch.optim.Adam([p for p in likeness.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(100):
+        adam.zero_grad()
+        likeness.fit(second, h, output).backward()
+        adam.step()
+    after = errors()
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < 0.8 * before[1]
+    assert all(p.grad is None for p in second.parameters())
+
+
+def test_copies_are_tuned_on_every_so_many_batches_by_the_stage_itself():
+    parts = blocks("verlet", 3)
+    tuned, _ = train(parts, method("method=coarse", "method.factor=2", "method.tune=3"), 4)
+    means, _ = train(parts, method("method=coarse", "method.factor=2", "method.tune=0"), 4)
+    assert tuned[0].likeness is None
+    for stage, other in zip(tuned[1:], means[1:], strict=True):
+        assert any(p.abs().max() > 0 for p in stage.likeness.parameters())
+        assert all(p.abs().max() == 0 for p in other.likeness.parameters())
+    assert_same(bodies(tuned), bodies(means))

@@ -24,9 +24,11 @@ NETWORKS = {
     "verlet": ("arch=verlet", "arch.depth=8", "arch.width=8", "arch.smoothness=0.01"),
     "leapfrog": ("arch=leapfrog", "arch.depth=8", "arch.width=8", "arch.norm=true"),
     "antisymmetric": ("arch=antisymmetric", "arch.depth=8", "arch.width=8"),
+    "own": ("arch=sequential", "arch.module=own_network:layers"),
+    "couplings": ("arch=sequential", "arch.module=own_network:couplings"),
 }
 CASES = [(name, rule) for name in NETWORKS for rule in ("delayed", "replay")]
-CASES += [(name, "petra") for name in ("verlet", "leapfrog")]
+CASES += [(name, "petra") for name in ("verlet", "leapfrog", "couplings")]
 
 
 def parts(name: str, rule: Method, count: int = 4, *overrides: str) -> list[Stage]:
@@ -241,4 +243,4 @@ def test_gradients_of_another_network_are_abandoned_and_the_run_goes_on(rule):
 def test_petra_refuses_networks_that_cannot_run_backwards(name):
     sentence = refusal(lambda: parts(name, method("method=petra")))
     assert sentence.startswith("method=petra rebuilds")
-    assert sentence.endswith("choose arch=verlet or arch=leapfrog.")
+    assert sentence.endswith("choose arch=leapfrog or verlet.")

@@ -35,6 +35,11 @@ class Block(nn.Module, ABC):
     def reversible(self) -> bool:
         """Whether the layers can be run backwards."""
 
+    @property
+    @abstractmethod
+    def opens(self) -> bool:
+        """Whether there is something in front that cannot be run backwards, so that what goes in must be kept."""
+
     @abstractmethod
     def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """The state in front of the first layer from the one behind the last; opening and head stay outside.
@@ -56,7 +61,7 @@ class Block(nn.Module, ABC):
 
         Args:
             h: the state at the end of a block without a head.
-            x: the samples, if the block is a network's first; of others the backward pass fills x in.
+            x: what went in, if the block opens or is a network's first; of others the backward pass fills x in.
 
         Raises:
             ValueError: if the block is not reversible.

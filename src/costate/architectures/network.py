@@ -43,7 +43,8 @@ class Network(nn.Module, ABC):
             balance: relative sizes of the stages, where they are not to be equal.
 
         Raises:
-            ValueError: if stages < 1 or stages > layers, or the balance has not a layer for each stage.
+            ValueError: if stages < 1 or stages > layers, the balance has not a layer for each stage, or layers of two
+                stages share parameters.
         """
         if stages < 1:
             raise ValueError(f"stages={stages} is below 1: stages=1 trains the network as a whole")
@@ -56,4 +57,7 @@ class Network(nn.Module, ABC):
         ends = [round(self.layers * part / sum(sizes)) for part in accumulate(sizes, initial=0)]
         if any(start == end for start, end in pairwise(ends)):
             raise ValueError(f"balance={list(sizes)} leaves a stage without any of the network's {self.layers} layers.")
-        return [self.block.slice(start, end) for start, end in pairwise(ends)]
+        blocks = [self.block.slice(start, end) for start, end in pairwise(ends)]
+        if sum(p.numel() for b in blocks for p in b.parameters()) > sum(p.numel() for p in self.block.parameters()):
+            raise ValueError(f"stages={stages} parts layers that share parameters: lower stages, or choose a balance.")
+        return blocks

@@ -1,77 +1,20 @@
 """Plain networks, without a time step: those of the DNI paper and of dni.pytorch."""
 
-import copy
-import itertools
 import math
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NoReturn, final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
-from costate.architectures.integrators import one_way
+from costate.architectures.chain import Chain
+from costate.architectures.images import channels_of
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
 from costate.settings import Count
 from costate.types import Shape
-
-UNTIMED = "arch=mlp and arch=cnn have layers without a time step, which cannot be prolonged"
-
-
-@final
-class Chain(Block):
-    """Modules one after the other, each of them a layer."""
-
-    def __init__(self, modules: list[nn.Module]):
-        super().__init__()
-        self.chain = nn.Sequential(*modules)
-
-    @property
-    def layers(self) -> int:
-        return len(self.chain)
-
-    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        return self.chain(x)
-
-    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        return x
-
-    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
-        return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
-
-    @property
-    def reversible(self) -> bool:
-        return False
-
-    def inverse(self, h: Tensor) -> NoReturn:
-        raise ValueError(one_way())
-
-    def retrace(self, h: Tensor, x: Tensor | None) -> NoReturn:
-        raise ValueError(one_way())
-
-    def penalty(self) -> None:
-        return None
-
-    def ending(self) -> list[nn.Parameter]:
-        return list(self.chain[-1].parameters())
-
-    def slice(self, start: int, end: int) -> "Chain":
-        return Chain(copy.deepcopy([self.chain[j] for j in range(start, end)]))
-
-    def coarse(self, factor: int) -> "Chain":
-        if factor > 1:
-            raise ValueError(f"{UNTIMED}, nor made coarser: choose method.factor=1, copies of all layers.")
-        return Chain(copy.deepcopy(list(self.chain)))
-
-    def stacks(self) -> NoReturn:
-        raise ValueError(UNTIMED)
-
-    def refine(self, stacks: Sequence[Tensor]) -> NoReturn:
-        raise ValueError(UNTIMED)
 
 
 @final
@@ -128,7 +71,7 @@ class Mlp(Network):
         sizes = [math.prod(shape), *at_least_one("arch.widths", widths)]
         hidden = [DenseLayer(a, b, activation, norm) for a, b in pairwise(sizes)]
         last = nn.Sequential(nn.Flatten(), nn.Linear(sizes[-1], outputs))
-        super().__init__(Chain([*hidden, last]), "list more arch.widths")
+        super().__init__(Chain(nn.Sequential(*hidden, last)), "list more arch.widths")
 
 
 @final
@@ -147,11 +90,7 @@ class Cnn(Network):
     """
 
     def __init__(self, shape: Shape, outputs: int, *, filters: list[int], kernel: Count, norm: bool):
-        if len(shape) != 3:
-            raise ValueError(
-                f"arch=cnn needs images (channels, height, width); data gives {math.prod(shape)} features: use arch=mlp"
-            )
-        sizes = [shape[0], *at_least_one("arch.filters", filters)]
+        sizes = [channels_of("cnn", shape), *at_least_one("arch.filters", filters)]
         height, width = (side >> len(filters) for side in shape[1:])
         if height == 0 or width == 0:
             raise ValueError(
@@ -160,7 +99,7 @@ class Cnn(Network):
             )
         hidden = [ConvLayer(a, b, kernel, norm) for a, b in pairwise(sizes)]
         last = nn.Sequential(nn.Flatten(), nn.Linear(sizes[-1] * height * width, outputs))
-        super().__init__(Chain([*hidden, last]), "list more arch.filters")
+        super().__init__(Chain(nn.Sequential(*hidden, last)), "list more arch.filters")
 
 
 def at_least_one(setting: str, sizes: list[int]) -> list[int]:

@@ -84,6 +84,10 @@ class StableBlock(Block):
     def reversible(self) -> bool:
         return isinstance(self.integrator, Reversible)
 
+    @property
+    def opens(self) -> bool:
+        return self.opening is not None
+
     def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         if not isinstance(self.integrator, Reversible):
             raise ValueError(one_way())

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> None:
                 train=None,
                 validation=5000,
                 batch_size=batch_size,
+                augment="none",
                 seed=0,
                 shuffle_seed=0,
             )

@@ -115,19 +115,35 @@ def gather(x: Shaped[Tensor, " rows *shape"], index: Int[Tensor, " batch"]) -> S
     return batch
 
 
+def unchanged(x: Tensor, epoch: int, batch: int) -> Tensor:
+    """Rows as they are."""
+    return x
+
+
 class Loader:
     """Reads rows in an order, a fresh pair (x float, y) per batch; Lightning can save and restore its place.
 
     torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
     uninterrupted one, and it would stack rows one by one.
+
+    Args:
+        prepare: what is done to the rows of any batch, last of all.
+        augment: what is done to the rows of a batch of an epoch before that.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a sampler
 
-    def __init__(self, rows: Rows, order: Order, prepare: Callable[[Tensor], Tensor]):
+    def __init__(
+        self,
+        rows: Rows,
+        order: Order,
+        prepare: Callable[[Tensor], Tensor],
+        augment: Callable[[Tensor, int, int], Tensor] = unchanged,
+    ):
         self.rows = rows
         self.order = order
         self.prepare = prepare
+        self.augment = augment
         self.epoch = 0
         self.batch = 0  # batches handed out in this epoch
         self._skip = 0  # batches that the next pass leaves out, since they were handed out before a restart
@@ -150,8 +166,9 @@ class Loader:
         # iterator, and only then says which epoch it is.
         self.batch, self._skip = self._skip, 0
         for index in self.order.epoch(self.epoch)[self.batch :]:
+            x = self.augment(gather(self.rows.x, index), self.epoch, self.batch)
             self.batch += 1
-            yield self.prepare(gather(self.rows.x, index)), gather(self.rows.y, index)
+            yield self.prepare(x), gather(self.rows.y, index)
 
     def state_dict(self) -> dict[str, int]:
         """The place: epoch and batches handed out in it. It does not depend on the replica."""

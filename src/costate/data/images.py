@@ -9,8 +9,10 @@ from torch import Tensor
 from torchvision import datasets
 
 from costate.data import store
+from costate.data.augment import Kind
 from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
+from costate.data.pictures import Gallery
 from costate.data.sources import Source
 from costate.settings import Count, Size
 from costate.tasks import Classification
@@ -22,11 +24,13 @@ class Images(InMemory, ABC):
     """An image set with an official test part; validation comes out of the training part.
 
     Args:
-        root: folder of the source files, in torchvision's layout; only read, unless it lacks them.
+        root: folder of the source files, in torchvision's layout; only read, unless it lacks them. Where it lacks them
+            and has a NAME.zip of pictures, train/CLASS/* and test/CLASS/*, these are read.
         cache: folder of the converted file.
         download: whether source files that are missing are fetched.
         train: training rows; null for all that validation leaves.
         validation: rows held out for validation.
+        augment: how pictures of training batches are changed.
 
     Raises:
         ValueError: there is no home folder for a path that begins with one; or (on reading) the source is missing or
@@ -44,20 +48,30 @@ class Images(InMemory, ABC):
         train: Count | None,
         validation: Count,
         batch_size: Count,
+        augment: Kind,
         seed: Size,
         shuffle_seed: Size,
     ):
-        task = Classification(self.source.classes)
-        super().__init__(self.source.shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
+        task, shape = Classification(self.source.classes), self.source.shape
+        super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
         self.root = _home("data.root", root)
         self.path = _home("data.cache", cache) / f"{self.source.name}.h5"
         self.download = download
         self.sizes = train, validation
 
     def read(self) -> Parts:
-        arrays = store.load(
-            self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
-        )
+        archive = self.root / f"{self.source.name}.zip"
+        if self.source.missing(self.root) and archive.is_file():
+            # The same pictures, one a file.
+            gallery = Gallery(archive, "data.root")
+            size, colour = self.source.shape[1], self.source.shape[0] == 3
+            path = self.path.with_name(f"{self.source.name}_zip.h5")
+            arrays = store.load(path, gallery.signature(), lambda: gallery.arrays(size, colour, skip=False))
+        else:
+            arrays = store.load(
+                self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
+            )
+        self.class_names = [name.decode() for name in arrays.get("classes", ())]
         learn, test = (_rows(arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in ("train", "test"))
         train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
         return Parts(_take(learn, train), _take(learn, validation), test)

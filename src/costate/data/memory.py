@@ -10,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
 from costate.settings import Count, Size
 from costate.tasks import Task
@@ -88,15 +89,33 @@ class InMemory(LightningDataModule, ABC):
         batch_size: training rows in a step, of all processes together.
         seed: of the division into parts, or of the points that are drawn.
         shuffle_seed: of the order of training batches.
+        augment: how pictures of training batches are changed.
+
+    Raises:
+        ValueError: samples that are no pictures are to be changed like ones.
     """
 
-    def __init__(self, shape: Shape, task: Task, *, batch_size: Count, seed: Size, shuffle_seed: Size):
+    def __init__(
+        self,
+        shape: Shape,
+        task: Task,
+        *,
+        batch_size: Count,
+        seed: Size,
+        shuffle_seed: Size,
+        augment: Kind = "none",
+    ):
         super().__init__()
+        if augment != "none" and len(shape) != 3:
+            raise ValueError(f"data.augment={augment} is for pictures, and samples are {shape}: use data.augment=none.")
+        self.augment = change(augment)
         self.shape = shape
         self.task = task
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle_seed = shuffle_seed
+        self.class_names: list[str] = []
+        """Those of the data set, if it has any."""
         self.parts: Parts | None = None
         self.prepare: Callable[[Tensor], Tensor] = untouched
         self.rows: Callable[[int, int], int] = as_asked
@@ -129,19 +148,23 @@ class InMemory(LightningDataModule, ABC):
         replica, replicas = self._replica()
         step = self.rows(self.batch_size, len(rows.y) // replicas * replicas)
         order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
-        return Loader(rows, order, self.prepare)
+        if self.augment is None:
+            return Loader(rows, order, self.prepare)
+        augment = Augmentation(self.augment, self.shuffle_seed, replica, replicas)
+        return Loader(rows, order, self.prepare, augment)
 
     def val_dataloader(self) -> Loader:
         """All validation rows in order."""
         assert self.parts
-        return self._evaluation(self.parts.validation)
+        return self.in_order(self.parts.validation)
 
     def test_dataloader(self) -> Loader:
         """All test rows in order."""
         assert self.parts
-        return self._evaluation(self.parts.test)
+        return self.in_order(self.parts.test)
 
-    def _evaluation(self, rows: Rows) -> Loader:
+    def in_order(self, rows: Rows) -> Loader:
+        """Some rows in order, as they are for validation and test."""
         return Loader(rows, InOrder(len(rows.y), EVALUATION_ROWS, *self._replica()), self.prepare)
 
     def _replica(self) -> tuple[int, int]:

@@ -90,10 +90,17 @@ class Execution(ABC):
 
     def stepped(self) -> None:
         """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
-        copies = self.method.copies
-        if copies is not None and copies.made(self._batch):
-            self.copied = {j: copies.of(stage.block) for j, stage in enumerate(self.stages) if j > 0 and self.trains(j)}
+        if self.method.copies is not None and self.method.copies.made(self._batch):
+            self.copied = {
+                j: stage.likeness.numbers(stage.block)
+                for j, stage in enumerate(self.stages)
+                if stage.likeness is not None and self.trains(j)
+            }
             self.send_copies()
+
+    def tuning(self, n: int) -> bool:
+        """Whether stages make their copies more like themselves on batch n."""
+        return self.method.copies is not None and self.method.copies.tuned(n)
 
     def trains(self, k: int) -> bool:
         """Whether this process trains stage k."""
@@ -207,9 +214,12 @@ class Execution(ABC):
 
     def renew(self) -> None:
         """Called on every process when layers have been replaced: interfaces copy them as they are now."""
-        blocks = [stage.block for stage in self.stages]
-        for k, interface in self._coarse():
-            interface.follow(blocks[k + 1 :])
+        for j, stage in enumerate(self.stages):
+            if stage.likeness is not None:
+                stage.likeness.deepen(stage.block)
+                for k, interface in self._coarse()[:j]:
+                    interface.deepen(j - k - 1, stage.block)
+                    interface.take(j - k - 1, stage.likeness.numbers(stage.block))
 
     def _coarse(self) -> list[tuple[int, Coarse]]:
         return [(k, stage.interface) for k, stage in enumerate(self.stages) if isinstance(stage.interface, Coarse)]

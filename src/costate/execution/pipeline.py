@@ -69,7 +69,7 @@ class Pipeline(Execution):
         Raises:
             ValueError: there are not as many ranks as stages and replicas ask for.
         """
-        device = next(self.stages[0].parameters()).device.type
+        device = next(p for stage in self.stages for p in stage.parameters()).device.type
         self.grid = grid = Grid(self.replicas, len(self.stages), device)
         self.own = grid.stage
         if self.replicas > 1:
@@ -233,7 +233,7 @@ class Pipeline(Execution):
     def _update(self, n: int, waits: bool) -> None:
         reply = self._reply(n) if waits else None
         with self.clock.span("update", n):
-            passage = self.stages[self.own].update(n, reply, self.exact is not None)
+            passage = self.stages[self.own].update(n, reply, self.exact is not None, self.tuning(n))
         post = self.post
         if passage is not None and post is not None:
             with self.clock.span("wait for room", n):

@@ -1,7 +1,7 @@
 """What stands on a boundary between two stages and says what the gradient of the loss is there."""
 
 from costate.interfaces.base import Interface, Learning
-from costate.interfaces.coarse import Coarse
+from costate.interfaces.coarse import Coarse, Likeness
 from costate.interfaces.critic import Critic
 from costate.interfaces.exact import Exact
 from costate.interfaces.feedback import Feedback
@@ -19,6 +19,7 @@ __all__ = [
     "Interface",
     "Late",
     "Learning",
+    "Likeness",
     "LocalLoss",
     "Loss",
     "Silent",

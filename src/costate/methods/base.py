@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from costate.architectures import Network
 from costate.architectures.block import Block
-from costate.interfaces import Interface, Loss
+from costate.interfaces import Interface, Likeness, Loss
 from costate.memory import Graph, Memory
 from costate.methods.copies import Copies
 from costate.methods.iteration import Iteration, OptimizerStep, Player
@@ -35,6 +35,10 @@ class Method(ABC):
         Raises:
             ValueError: none of this method can stand there.
         """
+
+    def likeness(self, block: Block) -> Likeness | None:
+        """What a stage behind others sends of itself where there are `copies`."""
+        return None
 
     def post(self, task: Task) -> Post | None:
         """What goes up for each batch; None where nothing does."""

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
-from costate.interfaces import Coarse
-from costate.interfaces.coarse import copied
+from costate.interfaces import Coarse, Likeness
 from costate.methods.base import Method
 from costate.methods.copies import Copies
 from costate.schedules import Event, decoupled
@@ -20,14 +19,18 @@ class CoarseCopies(Method):
         factor: layers that become one; 1 copies all that is behind, of networks without time steps, too.
         refresh: batches from a copy to the next one; with 1 and factor=1 it is backpropagation.
         travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
+        tune: batches from one step to the next by which a stage makes its copy more like itself; 0: none.
     """
 
-    def __init__(self, *, factor: Count, refresh: Count, travel: Size):
+    def __init__(self, *, factor: Count, refresh: Count, travel: Size, tune: Size):
         self.factor = factor
-        self.copies = Copies(refresh, min(travel, refresh - 1), lambda block: copied(block, factor))
+        self.copies = Copies(refresh, min(travel, refresh - 1), tune if factor > 1 else 0)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.factor)
+
+    def likeness(self, block: Block) -> Likeness:
+        return Likeness(block, self.factor)
 
     def post(self, task: Task) -> None:
         return None

@@ -8,12 +8,7 @@ A copy has `travel` batches for its way, whoever plays the schedule, so that nob
 been, weights change fast: the first copies are made behind 1, 2, 4, 8, ... batches.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
-
-from torch import Tensor
-
-from costate.architectures.block import Block
 
 
 class Copies(NamedTuple):
@@ -22,12 +17,12 @@ class Copies(NamedTuple):
     Attributes:
         refresh: batches from one copy to the next, at most.
         travel: batches that pass before a copy is in use; below `refresh`, so that one is under way at a time.
-        of: the numbers of a block that its copy consists of, in one vector.
+        tune: batches from one step of tuning a stage's copy to the next; 0: none.
     """
 
     refresh: int
     travel: int
-    of: Callable[[Block], Tensor]
+    tune: int
 
     def made(self, n: int) -> bool:
         """Whether copies are made behind batch n."""
@@ -38,3 +33,7 @@ class Copies(NamedTuple):
     def taken(self, n: int) -> bool:
         """Whether copies are taken in front of batch n."""
         return n > self.travel and self.made(n - 1 - self.travel)
+
+    def tuned(self, n: int) -> bool:
+        """Whether stages tune their copies on batch n."""
+        return self.tune > 0 and n % self.tune == 0

@@ -44,7 +44,9 @@ class NetworkLoss(Objective):
     ):
         self.blocks, self.parameters, self.task = blocks, parameters, task
         self.X, self.y, self.piece, self.mean, self.minibatch = X, y, piece, mean, minibatch
-        self.buffers = [b for block in blocks for b in block.buffers() if b.is_floating_point()]
+        owned = [(m, b) for block in blocks for m in block.modules() for b in m.buffers(recurse=False)]
+        self.owners = [module for module, b in owned if b.is_floating_point()]
+        self.buffers = [b for _, b in owned if b.is_floating_point()]
 
     @torch.no_grad()
     def read(self) -> Float[Tensor, " n"]:
@@ -116,8 +118,8 @@ class NetworkLoss(Objective):
         found = [torch.zeros_like(b) for b in self.buffers]
         for x, _, share in self._pieces():
             self._through(x)
-            for s, b, r in zip(found, self.buffers, before, strict=True):
-                s += share * (r + (b - r) / MOMENTUM)
+            for s, b, r, owner in zip(found, self.buffers, before, self.owners, strict=True):
+                s += share * (r + (b - r) / _momentum(owner))
                 b.copy_(r)
         for b, s in zip(self.buffers, found, strict=True):
             b.copy_(s)
@@ -144,6 +146,12 @@ class NetworkLoss(Objective):
     def _penalty(self) -> Tensor | None:
         found = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
         return torch.stack(found).sum() if found else None
+
+
+def _momentum(norm: Any) -> float:
+    """By which share a forward pass has just moved the norm's running statistics."""
+    momentum = getattr(norm, "momentum", MOMENTUM)
+    return 1 / float(norm.num_batches_tracked) if momentum is None else momentum
 
 
 def _split(X: Tensor, y: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:

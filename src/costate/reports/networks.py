@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
 
+from costate import trained
 from costate.architectures.block import Block
 from costate.data.memory import InMemory
 from costate.propagation import states
@@ -58,31 +57,14 @@ def load(folder: Path | str, title: str | None = None) -> Trained:
         ValueError: the folder holds no finished run, or one whose checkpoint is of another network.
     """
     folder = Path(folder)
-    config, best = folder / "config.yaml", folder / "checkpoints" / "best.ckpt"
-    for path in (config, best):
-        if not path.exists():
-            raise ValueError(f"{folder} has no {path.relative_to(folder)}: it is no run that has come to a checkpoint.")
-    cfg = yaml.safe_load(config.read_text(encoding="utf-8"))
+    cfg = trained.settings(folder)
     data = instantiate(cfg["data"], _convert_="all")
     data.setup()
-    weights = torch.load(best, weights_only=True, map_location="cpu")["state_dict"]
-    blocks = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all").cut(
-        cfg["stages"], cfg.get("balance")
-    )
-    for k, block in enumerate(blocks):
-        _fill(block, weights, f"stages.{k}.block.", folder)
+    blocks = trained.stages(folder, cfg, data)
     depth = sum(block.layers for block in blocks)
     arch, method = cfg["labels"]["arch"], cfg["labels"]["method"]
     h = cfg["arch"]["T"] / depth if "T" in cfg["arch"] else 1.0
-    return Trained(title or f"{arch}, {method}", arch, method, depth, h, [b.eval() for b in blocks], data)
-
-
-def _fill(block: Block, weights: dict[str, Any], prefix: str, folder: Path) -> None:
-    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    try:
-        block.load_state_dict(own)
-    except RuntimeError as error:
-        raise ValueError(f"{folder}: the checkpoint is not of the network that config.yaml describes.") from error
+    return Trained(title or f"{arch}, {method}", arch, method, depth, h, blocks, data)
 
 
 def load_all(folders: Sequence[tuple[Path, str]]) -> tuple[list[Trained], list[tuple[Path, str]]]:

@@ -14,7 +14,7 @@ from costate.runs import JOB
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every"}
+ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary"}
 """Settings in which runs of one group may differ, besides those below the next."""
 ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "trainer._target_", "data.root", "data.cache")
 

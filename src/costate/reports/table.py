@@ -11,7 +11,7 @@ from costate.reports.numbers import plus_minus, statistics
 
 Table = list[list[str]]
 NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")
-WHERE_MEASURED = ("seconds to backprop", "ms a batch", "peak MB", "cosine")
+WHERE_MEASURED = ("seconds to backprop", "ms a batch", "peak MB", "MFLOP a sample", "cosine")
 """Columns that are left out where no run has the number: see `costs`."""
 NEAR = {"accuracy": 0.01}
 """How near to backpropagation's best validation score is near enough; of other scores a tenth of it."""
@@ -48,18 +48,19 @@ def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | 
 
 
 def costs(group: Group, groups: Sequence[Group]) -> list[str]:
-    """How soon it is as good as backpropagation; a batch's time, and its bytes held for the backward pass;
-    the cosine of the first stage's gradient with the true one at the end.
+    """How soon it is as good as backpropagation; a batch's time, its bytes held for the backward pass, and the
+    floating-point operations of a sample's forward pass; the cosine of the first stage's gradient with the true one
+    at the end.
     """
     seconds, deviation = seconds_to_backprop(group, groups)
-    rate, peak, cosine = (
-        group.statistics(name)[0] for name in ("samples_per_second", "peak_bytes", "stage/0/gradient_cosine")
-    )
+    names = ("samples_per_second", "peak_bytes", "flops_per_sample", "stage/0/gradient_cosine")
+    rate, peak, flops, cosine = (group.statistics(name)[0] for name in names)
     rows = group.settings.get("method.outer_batch", group.settings.get("data.batch_size"))
     return [
         "never" if seconds == math.inf else plus_minus(seconds, deviation),
         f"{1000 * rows / rate:.2f}" if rate and isinstance(rows, int) else "",
         "" if peak is None else f"{peak / 1e6:.1f}",
+        "" if flops is None else f"{flops / 1e6:.3g}",
         "" if cosine is None else f"{cosine:.3f}",
     ]
 

@@ -48,7 +48,7 @@ class Training(lightning.LightningModule):
         self.automatic_optimization = False
         self.save_hyperparameters(config)
         self.task, self.optimizer, self.annealing = task, optimizer, annealing
-        self.clip = clip
+        self.clip, self.shape = clip, shape
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
@@ -68,7 +68,12 @@ class Training(lightning.LightningModule):
         groups = [
             {"params": [p for p in part.parameters() if p.requires_grad], "name": f"{name}/{k}", "lr": rate}
             for k, stage in enumerate(self.execution.stages)
-            for name, part, rate in (("block", stage.block, lr), ("interface", stage.interface, interfaces))
+            for name, part, rate in (
+                ("block", stage.block, lr),
+                ("interface", stage.interface, interfaces),
+                ("likeness", stage.likeness, interfaces),
+            )
+            if part is not None
         ]
         optimizer = self.optimizer([group for group in groups if group["params"]])
         steps = self.trainer.estimated_stepping_batches
@@ -143,10 +148,11 @@ class _Scores(nn.Module):
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
     """Puts the method's interfaces between the blocks and the loss behind the last."""
     result, memories = [], method.memories(blocks)
-    for k, block in enumerate(blocks[:-1]):
+    for k, block in enumerate(blocks):
         inlet, shape = shape, _shape_behind(block, shape)
-        result.append(Stage(block, method.interface(shape, task, blocks[k + 1 :]), inlet, memories[k]))
-    return [*result, Stage(blocks[-1], method.ending(task), shape, memories[-1])]
+        interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else method.ending(task)
+        result.append(Stage(block, interface, inlet, memories[k], method.likeness(block) if k > 0 else None))
+    return result
 
 
 @torch.no_grad()

@@ -80,6 +80,9 @@ class Refinement(Callback):
             training.execution.abandon()
             deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
             training.execution.renew()
+            for stage in _stages(module):
+                for p in () if stage.likeness is None else stage.likeness.parameters():
+                    optimizer.state.pop(p, None)
             self.scores.append(self.checkpoints.record)
             self.checkpoints.forget()
             self.level += 1

@@ -1,0 +1,215 @@
+"""Pictures in class folders, in a directory or in a .zip, decoded to bytes of one size.
+
+    train/CLASS/*  test/CLASS/*  [val/CLASS/*]     parts that somebody has made, or
+    CLASS/*                                        one part that holds all
+
+A class is a folder, with whatever lies below it (torchvision's ImageFolder layout); one folder around all of this is
+passed over in a .zip. Classes are numbered by their names in alphabetical order.
+"""
+
+import hashlib
+import io
+import logging
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from costate.data.store import Arrays
+
+PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+log = logging.getLogger(__name__)
+
+FEW = 2000  # pictures that one process decodes alone
+PIECE = 4 << 20  # bytes that a process hands over at once
+LISTED = 10  # unreadable files that a message names
+
+
+class Unreadable(NamedTuple):
+    """A file that is no picture, and why."""
+
+    path: str
+    reason: str
+
+
+def _hidden(file: PurePosixPath) -> bool:
+    """What file managers leave."""
+    return any(part.startswith((".", "__MACOSX")) for part in file.parts)
+
+
+@final
+class Gallery:
+    """All pictures below a folder or in a .zip.
+
+    Args:
+        root: of the class folders or of the parts.
+        told: the setting that gives it.
+
+    Raises:
+        ValueError: there is no such folder, or nothing in it is laid out in that way.
+    """
+
+    def __init__(self, root: Path, told: str):
+        self.root, self.told = root, f"{told}={root}"
+        if not (root.is_dir() or zipfile.is_zipfile(root)):
+            raise ValueError(f"{self.told} is neither a folder nor a .zip: name the one that holds the class folders.")
+        if not self.classes:
+            raise ValueError(
+                f"{self.told} holds no pictures in class folders: train/CLASS/*, test/CLASS/*, or CLASS/*."
+            )
+        for part, files in self.parts.items():
+            strange = sorted({file.parts[self._depth] for file in files} - set(self.classes))
+            if strange:
+                raise ValueError(f"{self.told}: {part} has classes that train has not: {', '.join(strange)}.")
+
+    @cached_property
+    def files(self) -> list[PurePosixPath]:
+        """Of all pictures, by their names, relative to the root."""
+        if self.root.is_dir():
+            walk = ((Path(at).relative_to(self.root), names) for at, _, names in os.walk(self.root, followlinks=True))
+            found = [PurePosixPath(at / name) for at, names in walk for name in names]
+        else:
+            with zipfile.ZipFile(self.root) as archive:
+                found = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+        return sorted(file for file in found if file.suffix.lower() in IMG_EXTENSIONS and not _hidden(file))
+
+    @cached_property
+    def parts(self) -> dict[str, list[PurePosixPath]]:
+        """The pictures of each part: train, val and test as far as they are there, or `all`."""
+        found: dict[str, list[PurePosixPath]] = {}
+        for file in self.files:
+            name = PARTS.get(file.parts[self._depth - 1].lower()) if self._divided else "all"
+            if name is not None and len(file.parts) > self._depth + 1:
+                found.setdefault(name, []).append(file)
+        return found
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Their names."""
+        return sorted({f.parts[self._depth] for f in self.parts.get("train" if self._divided else "all", [])})
+
+    def signature(self) -> str:
+        """Changes when a file is exchanged."""
+        if self.root.is_dir():
+            facts = ((file, (self.root / file).stat()) for file in self.files)
+            lines = "\n".join(f"{file}:{fact.st_size}:{fact.st_mtime_ns}" for file, fact in facts)
+            return hashlib.sha256(lines.encode()).hexdigest()
+        fact = self.root.stat()
+        return f"{fact.st_size}:{fact.st_mtime_ns}"
+
+    def arrays(self, size: int, colour: bool, skip: bool) -> Arrays:
+        """Bytes PART_x (rows, channels, size, size), labels PART_y, and the classes' names; several processes decode.
+
+        Args:
+            skip: whether what cannot be read is left out.
+
+        Raises:
+            ValueError: there is something that cannot be read, and it is not to be left out.
+        """
+        number = {name: i for i, name in enumerate(self.classes)}
+        kind = np.uint8 if len(number) <= 256 else np.int64
+        found: Arrays = {"classes": np.array([name.encode() for name in number])}
+        refused: list[Unreadable] = []
+        for part, files in self.parts.items():
+            x = np.empty((len(files), 3 if colour else 1, size, size), dtype=np.uint8)
+            kept: list[int] = []
+            for i, picture in enumerate(self._decoded(files, size, colour)):
+                if isinstance(picture, Unreadable):
+                    refused.append(picture)
+                else:
+                    x[len(kept)] = picture
+                    kept.append(i)
+            found[f"{part}_x"] = x[: len(kept)]
+            found[f"{part}_y"] = np.array([number[files[i].parts[self._depth]] for i in kept], dtype=kind)
+        if refused:
+            self._complain(refused, skip)
+        return found
+
+    def _complain(self, refused: Sequence[Unreadable], skip: bool) -> None:
+        listed = ", ".join(f"{path} ({reason})" for path, reason in refused[:LISTED])
+        more = f" and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
+        told = f"{self.told}: {len(refused)} of {len(self.files)} pictures cannot be read: {listed}{more}"
+        if not skip:
+            raise ValueError(f"{told}; remove them, or leave them out by data.unreadable=skip.")
+        log.warning("%s; they are left out.", told)
+
+    @cached_property
+    def _around(self) -> tuple[str, ...]:
+        """The one folder around everything, in a .zip."""
+        tops = {file.parts[0] for file in self.files}
+        inside = {file.parts[1].lower() for file in self.files if len(file.parts) > 2}
+        alone = len(tops) == 1 and not self.root.is_dir() and all(len(file.parts) > 2 for file in self.files)
+        return tuple(tops) if alone and (inside & PARTS.keys() or len(inside) > 1) else ()
+
+    @cached_property
+    def _divided(self) -> bool:
+        """Whether there are parts."""
+        depth = len(self._around)
+        return any(
+            PARTS.get(file.parts[depth].lower()) == "train" for file in self.files if len(file.parts) > depth + 2
+        )
+
+    @cached_property
+    def _depth(self) -> int:
+        """Which folder of a path is the class."""
+        return len(self._around) + self._divided
+
+    def _decoded(self, files: Sequence[PurePosixPath], size: int, colour: bool) -> Iterator[np.ndarray | Unreadable]:
+        """The pictures in their order."""
+        workers = min(8, os.cpu_count() or 1) if len(files) > FEW else 0
+        pieces = DataLoader(
+            _Decoding(self.root, files, size, "RGB" if colour else "L"),
+            batch_size=max(1, PIECE // (size * size * (3 if colour else 1))),
+            num_workers=workers,
+            collate_fn=list,
+            generator=torch.Generator(),  # the global one is the training's
+        )
+        told = f"Decoding {self.root.name}"
+        with tqdm(total=len(files), desc=told, unit=" pictures", disable=None, leave=False) as bar:
+            for piece in pieces:
+                bar.update(len(piece))
+                yield from piece
+
+
+class _Decoding(Dataset[np.ndarray | Unreadable]):
+    """Pictures by their number; every process opens the .zip for itself."""
+
+    def __init__(self, root: Path, files: Sequence[PurePosixPath], size: int, mode: str):
+        self.root, self.files, self.size, self.mode = root, files, size, mode
+        self.archive: tuple[int, zipfile.ZipFile] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> np.ndarray | Unreadable:
+        try:
+            return decode(self._read(str(self.files[i])), self.size, self.mode)
+        except Exception as fault:  # whatever the bytes lead PIL to
+            reason = "no picture" if isinstance(fault, Image.UnidentifiedImageError) else str(fault)
+            return Unreadable(str(self.files[i]), reason)
+
+    def _read(self, name: str) -> bytes:
+        if self.root.is_dir():
+            return (self.root / name).read_bytes()
+        if self.archive is None or self.archive[0] != os.getpid():
+            self.archive = os.getpid(), zipfile.ZipFile(self.root)
+        return self.archive[1].read(name)
+
+
+def decode(content: bytes, size: int, mode: str) -> np.ndarray:
+    """Bytes (channels, size, size): turned as the camera was held, the largest square in the middle, made as small."""
+    with Image.open(io.BytesIO(content)) as file:
+        file.draft(mode, (size, size))  # of a JPEG no more is decoded than that takes
+        image = ImageOps.exif_transpose(file).convert(mode)
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)

@@ -1,0 +1,142 @@
+"""Pictures in class folders: what is in them is read exactly, once, by any number of processes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from composing import config
+from costate.data import pictures
+from costate.data.folder import Folder
+from small import refusal
+from synthetic_files import write_gallery
+
+PARTS = {"train": 12, "val": 3, "test": 6}
+
+
+def made(root: Path | str | None, cache: Path, *overrides: str) -> Folder:
+    words = ("data=folder", f"data.root={'null' if root is None else root}", f"data.cache={cache}", "data.size=6")
+    return instantiate(config(*words, "data.batch_size=2", "data.augment=none", *overrides).data, _convert_="all")
+
+
+def read(root: Path, cache: Path, *overrides: str) -> Folder:
+    data = made(root, cache, *overrides)
+    data.prepare_data()
+    return data
+
+
+def rows(*parts) -> list[tuple[bytes, int]]:
+    return sorted((bytes(x.numpy()), int(y)) for part in parts for x, y in zip(part.x, part.y, strict=True))
+
+
+def expected(arrays, *parts: str) -> list[tuple[bytes, int]]:
+    return sorted((x.tobytes(), y) for part in parts for x, y in arrays[part])
+
+
+@pytest.mark.parametrize("packed", [None, ".", "around"])
+def test_parts_that_are_there_are_read_exactly_from_a_folder_and_from_a_zip(packed, tmp_path):
+    root = tmp_path / "pictures"
+    arrays = {name: write_gallery(root / name, n, seed=n) for name, n in PARTS.items()}
+    (root / "train" / "b" / ".hidden.png").write_bytes(b"")
+    (root / "train" / "notes.txt").write_text("no picture")
+    if packed is not None:
+        base = tmp_path if packed == "around" else root
+        root = Path(
+            shutil.make_archive(str(tmp_path / "packed"), "zip", base, "pictures" if packed == "around" else ".")
+        )
+    for _ in range(2):
+        data = read(root, tmp_path / "cache")
+        assert (data.shape, data.task.outputs, data.gallery.classes) == ((3, 6, 6), 3, ["a", "b", "c"])
+        for part, name in zip(data.parts, PARTS, strict=True):
+            assert rows(part) == expected(arrays, name)
+
+
+def test_one_folder_is_divided_by_the_seed(tmp_path):
+    arrays = {"all": write_gallery(tmp_path / "own", 40)}
+    parts = [read(tmp_path / "own", tmp_path, f"data.seed={seed}").parts for seed in (0, 0, 1)]
+    assert [len(part.y) for part in parts[0]] == [28, 4, 8]
+    assert rows(*parts[0]) == expected(arrays, "all")
+    assert rows(parts[0].test) == rows(parts[1].test) != rows(parts[2].test)
+
+
+def test_pictures_are_decoded_once(tmp_path, monkeypatch):
+    write_gallery(tmp_path / "own", 9)
+    before = read(tmp_path / "own", tmp_path).parts
+    monkeypatch.setattr(pictures, "decode", None)
+    after = read(tmp_path / "own", tmp_path).parts
+    assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(before, after, strict=True))
+
+
+def test_a_picture_that_is_exchanged_is_noticed(tmp_path, caplog):
+    write_gallery(tmp_path / "own", 9)
+    read(tmp_path / "own", tmp_path)
+    arrays = {"all": write_gallery(tmp_path / "own", 9, seed=1)}
+    assert rows(*read(tmp_path / "own", tmp_path).parts) == expected(arrays, "all")
+    assert "was made from other source files" in caplog.text
+
+
+def test_several_processes_read_what_one_reads(tmp_path, monkeypatch):
+    write_gallery(tmp_path / "own", 25)
+    gallery = pictures.Gallery(tmp_path / "own", "root")
+    alone = gallery.arrays(6, True, skip=False)
+    monkeypatch.setattr(pictures, "FEW", 0)
+    monkeypatch.setattr(pictures, "PIECE", 500)
+    state = torch.get_rng_state()
+    together = gallery.arrays(6, True, skip=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(np.array_equal(together[name], array) for name, array in alone.items())
+
+
+@pytest.mark.parametrize("unreadable", ["refuse", "skip"])
+def test_files_that_are_no_pictures_are_listed(unreadable, tmp_path, caplog):
+    arrays = {"all": write_gallery(tmp_path / "own", 12)}
+    (tmp_path / "own" / "a" / "zz.png").write_text("no picture")
+    whole = (tmp_path / "own" / "b" / "1.png").read_bytes()
+    (tmp_path / "own" / "b" / "zz.jpg").write_bytes(whole[: len(whole) // 2])
+    told = f"data.root={tmp_path / 'own'}: 2 of 14 pictures cannot be read: a/zz.png (no picture), b/zz.jpg ("
+    if unreadable == "refuse":
+        sentence = refusal(lambda: read(tmp_path / "own", tmp_path))
+        assert sentence.startswith(told)
+        assert sentence.endswith("; remove them, or leave them out by data.unreadable=skip.")
+        assert "\n" not in sentence
+        assert not list(tmp_path.glob("*.h5"))
+    else:
+        data = read(tmp_path / "own", tmp_path, "data.unreadable=skip")
+        assert rows(*data.parts) == expected(arrays, "all")
+        assert told in caplog.text
+
+
+def test_pictures_become_squares_of_the_size_with_the_channels_that_are_asked_for(tmp_path):
+    """The middle of a wide one, made smaller; upright, as the camera says; grey where it is asked for."""
+    wide = np.zeros((24, 72, 3), dtype=np.uint8)
+    wide[:, 24:48] = [200, 100, 50]
+    flat = tmp_path / "wide.png"
+    Image.fromarray(wide).save(flat)
+    assert (pictures.decode(flat.read_bytes(), 6, "RGB") == np.array([200, 100, 50])[:, None, None]).all()
+    assert pictures.decode(flat.read_bytes(), 6, "L").shape == (1, 6, 6)
+    upright = np.zeros((6, 6, 3), dtype=np.uint8)
+    upright[0] = 255
+    turned, exif = tmp_path / "turned.png", Image.Exif()
+    exif[0x0112] = 8  # the camera was turned by a quarter
+    Image.fromarray(np.rot90(upright, -1).copy()).save(turned, exif=exif)
+    assert np.array_equal(pictures.decode(turned.read_bytes(), 6, "RGB"), upright.transpose(2, 0, 1))
+
+
+def test_what_holds_no_classes_is_said(tmp_path):
+    (tmp_path / "empty").mkdir()
+    write_gallery(tmp_path / "strange" / "train", 6)
+    write_gallery(tmp_path / "strange" / "test" / "deep", 6)
+    cases = {
+        None: "data=folder needs data.root, a folder or a .zip that holds the class folders.",
+        tmp_path / "nowhere": f"data.root={tmp_path / 'nowhere'} is neither a folder nor a .zip",
+        tmp_path / "empty": f"data.root={tmp_path / 'empty'} holds no pictures in class folders",
+        tmp_path / "strange": f"data.root={tmp_path / 'strange'}: test has classes that train has not: deep.",
+    }
+    for root, sentence in cases.items():
+        told = refusal(lambda root=root: made(root, tmp_path))
+        assert told.startswith(sentence)
+        assert "\n" not in told

@@ -1,0 +1,61 @@
+"""Data as users would bring it: Datasets of torch, a LightningDataModule."""
+
+import costate.compat  # noqa: F401  (before lightning)
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+ROWS = 120
+
+
+def _rows(rows: int, seed: int, *shape: int) -> torch.Tensor:
+    return torch.randint(256, (rows, *shape), generator=torch.Generator().manual_seed(seed)).byte()
+
+
+def pictures(rows: int = ROWS) -> tuple[Dataset, Dataset]:
+    return (
+        TensorDataset(_rows(rows, 0, 1, 4, 4), torch.arange(rows) % 3),
+        TensorDataset(_rows(10, 1, 1, 4, 4), torch.arange(10) % 3),
+    )
+
+
+def three() -> list[Dataset]:
+    return [TensorDataset(_rows(n, n, 5).double(), torch.randn(n)) for n in (20, 6, 4)]
+
+
+class Numbers(LightningDataModule):
+    """Without a test part; shuffles, leaves out a last batch, and makes its samples only when it is set up."""
+
+    def setup(self, stage: str) -> None:
+        self.rows = _rows(20, 0, 5).float()
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(self.rows, self.rows[:, :2]), batch_size=7, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(TensorDataset(self.rows[:6] + 1, self.rows[:6, :2]), batch_size=4)
+
+
+def texts() -> tuple[list, list]:
+    return ["a", "b"], ["c"]
+
+
+def strings() -> tuple[Dataset, Dataset]:
+    class Strings(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> tuple[str, int]:
+            return "a", i
+
+    return Strings(), Strings()
+
+
+def negative() -> tuple[Dataset, Dataset]:
+    part = TensorDataset(torch.zeros(4, 2), torch.arange(4) - 1)
+    return part, part
+
+
+def nothing() -> None:
+    return None

@@ -1,0 +1,94 @@
+"""Networks as users would bring them, plain PyTorch, and what is none."""
+
+import math
+from collections import OrderedDict
+
+from torch import nn
+
+from costate.architectures.coupling import Coupling
+
+
+def layers(shape: tuple[int, ...], classes: int, width: int = 6) -> nn.Sequential:
+    """Some of its modules have no parameters, one keeps running statistics, two are one and the same object."""
+    σ = nn.ReLU()
+    front = nn.Flatten(), nn.Linear(math.prod(shape), width), nn.BatchNorm1d(width), σ
+    return nn.Sequential(*front, nn.Linear(width, width), σ, nn.Linear(width, classes))
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Rows(nn.Module):
+    def forward(self, x):
+        return x.argmax(1)
+
+
+class Skip(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+class Writes(nn.Module):
+    def forward(self, x):
+        return x.add_(1)
+
+
+MADE = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
+tied = nn.Linear(6, 6)
+
+
+def named(outputs):
+    return nn.Sequential(OrderedDict(flat=nn.Flatten(), lazy=nn.LazyLinear(outputs)))
+
+
+def listed():
+    return [nn.Flatten(), nn.Linear(6, 4)]
+
+
+def returning(*found):
+    return lambda: found[0] if len(found) == 1 else list(found)
+
+
+one = returning(nn.Linear(3, 4))
+text = returning(nn.Flatten(), "relu")
+none = returning()
+nothing = returning(None)
+skip = returning(Skip(nn.Flatten()))
+pair = returning(nn.Flatten(), Pair(), nn.Linear(6, 4))
+writes = returning(nn.Flatten(), nn.Linear(6, 4), Writes())
+rows = returning(nn.Flatten(), Rows())
+misfit = returning(nn.Flatten(), nn.Linear(5, 4))
+many = returning(nn.Flatten(), nn.Linear(6, 5))
+twice = returning(nn.Flatten(), tied, nn.Tanh(), tied, nn.Linear(6, 4))
+
+
+def asks(width, depth=2):
+    return listed()
+
+
+def faulty():
+    raise RuntimeError("a fault of mine")
+
+
+def inplace():
+    return [nn.Flatten(), nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4)]
+
+
+def couplings(shape, classes):
+    """Layers that can be undone, between some that cannot; each keeps running statistics."""
+
+    def coupling(half):
+        return Coupling(nn.Sequential(nn.Linear(half, half), nn.BatchNorm1d(half), nn.Tanh()))
+
+    start = nn.Linear(math.prod(shape), 8), coupling(4), coupling(4), coupling(4)
+    return nn.Sequential(*start, nn.Linear(8, 12), coupling(6), coupling(6), coupling(6), nn.Linear(12, classes))
+
+
+def random(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), nn.Dropout(0.5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, classes))
+
+
+def plain(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, classes))
