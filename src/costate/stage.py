@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
-from costate.interfaces import Interface, Learning, Likeness
+from costate.interfaces import CopiedBlocks, Interface, Learning, Likeness
 from costate.memory import Flight, Memory
 from costate.posts import Passage, Reply
 from costate.types import Input, Labels, Shape, State
@@ -23,7 +23,8 @@ class Stage(nn.Module):
         interface: what stands behind them; for the last stage, the loss.
         inlet: shape of a sample's state at the stage's input.
         memory: what is remembered of a batch until its update.
-        likeness: what the stage sends of itself to interfaces in front, if they hold copies.
+        likeness: what the stage sends of itself to others that hold copies.
+        front: copies of the stages in front, by which it makes its input itself.
 
     Attributes:
         flights: the batches to update on, and what is remembered of them.
@@ -31,19 +32,31 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, block: Block, interface: Interface, inlet: Shape, memory: Memory, likeness: Likeness | None = None
+        self,
+        block: Block,
+        interface: Interface,
+        inlet: Shape,
+        memory: Memory,
+        likeness: Likeness | None = None,
+        front: CopiedBlocks | None = None,
     ):
         super().__init__()
         self.block = block
         self.interface = interface
         self.inlet = inlet
         self.memory = memory
-        self.likeness = likeness
+        self.likeness, self.front = likeness, front
         self.flights: dict[int, Flight] = {}
         self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Input) -> State:
         return self.block(x)
+
+    @torch.no_grad()
+    def guess(self, samples: Input) -> State:
+        """The state at the stage's input, as copies of the stages in front make it."""
+        assert self.front is not None, "asked of stages that have them"
+        return self.front(samples)
 
     def send(self, n: int, x: Input, y: Labels, first: bool) -> State:
         """forward: h = block(x); nobody before the first stage wants a gradient."""
@@ -77,7 +90,7 @@ class Stage(nn.Module):
         if penalty is not None:
             roots.append(penalty)
             gradients.append(torch.ones_like(penalty))
-        if tune and self.likeness is not None:
+        if tune and self.likeness is not None and self.likeness.coarser(self.block):
             fit = self.likeness.fit(self.block, x, h)
             roots.append(fit)
             gradients.append(torch.ones_like(fit))

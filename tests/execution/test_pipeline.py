@@ -22,8 +22,16 @@ SETTINGS = {
     "sg unconditioned": ("method=sg", "method.conditioned=false"),
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
-    "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
-    "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
+    "coarse": ("method=coarse", "method.factor=2", "method.step=9", "method.refresh=3", "method.travel=1"),
+    "coarse inputs": (
+        "method=coarse",
+        "method.factor=2",
+        "method.step=9",
+        "method.refresh=3",
+        "method.travel=1",
+        "method.inputs=coarse",
+    ),
+    "coarse at once": ("method=coarse", "method.factor=3", "method.step=9", "method.refresh=1"),
     "signs": ("method=backprop", "method.compress=sign"),
     "sg, largest": ("method=sg", "method.compress=topk", "method.share=0.2"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
@@ -34,7 +42,7 @@ SETTINGS = {
 """Of methods, beside those of their files."""
 NORMED = {
     "delayed, batch norm": ("method=delayed",),
-    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.step=9", "method.refresh=3", "method.travel=1"),
     "sg, batch norm": ("method=sg",),
 }
 """What is shared of a stage is not to touch the running statistics that a pending graph refers to."""

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.architectures.integrators import one_way
+from costate.architectures.restrict import Coarsening
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"
 
@@ -97,9 +98,13 @@ class Chain(Block):
     def slice(self, start: int, end: int) -> "Chain":
         return Chain(copy.deepcopy(self.chain[start:end]), self.reversible)
 
-    def coarse(self, factor: int) -> "Chain":
-        if factor > 1:
+    def coarser(self, rule: Coarsening) -> int:
+        if rule.factor > 1:
             raise ValueError(f"{UNTIMED}, nor made coarser: choose method.factor=1, copies of all layers.")
+        return self.layers
+
+    def coarse(self, rule: Coarsening) -> "Chain":
+        self.coarser(rule)
         return copy.deepcopy(self)
 
     def stacks(self) -> NoReturn:

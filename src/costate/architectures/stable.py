@@ -18,7 +18,7 @@ from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.network import Network
-from costate.architectures.restrict import restrict
+from costate.architectures.restrict import Coarsening, restrict
 from costate.architectures.reversal import Run, rebuilt, retraced
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
@@ -154,9 +154,11 @@ class StableBlock(Block):
         part = self.field.slice(start, end)
         return StableBlock(opening, part, head, self.integrator, self.h, self.smoothness, self.rebuilds)
 
-    def coarse(self, factor: int) -> "StableBlock":
-        block = copy.deepcopy(self)
-        layers = -(-self.layers // factor)
+    def coarser(self, rule: Coarsening) -> int:
+        return rule.layers(self.layers, self.h)
+
+    def coarse(self, rule: Coarsening) -> "StableBlock":
+        block, layers = copy.deepcopy(self), self.coarser(rule)
         if layers < self.layers:
             block.refine([restrict(stack, layers) for stack in self.stacks()])
         return block

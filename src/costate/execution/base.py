@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from costate.execution.clock import Span
-from costate.interfaces import Coarse, Interface, Learning, Loss
+from costate.interfaces import Coarse, CopiedBlocks, Interface, Learning, Loss
 from costate.memory import Flight
 from costate.methods import Method
 from costate.posts import Post, Reply
@@ -82,10 +82,9 @@ class Execution(ABC):
         if self.method.copies is None or not self.method.copies.taken(n):
             return
         self.receive_copies()
-        for k, interface in self._coarse():
-            for j, numbers in self.copied.items():
-                if j > k and self.trains(k):
-                    interface.take(j - k - 1, numbers)
+        for k, j, copies, i in self.holders():
+            if self.trains(k) and j in self.copied:
+                copies.take(i, self.copied[j])
         self.copied = {}
 
     def stepped(self) -> None:
@@ -214,15 +213,22 @@ class Execution(ABC):
 
     def renew(self) -> None:
         """Called on every process when layers have been replaced: interfaces copy them as they are now."""
-        for j, stage in enumerate(self.stages):
+        for stage in self.stages:
             if stage.likeness is not None:
                 stage.likeness.deepen(stage.block)
-                for k, interface in self._coarse()[:j]:
-                    interface.deepen(j - k - 1, stage.block)
-                    interface.take(j - k - 1, stage.likeness.numbers(stage.block))
+        for _, j, copies, i in self.holders():
+            likeness, block = self.stages[j].likeness, self.stages[j].block
+            assert likeness is not None, "somebody holds its copy"
+            copies.deepen(i, block)
+            copies.take(i, likeness.numbers(block))
 
-    def _coarse(self) -> list[tuple[int, Coarse]]:
-        return [(k, stage.interface) for k, stage in enumerate(self.stages) if isinstance(stage.interface, Coarse)]
+    def holders(self) -> Iterator[tuple[int, int, CopiedBlocks, int]]:
+        """Who holds copies of whom: stage k one of stage j, as the i-th of these."""
+        for k, stage in enumerate(self.stages):
+            if isinstance(stage.interface, Coarse):
+                yield from ((k, k + 1 + i, stage.interface.copies, i) for i in range(len(self.stages) - 1 - k))
+            if stage.front is not None:
+                yield from ((k, j, stage.front, j) for j in range(k))
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that stages have still to update on, or interfaces to learn from: a resumed run skips none."""

@@ -28,7 +28,7 @@ from costate.execution.links import Inbox, Outbox
 from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
 from costate.execution.sharing import from_all, share_module, share_optimizer
 from costate.execution.traffic import SPANS, Traffic
-from costate.interfaces import Coarse
+from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Reply
 from costate.schedules import Operation
@@ -61,6 +61,7 @@ class Pipeline(Execution):
         self.clock = Clock(SPANS if trace else 0)
         self.traffic = Traffic(self.clock)
         self.own = -1
+        self._ending = False
         self._awaited: deque[tuple[int, Tensor]] = deque()
 
     def connect(self) -> None:
@@ -80,15 +81,16 @@ class Pipeline(Execution):
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
-        self._copies_in: dict[int, Inbox] = {}
+        self._copies_in: dict[int, tuple[Inbox, CopiedBlocks, int]] = {}
         self._copies_out: list[Outbox] = []
         if self.method.copies is not None:
             # Straight to where they are wanted, which is as many bytes as from stage to stage.
-            group, K = dist.new_group(), len(self.stages)
-            self._copies_in = {j: Inbox(grid.rank_of(j), group) for j in range(self.own + 1, K)}
-            self._copies_out = [Outbox(grid.rank_of(k), group, self.window) for k in range(self.own)]
+            group, held = dist.new_group(), list(self.holders())
+            own = [(j, copies, i) for k, j, copies, i in held if k == self.own]
+            self._copies_in = {j: (Inbox(grid.rank_of(j), group), copies, i) for j, copies, i in own}
+            self._copies_out = [Outbox(grid.rank_of(k), group, self.window) for k, j, _, _ in held if j == self.own]
         # A checkpoint holds what is pending on all ranks.
-        self.copied = {j: numbers for j, numbers in self.copied.items() if j > self.own}
+        self.copied = {j: numbers for j, numbers in self.copied.items() if j in self._copies_in}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
             if k != self.own:
@@ -141,18 +143,19 @@ class Pipeline(Execution):
     def send_copies(self) -> None:
         own = self.copied.pop(self.own, None)
         for box in self._copies_out:
-            assert own is not None, "the first stage has nobody in front"
-            box.send((own,))
-        interface = self.stages[self.own].interface
-        for j, inbox in self._copies_in.items():
-            assert isinstance(interface, Coarse), "it holds copies"
-            inbox.expect((interface.room(j - self.own - 1),))
+            assert own is not None, "somebody holds its copy"
+            box.send((own,), self.asked)
+        # Where no states travel, who asks for an end says so with a copy, and all end when copies are taken.
+        self._ending = self.asked
+        for inbox, copies, i in self._copies_in.values():
+            inbox.expect((copies.room(i),))
 
     def receive_copies(self) -> None:
-        for j, inbox in self._copies_in.items():
+        for j, (inbox, _, _) in self._copies_in.items():
             if inbox:
                 with self.clock.span("wait for copy", self._batch):
-                    (self.copied[j],), _ = inbox.take()
+                    (self.copied[j],), asked = inbox.take()
+                self._ending = self._ending or asked
 
     def drain(self) -> None:
         """Takes in the gradients that are still on their way, and waits until the others have what was sent."""
@@ -199,7 +202,12 @@ class Pipeline(Execution):
     def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
         first, last = self.own == 0, self.own == len(self.stages) - 1
         stage = self.stages[self.own]
-        if first:
+        travels = self.stages[-1].front is None
+        if not travels:
+            self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
+            with self.clock.span("forward", n):
+                x = x if first else stage.guess(x)
+        elif first:
             # The mark travels with the states.
             self.stopping = any_rank(self.asked, x.device, self.grid.peers)
         else:
@@ -212,7 +220,7 @@ class Pipeline(Execution):
                 self._states_in.expect((like,))
         with self.clock.span("forward", n):
             h = stage.send(n, x, y, first)
-        if not last:
+        if travels and not last:
             with self.clock.span("wait for room", n):
                 self._states_out.room()
             with self.clock.span("send state", n):

@@ -40,7 +40,7 @@ class Serial(Execution):
         locked = waits([event for event in events if event.operation is not Operation.LEARN or post])
         for event in events:
             with self.clock.span("locked" if locked else f"stage/{event.stage}", event.batch):
-                h = self._play(event, n, h, y, post)
+                h = self._play(event, n, x, h, y, post)
         return h
 
     def work(self) -> dict[str, float]:
@@ -72,12 +72,12 @@ class Serial(Execution):
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         super().load_state_dict(pending.part(state, *place()), device)
 
-    def _play(self, event: Event, n: int, h: Tensor, y: Labels, post: Post | None) -> Tensor:
+    def _play(self, event: Event, n: int, x: Tensor, h: Tensor, y: Labels, post: Post | None) -> Tensor:
         """One operation while batch n is played; returns the state that goes down."""
         operation, k, batch = event
         stage = self.stages[k]
         if operation is Operation.FORWARD:
-            return stage.send(batch, h, y, first=k == 0)
+            return stage.send(batch, h if stage.front is None else stage.guess(x), y, first=k == 0)
         if operation is Operation.UPDATE and batch in stage.flights:
             passage = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.tuning(batch))
             if passage is not None and post is not None:

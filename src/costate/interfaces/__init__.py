@@ -1,7 +1,8 @@
 """What stands on a boundary between two stages and says what the gradient of the loss is there."""
 
 from costate.interfaces.base import Interface, Learning
-from costate.interfaces.coarse import Coarse, Likeness
+from costate.interfaces.coarse import Coarse
+from costate.interfaces.copies import CopiedBlocks, Likeness
 from costate.interfaces.critic import Critic
 from costate.interfaces.exact import Exact
 from costate.interfaces.feedback import Feedback
@@ -13,6 +14,7 @@ from costate.interfaces.synthetic import Synthetic
 
 __all__ = [
     "Coarse",
+    "CopiedBlocks",
     "Critic",
     "Exact",
     "Feedback",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from costate.architectures import Network
 from costate.architectures.block import Block
-from costate.interfaces import Interface, Likeness, Loss
+from costate.interfaces import CopiedBlocks, Interface, Likeness, Loss
 from costate.memory import Graph, Memory
 from costate.methods.copies import Copies
 from costate.methods.iteration import Iteration, OptimizerStep, Player
@@ -36,8 +36,16 @@ class Method(ABC):
             ValueError: none of this method can stand there.
         """
 
-    def likeness(self, block: Block) -> Likeness | None:
-        """What a stage behind others sends of itself where there are `copies`."""
+    def likeness(self, block: Block, first: bool) -> Likeness | None:
+        """What a stage sends of itself where there are `copies`."""
+        return None
+
+    def front(self, blocks: Sequence[Block]) -> CopiedBlocks | None:
+        """What makes a stage's input of the samples; None where it comes from the stage in front.
+
+        Args:
+            blocks: of the stages in front.
+        """
         return None
 
     def post(self, task: Task) -> Post | None:

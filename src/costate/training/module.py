@@ -151,7 +151,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     for k, block in enumerate(blocks):
         inlet, shape = shape, _shape_behind(block, shape)
         interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else method.ending(task)
-        result.append(Stage(block, interface, inlet, memories[k], method.likeness(block) if k > 0 else None))
+        front = method.front(blocks[:k]) if k > 0 else None
+        result.append(Stage(block, interface, inlet, memories[k], method.likeness(block, k == 0), front))
     return result
 
 
