@@ -13,8 +13,8 @@ from costate.architectures.prolong import RULES, linear, prolong
 from small import INTEGRATORS, PRODUCTS, STABLE, block, conv, dense
 
 SHAPE, OUTPUTS, T = (2, 8, 8), 3, 2.0
-NORMS = ("arch.norm=true", "arch.norm=false")
-TIMED = [f"{product} {norm}" for product in PRODUCTS if product.split()[0][5:] in STABLE for norm in NORMS]
+TIMED = [f"{product} arch.norm=true" for product in PRODUCTS if product.split()[0][5:] in STABLE]
+"""With all that a layer can hold."""
 EVERY_RULE = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
@@ -31,7 +31,7 @@ def build(product: str, *overrides: str):
 
 @EVERY_RULE
 @pytest.mark.parametrize("product", TIMED)
-@pytest.mark.parametrize("stages", [1, 2, 4])
+@pytest.mark.parametrize("stages", [2, 4])
 def test_prolonging_commutes_with_cutting(product, rule, stages):
     """Tensor by tensor, running statistics included: the stages that are prolonged are those of the prolonged one."""
     whole = build(product, "arch.depth=4")
@@ -57,12 +57,10 @@ def test_time_stays(product, rule):
     assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in others.items())
 
 
-@EVERY_RULE
-@pytest.mark.parametrize("norm", ["false", "true"])
-@pytest.mark.parametrize("form", options("arch/form"))
+@pytest.mark.parametrize(("form", "norm"), [*((form, "true") for form in options("arch/form")), ("dense", "false")])
 @pytest.mark.parametrize("arch", STABLE)
-def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm, rule):
-    """‖Y_{2n} − Y_n‖ falls as h, or faster where the integrator's order is higher."""
+def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm):
+    """‖Y_{2n} − Y_n‖ falls as h, or faster where the integrator's order is higher; a constant is so by every rule."""
     depths, changes = np.array([16, 32, 64, 128]), []
     torch.manual_seed(1)
     x = torch.randn(3, *SHAPE, dtype=torch.float64)
@@ -71,7 +69,7 @@ def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm, rul
     for depth in depths:
         whole.load_state_dict({k: v.expand(depth, *v.shape[1:]) if ".field." in k else v for k, v in one.items()})
         before = whole(x)
-        prolong(rule, [whole.block])
+        prolong(linear, [whole.block])
         changes.append((whole(x) - before).norm().item())
     slope, _ = np.polyfit(np.log(T / depths), np.log(changes), 1)
     assert slope > 0.9

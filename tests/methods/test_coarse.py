@@ -29,11 +29,10 @@ def stable(arch: str, depth: int, *words: str):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("inputs", ["received", "coarse"])
-def test_a_fresh_copy_of_every_layer_is_backprop(name, count, inputs):
+def test_a_fresh_copy_of_every_layer_is_backprop(name, inputs):
     """Of those behind, and of those in front."""
-    parts = blocks(name, count)
+    parts = blocks(name, 3)
     copies, _ = train(parts, method("method=coarse", "method.factor=1", "method.refresh=1", f"method.inputs={inputs}"))
     exact, _ = train(parts, method("method=backprop"))
     assert_same(bodies(copies), bodies(exact))
