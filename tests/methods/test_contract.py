@@ -8,7 +8,8 @@ from torch import nn
 
 from composing import method, options, words
 from costate.execution.serial import Serial
-from costate.methods import Method
+from costate.interfaces import Silent
+from costate.methods import Method, NoBprop
 from costate.stage import Stage
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
@@ -42,12 +43,40 @@ def trained(parts: list[Stage], rule: Method, lag: int = 1) -> list[Stage]:
     return parts
 
 
+def assert_stages_share_nothing(one: Method, other: Method) -> None:
+    together, apart = made(one), made(other)
+    assert_same(trained(together, one), trained([copy.deepcopy(part) for part in apart], other))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_stages_share_nothing(rule):
     """A process has its stage alone: what stages said to each other by an object of both is lost there."""
-    one, other = (method(*RULES[rule]) for _ in range(2))
-    together, apart = made(one), made(other)
-    assert_same(trained(together, one), trained([copy.deepcopy(part) for part in apart], other))
+    assert_stages_share_nothing(*(method(*RULES[rule]) for _ in range(2)))
+
+
+class Whispering(Silent):
+    """Answers with how often all interfaces have been asked, which they tell each other behind the schedule's back."""
+
+    def __init__(self, asked: list[int]):
+        super().__init__()
+        self.asked = asked
+
+    def gradient(self, h, y, arrived, n):
+        self.asked.append(n)
+        return torch.full_like(h, 1e-3 * len(self.asked))
+
+
+class Sharing(NoBprop):
+    def __init__(self):
+        self.asked: list[int] = []
+
+    def interface(self, shape, task, behind):
+        return Whispering(self.asked)
+
+
+def test_a_method_whose_stages_share_an_object_does_not_pass():
+    with pytest.raises(AssertionError):
+        assert_stages_share_nothing(Sharing(), Sharing())
 
 
 @pytest.mark.parametrize("rule", [name for name in RULES if scheduled(method(*RULES[name]))])
