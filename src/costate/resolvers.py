@@ -1,9 +1,12 @@
 """Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+
+import costate
 
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
@@ -38,6 +41,12 @@ def layers(sizes: Any) -> Any:
     return len(sizes) + 1 if OmegaConf.is_list(sizes) or isinstance(sizes, list) else None
 
 
+def having(axis: str, key: str) -> str:
+    """The options of an axis whose files have such a setting: `having("arch", "integrator")` are those stable."""
+    files = sorted((Path(costate.__file__).parents[2] / "conf" / axis).glob("*.yaml"))
+    return ",".join(path.stem for path in files if key in OmegaConf.load(path))
+
+
 def chosen(axis: str, _root_: Any) -> str:
     """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
     if HydraConfig.initialized():
@@ -55,5 +64,5 @@ def coarse_method(method: str, execution: str) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, having):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
