@@ -6,8 +6,9 @@ from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Replay
 from costate.methods.base import Method
+from costate.methods.iteration import Iteration, Player, step_every
 from costate.schedules import Event, delayed
-from costate.settings import Size
+from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -17,18 +18,24 @@ class FeaturesReplay(Method):
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
-        predict: whether forward passes run under the weights that their gradient is expected to find.
+        accumulate: a, the batches from one step of the optimizer to the next.
+        predict: whether forward passes run under the weights that their gradient is expected to find;
+            not where these stand still from one batch to the next.
     """
 
-    def __init__(self, *, delay: Size, predict: bool):
+    def __init__(self, *, delay: Size, accumulate: Count, predict: bool):
         self.delay = delay
+        self.accumulate = accumulate
         self.predict = predict
 
     def interface(self, shape: Shape, task: Task) -> Late:
         return Late(1.0)
 
     def memory(self, block: Block, behind: int) -> Replay:
-        return Replay(self.delay * behind if self.predict else 0)
+        return Replay(self.delay * behind if self.predict and self.accumulate == 1 else 0)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return delayed(stages, n, self.delay)
+
+    def iteration(self, player: Player) -> Iteration:
+        return step_every(self.accumulate, player)

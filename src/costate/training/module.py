@@ -116,9 +116,11 @@ class Training(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["execution"] = self.execution.state_dict()
+        checkpoint["iteration"] = self.iteration.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
+        self.iteration.load_state_dict(checkpoint.get("iteration", {}), self.trainer.strategy.root_device)
 
 
 class _Scores(nn.Module):
