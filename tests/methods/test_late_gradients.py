@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from composing import method, network
 from costate.execution.serial import Serial
 from costate.methods import Method
-from costate.methods.iteration import AccumulatedStep, Iteration
 from costate.stage import Stage
 from costate.tasks import Classification
 from costate.training.module import stages as make_stages
@@ -180,61 +179,6 @@ def test_a_gradient_shrinks_at_each_boundary():
         found.append([gradients(stage) for stage in ours])
     for k, (whole, shrunk) in enumerate(zip(*found, strict=True)):
         close(shrunk, [0.5 ** (3 - k) * g for g in whole], 1e-15)
-
-
-def weights(stages: list[Stage]) -> list[Tensor]:
-    return [p.detach() for stage in stages for p in stage.block.parameters()]
-
-
-def trainer(stages: list[Stage], rule: Method, iteration: Iteration | None = None) -> Callable[..., None]:
-    """Plays a batch, as a run does; not Adam, to which a sum is a mean."""
-    optimizer = torch.optim.SGD([p for stage in stages for p in stage.parameters()], lr=0.1)
-    whole = iteration or rule.iteration(Serial(stages, rule, lag=0))
-
-    def play(n: int, x: Tensor, y: Tensor) -> None:
-        optimizer.zero_grad()
-        whole.gradient(n, x, y, more=True)
-        whole.advance(optimizer)
-
-    return play
-
-
-@pytest.mark.parametrize("rule", ["delayed", "replay", "petra"])
-def test_accumulated_batches_are_one_batch_so_many_times_as_large(rule):
-    """Where no gradient is late: their mean is the joint batch's gradient, and weights stand still in between."""
-    late, exact = method(f"method={rule}", "method.delay=0", "method.accumulate=3"), method("method=backprop")
-    ours, theirs, data = parts("verlet", late), parts("verlet", exact), batches(9)
-    small, large = trainer(ours, late), trainer(theirs, exact)
-    for n, (x, y) in enumerate(data):
-        before = copy.deepcopy(weights(ours))
-        small(n, x, y)
-        if n % 3 < 2:
-            assert all(map(torch.equal, weights(ours), before))
-        else:
-            large(n // 3, *(torch.cat(rows) for rows in zip(*data[n - 2 : n + 1], strict=True)))
-            close(weights(ours), weights(theirs), 1e-8)
-
-
-def test_the_forward_pass_of_a_late_gradient_is_one_step_old_at_most_where_as_many_batches_accumulate():
-    late = method("method=delayed", "method.accumulate=3")
-    ours = parts("mlp", late)
-    play, versions = trainer(ours, late), [0]
-    for n, (x, y) in enumerate(batches(12)):
-        before = copy.deepcopy(weights(ours[:1]))
-        play(n, x, y)
-        versions.append(versions[-1] + (not all(map(torch.equal, weights(ours[:1]), before))))
-    assert versions == [0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3], "the first gradient comes with batch 3"
-    assert max(versions[n] - versions[n - 3] for n in range(3, 12)) == 1
-
-
-def test_accumulating_one_batch_is_the_plain_step():
-    late = method("method=delayed")
-    ours, theirs = parts("mlp", late), parts("mlp", late)
-    one, other = trainer(ours, late, AccumulatedStep(Serial(ours, late, lag=0), 1)), trainer(theirs, late)
-    for n, (x, y) in enumerate(batches()):
-        one(n, x, y)
-        other(n, x, y)
-    assert all(map(torch.equal, weights(ours), weights(theirs)))
 
 
 def run(stages: list[Stage], rule: Method, change: Callable[[int, list[Any]], list[Any]]) -> list[Stage]:

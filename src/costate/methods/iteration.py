@@ -96,9 +96,12 @@ class AccumulatedStep(Iteration):
             (k, name): p for k, stage in enumerate(self.player.stages) for name, p in stage.named_parameters()
         }
         for key, p in parameters.items():
-            if p.grad is not None:
-                share = p.grad / self.batches
-                self.sums[key] = self.sums[key] + share if key in self.sums else share
+            if p.grad is None:
+                # Of a stage that another process trains, out of a checkpoint.
+                self.sums.pop(key, None)
+                continue
+            share = p.grad / self.batches
+            self.sums[key] = self.sums[key] + share if key in self.sums else share
         due = (self.n + 1) % self.batches == 0
         for key, p in parameters.items():
             p.grad = self.sums.pop(key, None) if due else None
@@ -111,7 +114,6 @@ class AccumulatedStep(Iteration):
         return {"sums": dict(self.player.collect(list(self.sums.items())))}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        # A process of a pipeline never asks for those of other stages than its own.
         self.sums = {tuple(key): part.to(device) for key, part in state.get("sums", {}).items()}
 
 
