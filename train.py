@@ -96,7 +96,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         tested = trainer.test(model, data, verbose=False)[0]
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
         if trainer.is_global_zero:
-            trained.save([stage.block for stage in model.stages], folder.path)
+            trained.save(blocks, folder.path)
             folder.end(results)
     if trainer.is_global_zero:
         summary.show(results, title=str(folder))
