@@ -86,7 +86,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     tested = trainer.test(model, data, verbose=False)[0]
     if trainer.is_global_zero:
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
-        trained.save([stage.block for stage in model.stages], folder.path)
+        trained.save(blocks, folder.path)
         folder.end(results)
         summary.show(results, title=str(folder))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
+from costate.data.pages import Pages
 from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape, State
@@ -31,18 +32,19 @@ class Standardise:
     """Bytes to floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
 
     Args:
-        x: (rows, channels, ...) bytes.
+        x: (rows, channels, ...) bytes, in memory or in a file.
     """
 
-    def __init__(self, x: UInt8[Tensor, "rows channels *place"]):
+    def __init__(self, x: UInt8[Tensor, "rows channels *place"] | Pages):
         value = torch.arange(256, dtype=torch.float64)
         # Counts are integers, so μ and σ do not depend on the order of summation.
-        share = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+        share = sum(_counts(piece) for piece in (x.pieces() if isinstance(x, Pages) else [x]))
+        assert isinstance(share, Tensor), "there are rows"
         share /= share.sum(1, keepdim=True)
         mean = share @ value
         deviation = ((share @ value**2) - mean**2).clamp_min(0).sqrt()
         deviation[deviation == 0] = 1  # a channel that never changes
-        column = (-1, *(1 for _ in x.shape[2:]))
+        column = (len(share), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
 
@@ -53,6 +55,11 @@ class Standardise:
         values *= self.scale
         values += self.shift
         return batch
+
+
+def _counts(x: UInt8[Tensor, "rows channels *place"]) -> Float[Tensor, "channels 256"]:
+    """How often each channel has each value."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
 
 
 def untouched(x: State) -> State:
