@@ -1,7 +1,7 @@
 """The data module that all data sets share: three disjoint parts in memory, and a loader for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
+from costate.data.pages import Pages
 from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape, State
@@ -31,13 +32,14 @@ class Standardise:
     """To floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
 
     Args:
-        x: (rows, channels, ...) bytes; or floats, of a table (rows, columns).
+        x: (rows, channels, ...) bytes, in memory or in a file; or floats, of a table (rows, columns).
     """
 
-    def __init__(self, x: Shaped[Tensor, "rows channels *place"]):
-        mean, deviation = _of_bytes(x) if x.dtype == torch.uint8 else _of_floats(x)
+    def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages):
+        pages = isinstance(x, Pages)
+        mean, deviation = _of_bytes(x.pieces() if pages else [x]) if pages or x.dtype == torch.uint8 else _of_floats(x)
         deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
-        column = (-1, *(1 for _ in x.shape[2:]))
+        column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
 
@@ -50,11 +52,11 @@ class Standardise:
         return batch
 
 
-def _of_bytes(x: UInt8[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor]:
-    """μ and σ of each channel."""
+def _of_bytes(pieces: Iterable[UInt8[Tensor, "_ channels *place"]]) -> tuple[Tensor, Tensor]:
+    """μ and σ of each channel, of all pieces together."""
     value = torch.arange(256, dtype=torch.float64)
     # Counts are integers, so μ and σ do not depend on the order of summation.
-    share = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+    share = torch.stack([_counts(piece) for piece in pieces]).sum(0)
     share /= share.sum(1, keepdim=True)
     mean = share @ value
     return mean, ((share @ value**2) - mean**2).clamp_min(0).sqrt()
@@ -64,6 +66,11 @@ def _of_floats(x: Float[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor
     """μ and σ of each channel."""
     deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
     return mean, deviation
+
+
+def _counts(x: UInt8[Tensor, "rows channels *place"]) -> Float[Tensor, "channels 256"]:
+    """How often each channel has each value."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
 
 
 def untouched(x: State) -> State:
