@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from costate.commandline import CommandLine
 from costate.execution import launch
+from costate.mistakes import crowd
 from costate.runs import RunFolder
 from costate.schema import check
 from costate.tracking import closing
@@ -28,6 +29,8 @@ def main(cfg: DictConfig) -> None:
     else:
         cfg = folder.saved(cfg)
     cfg = check(cfg)
+    if launch.rank() is None:
+        crowd(cfg.trainer.devices, cfg.trainer.accelerator)
     if folder.results().get("epochs", 0) >= cfg.epochs:
         print(f"{folder} has finished its {cfg.epochs} epochs: to go on, add epochs=... to resume=...")
     elif not launch.delegate(
@@ -90,7 +93,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
         trained.save([stage.block for stage in model.stages], folder.path)
         folder.end(results)
-        summary.show(results, title=str(folder))
+        summary.show(results, checkpoints.latest, str(folder))
 
 
 if __name__ == "__main__":
