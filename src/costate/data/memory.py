@@ -36,8 +36,10 @@ class Standardise:
     """
 
     def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages):
-        pages = isinstance(x, Pages)
-        mean, deviation = _of_bytes(x.pieces() if pages else [x]) if pages or x.dtype == torch.uint8 else _of_floats(x)
+        if isinstance(x, Pages):
+            mean, deviation = _of_bytes(x.pieces())
+        else:
+            mean, deviation = _of_bytes([x]) if x.dtype == torch.uint8 else _of_floats(x)
         deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
         column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
