@@ -85,9 +85,9 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     for column in columns[1:]:
         table.add_column(column, justify="right")
     for name in names:
-        pair = best.get(name), last.get(name)
-        gap = f"{pair[1] - pair[0]:+.3g}" if None not in pair else ""
-        table.add_row(name, *("" if number is None else f"{number:.4g}" for number in pair), gap)
+        first, latest = best.get(name), last.get(name)
+        gap = "" if first is None or latest is None else f"{latest - first:+.3g}"
+        table.add_row(name, *("" if number is None else f"{number:.4g}" for number in (first, latest)), gap)
     console = Console(highlight=False, markup=False)
     console.print(table)
     for line in _closing(results, folder):
