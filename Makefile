@@ -4,6 +4,7 @@
 PYTHON ?=
 ARGS ?=
 FAST ?=
+NAME ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -14,7 +15,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test experiments notebooks docs check clean
+.PHONY: help setup train test contract experiments notebooks docs check clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
@@ -29,6 +30,9 @@ train: $(READY) ## run the main job on the digits that come with scikit-learn
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ARGS)
+
+contract: $(READY) ## run the tests that concern one new file of conf/: make contract NAME=midpoint
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --contract "$(NAME)" $(ARGS)
 
 # Runs are kept in runs/experiments: those that have ended are not repeated.
 experiments: $(READY) ## run every experiment and write RESULTS.md (FAST=1: an epoch of each; ARGS="dni_mlp --seeds 0")

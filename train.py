@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from costate.commandline import CommandLine
 from costate.execution import launch
+from costate.mistakes import crowd
 from costate.runs import RunFolder
 from costate.schema import check
 from costate.tracking import closing
@@ -24,6 +25,8 @@ def main(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     folder = RunFolder(cfg.resume or hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
     composed = check(folder.saved(cfg) if cfg.resume else cfg)
+    if launch.rank() is None:
+        crowd(composed.trainer.devices, composed.trainer.accelerator)
     with folder.lock():
         again = cfg.resume is not None or folder.goes_on(composed)
         cfg = composed if cfg.resume or not again else check(folder.kept(composed))
@@ -96,10 +99,10 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         tested = trainer.test(model, data, verbose=False)[0]
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
         if trainer.is_global_zero:
-            trained.save([stage.block for stage in model.stages], folder.path)
+            trained.save(blocks, folder.path)
             folder.end(results)
     if trainer.is_global_zero:
-        summary.show(results, title=str(folder))
+        summary.show(results, checkpoints.latest, str(folder))
 
 
 if __name__ == "__main__":

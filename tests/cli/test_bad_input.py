@@ -15,8 +15,8 @@ from running import ROOT, SMALL, command, refusal
     [
         (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
         (["arch/form=conv", "data=ellipse"], "images"),
-        (["method=petra", "arch=resnet"], "choose arch=verlet or arch=leapfrog"),
-        (["method=petra", "arch=cnn"], "choose arch=verlet or arch=leapfrog"),
+        (["method=petra", "arch=resnet"], "choose arch=leapfrog or verlet"),
+        (["method=petra", "arch=cnn"], "choose arch=leapfrog or verlet"),
         (["stages=17"], "stages=17 is more than the 16 layers"),
         (["arch=mlp", "stages=3"], "stages=3 is more than the 2 layers"),
         (["arch/form=dense", "arch.form.opening=pad", "arch.width=8"], "arch.width=8"),

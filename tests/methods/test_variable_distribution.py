@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from composing import method, network
+from costate.architectures.chain import Chain
 from costate.execution.serial import Serial
 from costate.methods.network_loss import NetworkLoss
 from costate.methods.outer import variables
@@ -160,3 +161,16 @@ def test_what_contradicts_itself_is_refused():
             iteration("verlet", *words)
     with pytest.raises(ValueError, match="leaves a group of layers without a layer"):
         advance(iteration("mlp", "method.head=own", "method.blocks=5"))
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+def test_running_statistics_of_any_batch_norm_become_those_of_the_batch(momentum):
+    """However fast they move in training: it was a tenth a pass for all."""
+    norm = nn.BatchNorm1d(3, momentum=momentum)
+    block = Chain(nn.Sequential(norm, nn.Linear(3, 2)))
+    X, y = torch.randn(12, 3), torch.arange(12) % 2
+    f = NetworkLoss([block], list(block.parameters()), Classification(2), X, y, piece=12, mean=lambda x: x)
+    for _ in range(2):
+        f.settle()
+        torch.testing.assert_close(norm.running_mean, X.mean(0))
+        torch.testing.assert_close(norm.running_var, X.var(0))

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from costate.callbacks.best import Best
 from costate.writing import beside, replace, writing
 
 
@@ -25,21 +26,22 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, folder: Path, score: str, mode: Literal["min", "max"]):
-        self.last, self.best, self.score = folder / "last.ckpt", folder / "best.ckpt", score
-        self.sign = 1.0 if mode == "max" else -1.0
+        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.epochs = Best(score, mode)
         self.place: dict[str, int] | None = None
         self.latest: dict[str, float] = {}
         """All metrics of the latest epoch."""
-        self.record: dict[str, float] = {}
-        """The validation metrics of the best epoch, in a multilevel run of the present level."""
         self._saved = self._better = False
+
+    @property
+    def record(self) -> dict[str, float]:
+        """What is best among the epochs, see `Best`; in a multilevel run among those of the present level."""
+        return self.epochs.numbers
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.latest = {k: v.item() for k, v in trainer.callback_metrics.items()}
-        now = {k: v for k, v in self.latest.items() if k.startswith("val/")}
-        self._better = not self.record or self.sign * now[self.score] > self.sign * self.record[self.score]
-        if self._better:
-            self.record = now
+        epochs = self.epochs
+        self._better = epochs.see(trainer.current_epoch + 1, self.latest[epochs.score], self.latest["val/loss"])
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -82,7 +84,7 @@ class Checkpoints(Checkpoint):
         return {"latest": self.latest, "record": self.record, "generator": torch.get_rng_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.latest, self.record = state_dict["latest"], state_dict["record"]
+        self.latest, self.epochs.numbers = state_dict["latest"], state_dict["record"]
         torch.set_rng_state(state_dict["generator"].cpu())
 
     def batches(self, epochs: int) -> int:
@@ -105,7 +107,7 @@ class Checkpoints(Checkpoint):
 
     def forget(self) -> None:
         """A new level: the best checkpoint is to be one of its depth."""
-        self.record = {}
+        self.epochs.numbers = {}
 
     def restore_best(self, model: LightningModule) -> None:
         """Puts the best checkpoint's weights into the model."""

@@ -21,7 +21,8 @@ from costate.reports.numbers import plus_minus, statistics
 from costate.runs import JOB, RunFolder
 from costate.writing import write as write_text
 
-COSTS = ("fit_seconds", "samples_per_second")
+COSTS = ("best_epoch", "fit_seconds", "samples_per_second")
+"""Behind the scores: the epoch that was tested, and what the training cost."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def grouped(jobs: Sequence[Job]) -> tuple[list[str], list[Group]]:
 
 
 def metrics(jobs: Iterable[Job]) -> list[str]:
-    """What the table shows: the scores of the test, its loss, and what the training cost."""
+    """What the table shows: the scores of the test, its loss, of which epoch they are, and what the training cost."""
     names = dict.fromkeys(name for job in jobs for name in job.results)
     tested = sorted((name for name in names if name.startswith("test/")), key=lambda name: (name == "test/loss", name))
     return tested + [name for name in COSTS if name in names]

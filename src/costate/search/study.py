@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
+from sqlalchemy import URL
 
 from costate.reports import sweep
+from costate.runs import RunFolder
 from costate.search.space import Space
 from costate.search.trial import TrialError, TrialRun
 
@@ -48,8 +49,8 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         pruner: BasePruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner()
         self.study = optuna.create_study(
-            # As a URI of SQLite's own, in which any name can be written.
-            storage=f"sqlite:///file:{quote(str(self.folder / 'study.db'))}?uri=true",
+            # Written out here, a name with ? or % in it would be that of another file.
+            storage=URL.create("sqlite", database=str(self.folder / "study.db")).render_as_string(),
             study_name="costate",
             load_if_exists=True,
             direction=direction,
@@ -123,6 +124,13 @@ class Search:
             return
         self.study.tell(trial, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
         print(f"trial {trial.number}: " + ("pruned" if value is None else f"{self.metric} {value:.4g}"), flush=True)
+
+    def best_epoch(self) -> int | None:
+        """The epoch of the best trial that its metric is of; None where the metric is of no single one."""
+        results = RunFolder(self.folder / str(self.study.best_trial.number)).results()
+        names = {"val/loss": "least_loss_epoch"}
+        known = self.metric.startswith(("val/", "test/"))
+        return results.get(names.get(self.metric, "best_epoch")) if known else None
 
     def best(self) -> tuple[float, list[str]] | None:
         """The best trial's metric and what train.py was told, if any came to its end."""

@@ -153,7 +153,8 @@ class Doubling(Levels):
     ):
         self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
         self.prolong: Literal["linear", "copy"] = prolong
-        exact = {"backprop": Backprop(), "delayed": Delayed(delay=1, predict=True, shrink=1.0), "sg": None}
+        late = Delayed(delay=1, accumulate=1, predict=True, shrink=1.0)
+        exact = {"backprop": Backprop(), "delayed": late, "sg": None}
         self.exact, self.restarts = exact[coarse_method], anneal == "level"
 
     def plan(

@@ -129,9 +129,11 @@ class Training(lightning.LightningModule):
         if bad:
             raise _diverged(f"{bad[0]} is not finite", self.current_epoch)
         checkpoint["execution"] = self.execution.state_dict()
+        checkpoint["iteration"] = self.iteration.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
+        self.iteration.load_state_dict(checkpoint.get("iteration", {}), self.trainer.strategy.root_device)
 
 
 def _diverged(what: str, epoch: int) -> ValueError:

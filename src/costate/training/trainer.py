@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
+from costate.callbacks.bars import Bar, RichBar
 from costate.callbacks.lines import Lines
 from costate.settings import Count
 from costate.training.checkpoint_file import CheckpointFile
@@ -126,8 +127,8 @@ def _progress(kind: str) -> list[Callback]:
         return []
     # Drawing the bar costs about as much as a step of a small network.
     if kind == "rich":
-        return [RichProgressBar(refresh_rate=10), Lines()]
-    return [TQDMProgressBar(refresh_rate=10), Lines()] if bar else [Lines()]
+        return [RichBar(refresh_rate=10), Lines()]
+    return [Bar(refresh_rate=10), Lines()] if bar else [Lines()]
 
 
 def _profiler(kind: str, folder: Path) -> Profiler | None:
