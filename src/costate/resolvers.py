@@ -67,7 +67,12 @@ def coarse_method(method: str, execution: str) -> str:
     return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 
+def coarsening(T: Any) -> int:
+    """Layers that become one in a coarse copy: 4 that are steps in time, up to T; others are copied as they are."""
+    return 1 if T is None else 4
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, having):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, coarsening, having):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
