@@ -15,7 +15,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test contract experiments notebooks check clean
+.PHONY: help setup train test contract experiments notebooks docs check clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
@@ -38,17 +38,25 @@ contract: $(READY) ## run the tests that concern one new file of conf/: make con
 experiments: $(READY) ## run every experiment and write RESULTS.md (FAST=1: an epoch of each; ARGS="dni_mlp --seeds 0")
 	@$(BIN)/python -m costate.experiments $(if $(filter-out 0,$(FAST)),--fast) $(ARGS)
 
-# Runs are kept in runs/notebooks: a second time they are read.
+# Runs are kept in runs/notebooks: a second time they are read. What is rendered, the next `make docs` shows.
 notebooks: $(READY) ## run the notebooks from top to bottom (ARGS="notebooks/quickstart.ipynb" for one)
 	@for notebook in $(or $(ARGS),notebooks/*.ipynb); do \
-	  echo "$$notebook" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter execute --timeout=300 "$$notebook" >/dev/null || exit 1; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter nbconvert --log-level=ERROR --execute \
+	    --ExecutePreprocessor.timeout=600 --to markdown --output-dir docs/notebooks "$$notebook" || exit 1; \
+	  echo "$$notebook: docs/notebooks/$$(basename "$$notebook" .ipynb).md, its runs in runs/notebooks"; \
 	done
 
+# Strict: a warning is an error.
+docs: $(READY) ## build the docs into build/docs, to be read without a network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Written: build/docs/index.html'
+
 # Whether an import is ours depends on other files, which ruff's cache does not know.
-check: $(READY) ## lint, formatting and types
+check: $(READY) ## lint, formatting, types, and whether README and docs name what is there
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/docs -m '' --numprocesses=auto --maxprocesses=4
 
 clean: ## remove .venv and every cache; runs/ and data/ stay
 	@rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

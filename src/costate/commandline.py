@@ -18,6 +18,7 @@ from yaml import YAMLError
 from costate.execution import launch
 from costate.runs import RunFolder, TakenError
 from costate.schema import suggestion
+from costate.words import forced
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: settings that cannot be, anything else that went wrong, Ctrl-C."""
@@ -36,6 +37,7 @@ class CommandLine:
         speak()
         # Hydra hands composition errors on, instead of printing them and leaving with code 1.
         os.environ[FULL] = "1"
+        sys.argv[1:] = forced(sys.argv[1:])
         try:
             launch.check_address()
             main()
@@ -49,6 +51,11 @@ class CommandLine:
             if not _is_ours(error):
                 raise
             print(error, file=sys.stderr)
+            return REFUSED
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"{error.filename} cannot be written to ({error.strerror}): choose another folder.", file=sys.stderr)
             return REFUSED
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)

@@ -26,9 +26,14 @@ def roles(stages: Any, oracle: Any) -> Any:
     return stages + (oracle == "dedicated") if isinstance(stages, int) else None
 
 
-def adam_rate(batch: Any) -> Any:
-    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022)."""
-    return round(0.002 * (batch / 128) ** 0.5, 6) if isinstance(batch, int) and batch > 0 else 0.002
+def adam_rate(batch: Any, batches: Any = 1) -> Any:
+    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022).
+
+    Args:
+        batches: from one step of the optimizer to the next.
+    """
+    rows = batch * batches if isinstance(batch, int) and isinstance(batches, int) else 0
+    return round(0.002 * (rows / 128) ** 0.5, 6) if rows > 0 else 0.002
 
 
 def groups(blocks: Any, head: Any) -> Any:

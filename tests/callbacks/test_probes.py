@@ -56,6 +56,11 @@ def test_training_stops_where_the_validation_gets_no_better(tmp_path):
     words = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2")
     folder = fit(tmp_path, *SMALL, *QUIET, "epochs=9", *words, "callbacks.early_stopping.min_delta=100")
     assert last(folder)["epoch"] + 1 == 3, "one epoch to compare with, and two that were no better by 100"
+    assert folder.results()["epochs"] == 3
+    steps = last(folder)["global_step"]
+    folder.summary.unlink()
+    fit(tmp_path, f"resume={tmp_path}")
+    assert (folder.results()["epochs"], last(folder)["global_step"]) == (3, steps), "what has stopped stays stopped"
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,43 @@ def test_memory_does_not_grow_with_the_number_of_batches(tmp_path):
     for held in on_ranks(4, tmp_path, partial(watched, 2000)):
         # A message of a batch is 64 kB: two thousand would be 128 MB.
         assert max(held[2:]) - held[2] < 8 * 2**20
+
+
+SIZES = (20, 20, 20, 7), (20, 7, 7, 3)
+
+
+def ragged(sizes: tuple[int, ...], execution: Pipeline | Serial, parts: list[Stage]) -> list[dict[str, Any]]:
+    """Two epochs of batches that get smaller, of which nobody is told beforehand."""
+    optimizer = torch.optim.SGD([p for stage in parts for p in stage.parameters()], lr=0.1)
+    for n, size in enumerate(2 * sizes):
+        x, y = batches(2 * len(sizes))[n]
+        optimizer.zero_grad()
+        execution.step(n, x[:size], y[:size], more=n % len(sizes) < len(sizes) - 1)
+        optimizer.step()
+        if n % len(sizes) == len(sizes) - 1:
+            execution.gather()
+    return [stage.state_dict() for stage in parts]
+
+
+def ragged_pipeline() -> dict[Any, Any]:
+    found = {}
+    for name in ("sg", "delayed", "petra"):
+        for sizes in SIZES:
+            parts = parts_of(name, 3)
+            execution = Pipeline(parts, rules()[name], lag=1, window=2, replicas=1, trace=False)
+            execution.connect()
+            found[name, sizes] = ragged(sizes, execution, parts)
+    (x, y), _ = batches(2)
+    execution.step(8, x[:7], y[:7], more=True)
+    with pytest.raises(ValueError, match="batches of an epoch do not grow"):
+        execution.step(9, x, y, more=False)
+    return found
+
+
+def test_a_last_batch_may_be_smaller(tmp_path):
+    """It comes where room was made for a whole one."""
+    for found in on_ranks(3, tmp_path, ragged_pipeline):
+        for (name, sizes), tensors in found.items():
+            parts = parts_of(name, 3)
+            expected = ragged(sizes, Serial(parts, rules()[name], lag=1), parts)
+            assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10

@@ -96,7 +96,8 @@ class Chain(Block):
         return list(self.chain[-1].parameters())
 
     def slice(self, start: int, end: int) -> "Chain":
-        return Chain(copy.deepcopy(self.chain[start:end]), self.reversible)
+        part: Any = self.chain[start:end]
+        return Chain(copy.deepcopy(part), self.reversible)
 
     def coarser(self, rule: Coarsening) -> int:
         if rule.factor > 1:

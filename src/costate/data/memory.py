@@ -1,7 +1,7 @@
 """The data module that all data sets share: three disjoint parts in memory, and a loader for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
+from costate.data.pages import Pages
 from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape, State
@@ -31,13 +32,16 @@ class Standardise:
     """To floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
 
     Args:
-        x: (rows, channels, ...) bytes; or floats, of a table (rows, columns).
+        x: (rows, channels, ...) bytes, in memory or in a file; or floats, of a table (rows, columns).
     """
 
-    def __init__(self, x: Shaped[Tensor, "rows channels *place"]):
-        mean, deviation = _of_bytes(x) if x.dtype == torch.uint8 else _of_floats(x)
+    def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages):
+        if isinstance(x, Pages):
+            mean, deviation = _of_bytes(x.pieces())
+        else:
+            mean, deviation = _of_bytes([x]) if x.dtype == torch.uint8 else _of_floats(x)
         deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
-        column = (-1, *(1 for _ in x.shape[2:]))
+        column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
 
@@ -50,11 +54,11 @@ class Standardise:
         return batch
 
 
-def _of_bytes(x: UInt8[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor]:
-    """μ and σ of each channel."""
+def _of_bytes(pieces: Iterable[UInt8[Tensor, "_ channels *place"]]) -> tuple[Tensor, Tensor]:
+    """μ and σ of each channel, of all pieces together."""
     value = torch.arange(256, dtype=torch.float64)
     # Counts are integers, so μ and σ do not depend on the order of summation.
-    share = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+    share = torch.stack([_counts(piece) for piece in pieces]).sum(0)
     share /= share.sum(1, keepdim=True)
     mean = share @ value
     return mean, ((share @ value**2) - mean**2).clamp_min(0).sqrt()
@@ -64,6 +68,11 @@ def _of_floats(x: Float[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor
     """μ and σ of each channel."""
     deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
     return mean, deviation
+
+
+def _counts(x: UInt8[Tensor, "rows channels *place"]) -> Float[Tensor, "channels 256"]:
+    """How often each channel has each value."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
 
 
 def untouched(x: State) -> State:
@@ -89,6 +98,18 @@ def divide(rows: int, train: int | None, validation: int, test: int, seed: int) 
     order = torch.randperm(rows, generator=generator(seed))
     # Validation and test come first: they stay the same rows when the number of training rows changes.
     return order[held:][:train], order[:validation], order[validation:held]
+
+
+def _check_numbers(parts: Parts) -> None:
+    """Whether all numbers are finite: a single one that is not makes every weight NaN in the step that reads it."""
+    for part, rows in parts._asdict().items():
+        for what, values in (("samples", rows.x), ("labels", rows.y)):
+            bad = torch.zeros(0) if not values.is_floating_point() else ~values.isfinite().view(len(values), -1).all(1)
+            if bad.any():
+                raise ValueError(
+                    f"The {part} {what} have numbers that are NaN or infinite in {int(bad.sum())} of {len(bad)} rows, "
+                    f"first in row {int(bad.nonzero()[0, 0])}: mend these rows, or leave them out."
+                )
 
 
 class InMemory(LightningDataModule, ABC):
@@ -150,10 +171,12 @@ class InMemory(LightningDataModule, ABC):
         """Read all parts, once.
 
         Raises:
-            ValueError: the data cannot be had, or the batch size does not fit the data and the processes.
+            ValueError: the data cannot be had or has numbers that are none, or the batch size does not fit the data
+                and the processes.
         """
         if self.parts is None:
             self.parts = self.read()
+            _check_numbers(self.parts)
             if self.standardised or self.parts.train.x.dtype == torch.uint8:
                 self.prepare = Standardise(self.parts.train.x)
         self.train_dataloader()  # an impossible batch size is said before anything runs

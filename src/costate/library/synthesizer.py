@@ -5,7 +5,7 @@ channels, height, width), for which it is a 5 × 5 convolution; c is (n, context
 """
 
 import warnings
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ class Unmade(UninitializedParameter):
             raise ValueError(WEIGHTLESS) from error
 
     @property
-    def shape(self) -> torch.Size:  # type: ignore[override]
+    def shape(self) -> NoReturn:  # type: ignore[override]
         raise ValueError(WEIGHTLESS)
 
 

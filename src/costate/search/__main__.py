@@ -60,7 +60,9 @@ def _tell(search: object, folder: Path) -> int:
     if best is None:
         print("No trial came to its end.", file=sys.stderr)
         return 1
-    print(f"Best {search.metric}: {best[0]:.4g} by python train.py {shlex.join(best[1])}")
+    epoch = search.best_epoch()
+    told = "" if epoch is None else f" in epoch {epoch}"
+    print(f"Best {search.metric}: {best[0]:.4g}{told} by python train.py {shlex.join(best[1])}")
     print(f"All trials: {folder / 'summary.md'}; figures: python -m costate.reports {shlex.quote(str(folder))}")
     return 0
 

@@ -17,6 +17,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy import URL
 
 from costate.reports import sweep
+from costate.runs import RunFolder
 from costate.search.space import Space
 from costate.search.trial import TrialError, TrialRun
 
@@ -123,6 +124,13 @@ class Search:
             return
         self.study.tell(trial, value, state=TrialState.PRUNED if value is None else TrialState.COMPLETE)
         print(f"trial {trial.number}: " + ("pruned" if value is None else f"{self.metric} {value:.4g}"), flush=True)
+
+    def best_epoch(self) -> int | None:
+        """The epoch of the best trial that its metric is of; None where the metric is of no single one."""
+        results = RunFolder(self.folder / str(self.study.best_trial.number)).results()
+        names = {"val/loss": "least_loss_epoch"}
+        known = self.metric.startswith(("val/", "test/"))
+        return results.get(names.get(self.metric, "best_epoch")) if known else None
 
     def best(self) -> tuple[float, list[str]] | None:
         """The best trial's metric and what train.py was told, if any came to its end."""

@@ -1,6 +1,7 @@
 """The results of a run: as summary.json, and as a table on the screen."""
 
 import platform
+import shlex
 from importlib.metadata import version
 from typing import Any
 
@@ -19,14 +20,16 @@ def facts(model: Training) -> dict[str, Any]:
     """What a reader of the numbers has to know beside them."""
     config, trainer = model.hparams, model.trainer
     stages: Any = model.stages
+    progress: Any = trainer.fit_loop.epoch_progress.current
     return {
         **model.execution.account(),
         "parameters": sum(p.numel() for stage in stages for p in stage.block.parameters()),
         "flops_per_sample": sum(flops for _, flops in operations(model)),
         "interface_parameters": sum(p.numel() for stage in stages for p in stage.interface.parameters()),
         "seed": config["seed"],
-        "stages": config["stages"],
-        "epochs": config["epochs"],
+        # The blocks of a method's own are not the groups of layers between them.
+        **({"blocks": config["method"]["blocks"]} if "blocks" in config["method"] else {"stages": config["stages"]}),
+        "epochs": progress.processed,
         "ranks": trainer.num_devices * trainer.num_nodes,
         "device": torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "cpu",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
@@ -60,13 +63,48 @@ def outline(model: Training) -> None:
     Console().print(table)
 
 
-def show(results: dict[str, Any], title: str) -> None:
-    """Prints the numbers: the test first."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    numbers = {k: v for k, v in results.items() if isinstance(v, int | float)}
-    for name in sorted(numbers, key=lambda name: (not name.startswith("test/"), not name.startswith("val/"), name)):
-        value = numbers[name]
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
-    Console().print(table)
+def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
+    """Prints what a reader wants first: score and loss of the best epoch, which is the one that was tested, and of the
+    last one; how far that has come off the best; how long it took, where the run is, and how to look at it.
+
+    Args:
+        results: of the run.
+        last: all metrics of the last epoch.
+    """
+    best = {k: v for k, v in results.items() if k.startswith(("test/", "val/"))}
+    # The least loss may be that of a third epoch. Checkpoints of earlier versions say nothing of it.
+    best["val/loss"] = results.get("best_epoch/val/loss", best["val/loss"])
+    names = sorted({*best, *(k for k in last if k.startswith(("train/", "val/")))}, key=_place)
+    columns = (
+        "",
+        f"best epoch, {results.get('best_epoch', 'unknown')}",
+        f"last epoch, {results['epochs']}",
+        "gap to the best",
+    )
+    table = Table(*columns[:1], title=folder, title_justify="left")
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    for name in names:
+        first, latest = best.get(name), last.get(name)
+        gap = "" if first is None or latest is None else f"{latest - first:+.3g}"
+        table.add_row(name, *("" if number is None else f"{number:.4g}" for number in (first, latest)), gap)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for line in _closing(results, folder):
+        console.print(line, soft_wrap=True)
+
+
+def _place(name: str) -> tuple[int, bool, str]:
+    """Tests first, then validation, then training; in each of them the score before the loss."""
+    kind, _, metric = name.partition("/")
+    return ("test", "val", "train").index(kind), metric == "loss", name
+
+
+def _closing(results: dict[str, Any], folder: str) -> list[str]:
+    lines = []
+    if results.get("least_loss_epoch") != results.get("best_epoch"):
+        lines.append(f"The least val/loss was {results['val/loss']:.4g}, in epoch {results.get('least_loss_epoch')}.")
+    if "fit_seconds" in results:
+        rate = f", {results['samples_per_second']:,.0f} samples a second" if "samples_per_second" in results else ""
+        lines.append(f"It took {results['fit_seconds']:.4g} s{rate}. All numbers: summary.json and metrics.csv there.")
+    return [*lines, f"To look at it: python -m costate.reports {shlex.quote(folder)}"]

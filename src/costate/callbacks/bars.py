@@ -1,0 +1,53 @@
+"""Progress bars that count epochs from 1, as lines and tables do, and whose numbers can be read at 80 columns."""
+
+from typing import Any, final
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
+FIRST = ("val/", "train/loss")
+"""What is shown in front of the rest: a terminal cuts off what has no room."""
+
+
+@final
+class Bar(TQDMProgressBar):
+    """One bar, of the training; the validation's would come and go with every epoch."""
+
+    BAR_FORMAT = "{desc}{percentage:3.0f}%|{bar:8}| {rate_fmt}{postfix}"
+
+    @property
+    def train_description(self) -> str:
+        return "epoch"
+
+    def init_validation_tqdm(self) -> Tqdm:
+        return Tqdm(disable=True)
+
+    def on_train_epoch_start(self, trainer: Trainer, *modules: Any) -> None:
+        self.train_progress_bar.set_description(epoch(trainer), refresh=False)
+        self.train_progress_bar.reset(self.total_train_batches)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return numbers(trainer)
+
+
+@final
+class RichBar(RichProgressBar):
+    """The prettier one."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return epoch(self.trainer)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        return numbers(trainer)
+
+
+def epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
+
+
+def numbers(trainer: Trainer) -> dict[str, Any]:
+    """Of the latest validation and of the latest batches, three digits each."""
+    shown = trainer.progress_bar_metrics
+    order = sorted(shown, key=lambda name: ([not name.startswith(first) for first in FIRST], name))
+    return {name: f"{shown[name]:.3g}" for name in order}
