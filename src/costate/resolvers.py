@@ -5,6 +5,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from costate.guide import text
+
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
 
@@ -21,6 +23,22 @@ def product(a: Any, b: Any) -> Any:
 def roles(stages: Any, oracle: Any) -> Any:
     """The processes of an asynchronous run: its stages, and a dedicated oracle."""
     return stages + (oracle == "dedicated") if isinstance(stages, int) else None
+
+
+def parts(processes: Any) -> Any:
+    """The processes of an execution that gives each of them a part of the work on a batch.
+
+    Raises:
+        ValueError: trainer=ddp has been asked for as well, which gives each the whole network and a share of the batch.
+    """
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    if choices.get("trainer") == "ddp":
+        execution = choices.get("execution")
+        raise ValueError(
+            f"trainer=ddp execution={execution}: ranks of ddp hold the whole network, and execution={execution} starts "
+            "processes of its own: leave trainer=ddp out (copies of a pipeline are execution.replicas=2)."
+        )
+    return processes
 
 
 def adam_rate(batch: Any) -> Any:
@@ -53,7 +71,12 @@ def coarse_method(method: str, execution: str) -> str:
     return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 
+def guide(_root_: Any) -> str:
+    """What --help says of axes and settings, for Hydra's template, in which a dollar is a beginning."""
+    return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, guide, parts):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)
