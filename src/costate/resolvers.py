@@ -1,5 +1,6 @@
 """Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
+import re
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,6 +11,10 @@ from costate.guide import text
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
 
+
+NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
+ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
+"""Settings that are in a run's name already, or change nothing about it."""
 
 OWN = ("coarse", "critic", "feedback")
 """Methods that do on coarse levels what they do on the last one: what they know of gradients needs no true ones."""
@@ -64,6 +69,15 @@ def chosen(axis: str, _root_: Any) -> str:
     return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
 
 
+def differs() -> str:
+    """What else a command line sets than arch, method, data and seed: depth=8, lr=0.01; for the name of a run."""
+    if not HydraConfig.initialized():
+        return ""
+    pairs = (word.lstrip("+~").partition("=") for word in HydraConfig.get().overrides.task)
+    own = [(key, value) for key, _, value in pairs if key not in NAMED and key.split(".")[0] not in ASIDE]
+    return "".join(f" {re.split('[./]', key)[-1]}={value}" for key, value in own)[:80]
+
+
 def coarse_method(method: str, execution: str) -> str:
     """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
     if method in OWN:
@@ -78,5 +92,5 @@ def guide(_root_: Any) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, guide, parts):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, guide, parts, differs):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

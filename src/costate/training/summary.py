@@ -74,7 +74,12 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     # The least loss may be that of a third epoch. Checkpoints of earlier versions say nothing of it.
     best["val/loss"] = results.get("best_epoch/val/loss", best["val/loss"])
     names = sorted({*best, *(k for k in last if k.startswith(("train/", "val/")))}, key=_place)
-    columns = ("", f"best epoch, {results.get('best_epoch', 'unknown')}", f"last epoch, {results['epochs']}", "gap to the best")
+    columns = (
+        "",
+        f"best epoch, {results.get('best_epoch', 'unknown')}",
+        f"last epoch, {results['epochs']}",
+        "gap to the best",
+    )
     table = Table(*columns[:1], title=folder, title_justify="left")
     for column in columns[1:]:
         table.add_column(column, justify="right")
