@@ -27,7 +27,8 @@ def test_every_option_has_its_line(told, axis):
     block = told.split(f"\n  {axis}: ")[1]
     for path in files:
         line = guide.comment(path)
-        assert len(line) > 5 and not line.endswith((",", "For example")), f"{path}: no first line that says what it is"
+        assert len(line) > 5, f"{path}: no comment that says what it is"
+        assert not line.endswith((",", "For example")), f"{path}: the first line of its comment is no sentence"
         assert re.search(rf"^   [* ] {path.stem} +{re.escape(line)}$", block, re.MULTILINE), path
 
 
@@ -41,12 +42,15 @@ def test_settings_of_what_is_chosen_have_their_values_and_comments(told):
         r"balance=null +their relative sizes",
     ):
         assert re.search(rf"^  {line}", told, re.MULTILINE), line
-    assert "\n   * pvd " in told and "\n     sg " in told and "\n   * ddp " in told
+    assert "\n   * pvd " in told
+    assert "\n     sg " in told
+    assert "\n   * ddp " in told
     assert "method.conditioned" not in told, "a setting of another method"
 
 
 def test_it_ends_with_examples_and_says_how_long_things_take(told):
-    assert "_target_" not in told and "costate." not in told.replace("python -m costate.", "")
+    assert "_target_" not in told
+    assert "costate." not in told.replace("python -m costate.", "")
     examples = re.findall(r"^  python train.py(.*?)  ", told, re.MULTILINE)
     assert len(examples) > 5
     for words in examples:

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from costate.callbacks.best import Best
 
+
 class Checkpoints(Checkpoint):
     """Keeps two checkpoints; a resumed run remembers the best score, wherever its folder has moved.
 
