@@ -4,6 +4,7 @@
 PYTHON ?=
 ARGS ?=
 FAST ?=
+NAME ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -14,7 +15,7 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test experiments notebooks check clean
+.PHONY: help setup train test contract experiments notebooks docs check clean
 
 help: ## say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target does; do \
@@ -30,21 +31,32 @@ train: $(READY) ## run the main job on the digits that come with scikit-learn
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 $(ARGS)
 
+contract: $(READY) ## run the tests that concern one new file of conf/: make contract NAME=midpoint
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --contract "$(NAME)" $(ARGS)
+
 # Runs are kept in runs/experiments: those that have ended are not repeated.
 experiments: $(READY) ## run every experiment and write RESULTS.md (FAST=1: an epoch of each; ARGS="dni_mlp --seeds 0")
 	@$(BIN)/python -m costate.experiments $(if $(filter-out 0,$(FAST)),--fast) $(ARGS)
 
-# Runs are kept in runs/notebooks: a second time they are read.
+# Runs are kept in runs/notebooks: a second time they are read. What is rendered, the next `make docs` shows.
 notebooks: $(READY) ## run the notebooks from top to bottom (ARGS="notebooks/quickstart.ipynb" for one)
 	@for notebook in $(or $(ARGS),notebooks/*.ipynb); do \
-	  echo "$$notebook" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter execute --timeout=300 "$$notebook" >/dev/null || exit 1; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter nbconvert --log-level=ERROR --execute \
+	    --ExecutePreprocessor.timeout=600 --to markdown --output-dir docs/notebooks "$$notebook" || exit 1; \
+	  echo "$$notebook: docs/notebooks/$$(basename "$$notebook" .ipynb).md, its runs in runs/notebooks"; \
 	done
 
+# Strict: a warning is an error.
+docs: $(READY) ## build the docs into build/docs, to be read without a network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Written: build/docs/index.html'
+
 # Whether an import is ours depends on other files, which ruff's cache does not know.
-check: $(READY) ## lint, formatting and types
+check: $(READY) ## lint, formatting, types, and whether README and docs name what is there
 	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/docs -m '' --numprocesses=auto --maxprocesses=4
 
 clean: ## remove .venv and every cache; runs/ and data/ stay
 	@rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

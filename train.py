@@ -24,20 +24,23 @@ def main(cfg: DictConfig) -> None:
     """One job: check its settings, then train here, or have several ranks do so."""
     hydra_cfg = HydraConfig.get()
     folder = RunFolder(cfg.resume or hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
-    if cfg.resume is None:
-        folder.claim()
-    else:
-        cfg = folder.saved(cfg)
-    cfg = check(cfg)
+    composed = check(folder.saved(cfg) if cfg.resume else cfg)
     if launch.rank() is None:
-        crowd(cfg.trainer.devices, cfg.trainer.accelerator)
-    if folder.results().get("epochs", 0) >= cfg.epochs:
-        print(f"{folder} has finished its {cfg.epochs} epochs: to go on, add epochs=... to resume=...")
-    elif not launch.delegate(
-        cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, cfg.execution.get("restart", False)
-    ):
-        launch.compare(OmegaConf.to_container(cfg))
-        train(cfg, folder)
+        crowd(composed.trainer.devices, composed.trainer.accelerator)
+    with folder.lock():
+        again = cfg.resume is not None or folder.goes_on(composed)
+        cfg = composed if cfg.resume or not again else check(folder.kept(composed))
+        if again and folder.is_finished(cfg):
+            done = folder.results()["epochs"]
+            print(f"{folder} has finished its {done} epochs: to go on, add epochs=... to {folder.resume}")
+        elif not launch.delegate(
+            cfg.trainer.devices * cfg.trainer.num_nodes,
+            cfg.trainer.num_nodes,
+            cfg.execution.get("restart", False),
+            again,
+        ):
+            launch.compare(OmegaConf.to_container(cfg))
+            train(cfg, folder)
 
 
 @closing
@@ -55,11 +58,15 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.training.balance import by_work
     from costate.training.module import Training
     from costate.training.refinement import Refinement
+    from costate.training.trainer import take_rank
 
     def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
-    plan = build(cfg.levels).plan(cfg.arch.get("depth"), cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance)
+    take_rank(launch.rank() or 0)
+    depth, T = cfg.arch.get("depth"), cfg.arch.get("T")
+    plan = build(cfg.levels).plan(depth, cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance, T)
+    composed = cfg.copy()
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
     torch.manual_seed(cfg.seed)
@@ -74,10 +81,10 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
-    interruption = Interruption(checkpoints.last, f"Interrupted. To go on: python train.py resume={folder}")
+    interruption = Interruption(checkpoints, model.execution, f"Interrupted. To go on: python train.py {folder.resume}")
     refinement = Refinement(plan, checkpoints)
     measurements = [build(node) for node in cfg.callbacks.values() if node is not None]
-    place = folder.path, checkpoints.batches(), config
+    place = folder.path, checkpoints.batches(cfg.epochs), config
     loggers = [build(node, *place) for node in cfg.logger.values() if node is not None]
     measured = [TrainingScore(every=cfg.log_every), LearningRate(every=cfg.log_every)]
     always = [*measured, Timeline(folder.path / "trace.json"), checkpoints, interruption]
@@ -85,16 +92,18 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     data.prepare_data()
 
     if trainer.is_global_zero:
-        folder.begin(cfg)
+        folder.begin(cfg, composed)
         if cfg.summary:
             summary.outline(model)
-    trainer.fit(model, data, ckpt_path=checkpoints.last if checkpoints.last.exists() else None)
-    checkpoints.restore_best(model)
-    tested = trainer.test(model, data, verbose=False)[0]
-    if trainer.is_global_zero:
+    with interruption.listener:
+        trainer.fit(model, data, ckpt_path=checkpoints.last if checkpoints.last.exists() else None)
+        checkpoints.restore_best(model)
+        tested = trainer.test(model, data, verbose=False)[0]
         results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
-        trained.save([stage.block for stage in model.stages], folder.path)
-        folder.end(results)
+        if trainer.is_global_zero:
+            trained.save(blocks, folder.path)
+            folder.end(results)
+    if trainer.is_global_zero:
         summary.show(results, checkpoints.latest, str(folder))
 
 

@@ -1,5 +1,6 @@
 """Parts as a run would make them: composed from conf/, with overrides, and instantiated."""
 
+import re
 from typing import Any
 
 from hydra.utils import instantiate
@@ -13,6 +14,12 @@ def options(axis: str) -> list[str]:
     names = sorted(path.stem for path in (CONF / axis).glob("*.yaml"))
     assert names, f"conf/{axis} is empty"
     return names
+
+
+def words(axis: str, option: str) -> list[str]:
+    """What chooses a member of an axis, with what a line `# Tests use: setting=value ...` of its file adds."""
+    told = re.search(r"^# Tests use: (.*)$", (CONF / axis / f"{option}.yaml").read_text(), re.MULTILINE)
+    return [f"{axis}={option}", *(told[1].split() if told else [])]
 
 
 def network(shape: tuple[int, ...], outputs: int, *overrides: str) -> Any:

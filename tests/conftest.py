@@ -1,6 +1,7 @@
 """Checks every annotated type and shape while the tests run, and keeps each process of the tests on one thread."""
 
 import os
+import re
 
 from jaxtyping import install_import_hook
 
@@ -13,6 +14,30 @@ install_import_hook("costate", "typechecker.check")
 
 import costate.compat  # noqa: E402, F401  (tests import lightning, which imports torchvision)
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--contract", metavar="NAME", help="only what concerns the files of conf/ that are called so")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "members: goes through all members of an axis by itself")
+    name = config.getoption("--contract")
+    if name is not None:
+        if not list(config.rootpath.glob(f"conf/**/{name}.yaml")):
+            raise pytest.UsageError(f"no file of conf/ is called {name}.yaml")
+        os.environ["CONTRACT"] = name
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test concerns a file if it is parametrised by its name, or finds the members of an axis by itself."""
+    name = config.getoption("--contract")
+    if name is not None:
+        word = re.compile(rf"\[.*(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])")
+        concerned = [item for item in items if word.search(item.nodeid) or item.get_closest_marker("members")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(concerned)])
+        items[:] = concerned

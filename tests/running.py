@@ -87,7 +87,7 @@ def ranks_of(folder: Path) -> list[int]:
             words = (entry / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if f"hydra.run.dir='{folder}'" in words or f"resume='{folder}'" in words:
+        if {f"hydra.run.dir={folder}", f"resume={folder}"} & set(words.split("\0")):
             found.append(int(entry.name))
     return found
 

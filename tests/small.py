@@ -6,46 +6,51 @@ from typing import Any
 import pytest
 import torch
 from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from torch import nn
 
-from composing import CONF, options
-from costate.architectures.antisymmetric import Antisymmetric
+from composing import config, options, words
 from costate.architectures.fields import ConvField, DenseField, Field
-from costate.architectures.integrators import Integrator
-from costate.architectures.leapfrog import Leapfrog
-from costate.architectures.resnet import Resnet
+from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.stable import StableBlock
-from costate.architectures.verlet import Verlet
+
+ARCHS = {name: config(*words("arch", name)).arch for name in options("arch")}
+STABLE = [name for name, node in ARCHS.items() if "integrator" in node]
 
 
-def said(product: str) -> str:
-    """The file of the architecture."""
-    return (CONF / "arch" / f"{product.split()[0][5:]}.yaml").read_text()
+def integrators() -> dict[str, Integrator]:
+    """Those of conf/arch, as their files have them, and with each of their switches turned on."""
+    found = {}
+    for name in STABLE:
+        node = ARCHS[name].integrator
+        found[name] = instantiate(node)
+        found |= {f"{name}, {switch}": instantiate(node, **{switch: True}) for switch in switches(name)}
+    return found
 
 
-INTEGRATORS: dict[str, Integrator] = {
-    "resnet": Resnet(),
-    "antisymmetric": Antisymmetric(gamma=0.3),
-    "leapfrog": Leapfrog(half_start=False),
-    "verlet": Verlet(half_start=False),
-    "leapfrog, half start": Leapfrog(half_start=True),
-    "verlet, half start": Verlet(half_start=True),
-}
-REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(each, Leapfrog | Verlet)}
-STABLE = [name for name in options("arch") if "- form:" in (CONF / "arch" / f"{name}.yaml").read_text()]
+def switches(arch: str) -> list[str]:
+    """The settings of its integrator that are true or false."""
+    return [key for key, value in ARCHS[arch].integrator.items() if isinstance(value, bool)]
+
+
+def turned(product: str, on: bool) -> list[str]:
+    """A product with all switches of its integrator on or off."""
+    arch = product.split()[0].removeprefix("arch=")
+    keys = switches(arch) if arch in STABLE else []
+    return [*product.split(), *(f"arch.integrator.{key}={str(on).lower()}" for key in keys)]
+
+
+def normed(product: str, on: bool) -> list[str]:
+    """Batch norm on or off, where that can be chosen."""
+    return [f"arch.norm={str(on).lower()}"] if "norm" in ARCHS[product.split()[0].removeprefix("arch=")] else []
+
+
+INTEGRATORS = integrators()
+REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(each, Reversible)}
 PRODUCTS = [f"arch={a} arch/form={f}" for a in STABLE for f in options("arch/form")]
-PRODUCTS += [f"arch={a}" for a in options("arch") if a not in STABLE]
-
-
-def _small(product: str) -> str:
-    """What has no default is chosen, and wide networks are made narrow."""
-    own = " arch.module=own_network:layers" if "module: null" in said(product) else ""
-    return product + own + (" arch.settings.width=4" if "\n  width:" in said(product) else "")
-
-
-PRODUCTS = [_small(product) for product in PRODUCTS]
-ONE_WAY = [product for product in PRODUCTS if "# Reversible" not in said(product) and "half_start" not in said(product)]
-"""Those that cannot be run backwards: the others say so, or have a second field, which may start by half a step."""
+PRODUCTS += [" ".join(words("arch", a)) for a in ARCHS if a not in STABLE]
+REBUILT = [f"arch={a} arch/form={f}" for a in STABLE if a in REVERSIBLE for f in options("arch/form")]
+"""Products whose states can be rebuilt, by arch.reversible=true."""
 
 
 def refusal(build: Callable[[], Any]) -> str:

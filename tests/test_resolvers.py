@@ -8,6 +8,8 @@ from composing import config
 def test_the_rate_grows_with_the_root_of_the_batch():
     rates = {batch: config(f"data.batch_size={batch}").optimizer.lr for batch in (32, 128, 512)}
     assert rates == pytest.approx({32: 0.001, 128: 0.002, 512: 0.004})
+    late = config("data.batch_size=128", "method=delayed", "method.accumulate=4")
+    assert late.optimizer.lr == rates[512], "of the rows that are stepped on together"
     assert config("data.batch_size=512", "optimizer.lr=0.1").optimizer.lr == 0.1
 
 

@@ -12,17 +12,29 @@ from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Classification
 from costate.training.module import stages as make_stages
+from small import PRODUCTS, STABLE
 
 STEPS, BATCH, SHAPE, CLASSES = 4, 16, (1, 8, 8), 3
 TASK = Classification(CLASSES)
-NETWORKS = {
-    "mlp": ("arch=mlp", "arch.widths=[12,10]"),
-    "cnn": ("arch=cnn", "arch.filters=[3,4]"),
-    "verlet": ("arch=verlet", "arch.depth=6", "arch.width=8", "arch.smoothness=0.01"),
-    "resnet_norm": ("arch=resnet", "arch.depth=6", "arch.width=8", "arch.norm=true"),
-    "antisymmetric_conv": ("arch=antisymmetric", "arch/form=conv", "arch.depth=3", "arch.width=4"),
-    "leapfrog_conv": ("arch=leapfrog", "arch/form=conv", "arch.depth=3", "arch.width=4", "arch.smoothness=0.1"),
-}
+SIZES = {"dense": ("arch.depth=6", "arch.width=8", "arch.smoothness=0.01")}
+"""Of stable networks; those of other forms have batch norm."""
+OTHER_SIZES = ("arch.depth=3", "arch.width=4", "arch.norm=true")
+
+
+def networks() -> dict[str, list[str]]:
+    """Every product of conf/, small: verlet, verlet_conv, mlp and their like."""
+    found = {}
+    for product in PRODUCTS:
+        arch, *form = (word.partition("=")[2] for word in product.split()[:2])
+        if arch in STABLE:
+            name = arch if form == ["dense"] else f"{arch}_{form[0]}"
+            found[name] = [*product.split(), *SIZES.get(form[0], OTHER_SIZES)]
+        else:
+            found[arch] = product.split()
+    return found
+
+
+NETWORKS = networks()
 
 
 def blocks(name: str, count: int) -> list[nn.Module]:

@@ -5,6 +5,7 @@ As a library it takes a plain PyTorch model apart, without a trainer and without
     decouple    a model of layers one behind the other, cut into stages
     Decoupled   what `decouple` makes: stages, and boundaries between them
     Boundary    what stands between two stages, to be put into a forward by hand
+    Behind      a copy of the layers behind a boundary, which says the gradient there in place of a synthesizer
     load        the network that a run of train.py has trained, out of the run's folder
 """
 
@@ -12,13 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from costate.library.behind import Behind
     from costate.library.boundary import Boundary
     from costate.library.decoupling import Decoupled, decouple
     from costate.trained import load
 
-__all__ = ["Boundary", "Decoupled", "decouple", "load"]
+__all__ = ["Behind", "Boundary", "Decoupled", "decouple", "load"]
 
 HOMES = {
+    "Behind": "costate.library.behind",
     "Boundary": "costate.library.boundary",
     "Decoupled": "costate.library.decoupling",
     "decouple": "costate.library.decoupling",

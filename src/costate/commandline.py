@@ -22,6 +22,7 @@ from costate.guide import CONF
 from costate.mistakes import flags, meant
 from costate.runs import RunFolder, TakenError
 from costate.schema import suggestion
+from costate.words import forced
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 """Exit codes: settings that cannot be, anything else that went wrong, Ctrl-C."""
@@ -44,6 +45,7 @@ class CommandLine:
         if told:
             print(told, file=sys.stderr)
             return REFUSED
+        sys.argv[1:] = forced(sys.argv[1:])
         try:
             launch.check_address()
             main()
@@ -57,6 +59,11 @@ class CommandLine:
             if not _is_ours(error):
                 raise
             print(error, file=sys.stderr)
+            return REFUSED
+        except OSError as error:
+            if error.filename is None:
+                raise
+            print(f"{error.filename} cannot be written to ({error.strerror}): choose another folder.", file=sys.stderr)
             return REFUSED
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)

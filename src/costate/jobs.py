@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import costate
-from costate.overrides import override
+from costate.words import override
 
 PROGRAM = Path(costate.__file__).parents[2] / "train.py"
 INTERRUPTED = {sign for signum in (signal.SIGINT, signal.SIGTERM) for sign in (128 + signum, -signum)}
@@ -31,7 +31,7 @@ def start(overrides: Sequence[str], log: Path | None = None) -> subprocess.Popen
 
 
 def run(folder: Path | str, *overrides: str) -> Path:
-    """A run, or with "-m" a sweep, to its end, in a folder of its own; one that has ended is left alone.
+    """A run, or with "-m" a sweep, to its end, in a folder of its own; what has ended is left alone.
 
     Returns:
         the folder.
@@ -41,8 +41,7 @@ def run(folder: Path | str, *overrides: str) -> Path:
         KeyboardInterrupt: it was asked to stop, as by Ctrl-C, which every process of a terminal is told.
     """
     folder = Path(folder)
-    ends = "summary.csv" if "-m" in overrides else "summary.json"
-    if (folder / ends).exists():
+    if (folder / "summary.json").exists():
         return folder
     kind = "sweep" if "-m" in overrides else "run"
     where = [override(f"hydra.{kind}.dir", folder.absolute()), "trainer.progress=none"]

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from costate.schema import suggestion
 
 
@@ -52,7 +54,9 @@ def find(told: str, place: str | None) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = importlib.import_module(module)
+        # What a module draws while it is imported, it draws once in a process: a second job would have other weights.
+        with torch.random.fork_rng(devices=[]):
+            found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         # One that the module itself asks for is a fault of its own, and keeps its traceback.
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):

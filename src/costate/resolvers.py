@@ -1,11 +1,13 @@
 """Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+import costate
 from costate.guide import text
 
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
@@ -46,9 +48,14 @@ def parts(processes: Any) -> Any:
     return processes
 
 
-def adam_rate(batch: Any) -> Any:
-    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022)."""
-    return round(0.002 * (batch / 128) ** 0.5, 6) if isinstance(batch, int) and batch > 0 else 0.002
+def adam_rate(batch: Any, batches: Any = 1) -> Any:
+    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022).
+
+    Args:
+        batches: from one step of the optimizer to the next.
+    """
+    rows = batch * batches if isinstance(batch, int) and isinstance(batches, int) else 0
+    return round(0.002 * (rows / 128) ** 0.5, 6) if rows > 0 else 0.002
 
 
 def groups(blocks: Any, head: Any) -> Any:
@@ -59,6 +66,12 @@ def groups(blocks: Any, head: Any) -> Any:
 def layers(sizes: Any) -> Any:
     """The layers of a plain network with hidden ones of these sizes: those and the last one."""
     return len(sizes) + 1 if OmegaConf.is_list(sizes) or isinstance(sizes, list) else None
+
+
+def having(axis: str, key: str) -> str:
+    """The options of an axis whose files have such a setting: `having("arch", "integrator")` are those stable."""
+    files = sorted((Path(costate.__file__).parents[2] / "conf" / axis).glob("*.yaml"))
+    return ",".join(path.stem for path in files if key in OmegaConf.load(path))
 
 
 def chosen(axis: str, _root_: Any) -> str:
@@ -92,5 +105,5 @@ def guide(_root_: Any) -> str:
 
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, guide, parts, differs):
+    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, having, guide, parts, differs):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

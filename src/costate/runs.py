@@ -3,24 +3,38 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from costate import resolvers
 from costate.execution import launch
+from costate.execution.supervisor import is_supervised
+from costate.making import made, note, remove
 from costate.schema import SettingError
+from costate.words import pasted
+from costate.writing import write
+
+PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
+"""Settings that say where data lie, and variables of the environment that do: they change no number."""
 
 REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
 
-
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
+
+
+LOCK = "run.lock"
+"""Locked by whoever trains a run; the file stays, the lock ends with its process."""
 
 
 class TakenError(SettingError):
@@ -29,15 +43,21 @@ class TakenError(SettingError):
 
 def fresh(resume: str | None, root: str, date: str, time: str) -> str:
     """The folder to go on in, or a new one that no other run has."""
-    return resume if resume is not None else launch.agreed(root, lambda: _make(root, date, time))
+    if resume is not None:
+        # Hydra makes it, which it cannot where a checkpoint lies.
+        return str(Path(resume).parent) if Path(resume).is_file() else resume
+    return launch.agreed(root, lambda: _make(root, date, time))
 
 
 def _make(root: str, date: str, time: str) -> str:
-    (Path(root) / date).mkdir(parents=True, exist_ok=True)
+    parent = Path(root) / date
+    note(parent)
+    parent.mkdir(parents=True, exist_ok=True)
     for n in count(1):
-        folder = Path(root) / date / (time if n == 1 else f"{time}-{n}")
+        folder = parent / (time if n == 1 else f"{time}-{n}")
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
+            made(folder)
             return str(folder)
     raise AssertionError("count() has no end")
 
@@ -66,35 +86,74 @@ class RunFolder:
         self.path = Path(path).absolute()
         self.overrides = list(overrides)
         self.config = self.path / "config.yaml"
+        self.origin = self.path / "origin.json"
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
+        self.checkpoints = self.path / "checkpoints"
 
     def __str__(self) -> str:
         """As short as a user would type it."""
         short = os.path.relpath(self.path)
         return str(self.path) if short.startswith("..") else short
 
-    def claim(self) -> None:
-        """For a new run.
+    @property
+    def resume(self) -> str:
+        """The word that goes on with this run, to be pasted."""
+        return pasted("resume", self)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps others from training this run; it ends with the process, however that ends.
 
         Raises:
-            TakenError: there is a run in the folder.
+            SettingError: somebody is training it.
         """
-        # The other ranks of a run come when rank 0 may have begun.
-        if launch.rank() in (None, 0) and self.config.exists():
-            raise TakenError(f"{self} holds a run: go on with it by resume={self}, or choose another folder.")
+        if launch.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
+            yield
+            return
+        note(self.path / LOCK)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingError(f"{self} is being trained by another process: wait for its end, or stop it.") from None
+        except OSError as fault:
+            raise SettingError(f"{self} cannot be written to ({fault.strerror or fault}).") from fault
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def begin(self, cfg: DictConfig) -> None:
-        """Keeps the settings; results of an earlier end no longer hold."""
-        self.path.mkdir(parents=True, exist_ok=True)
+    def goes_on(self, cfg: DictConfig) -> bool:
+        """Whether a command without resume= has been given before, and its run is there to go on with.
+
+        Raises:
+            TakenError: there is another run in the folder.
+        """
+        if is_supervised():
+            return False
+        return launch.agreed("goes on", lambda: str(self._is_mine(cfg))) == "True"
+
+    def _is_mine(self, cfg: DictConfig) -> bool:
+        if not self.config.exists():
+            return False
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(self.origin.read_text(encoding="utf-8"))["settings"] == _compared(cfg):
+                # What was stopped before its first checkpoint begins again.
+                return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
+        raise TakenError(f"{self} holds a run: go on with it by {self.resume}, or choose another folder.")
+
+    def begin(self, cfg: DictConfig, composed: DictConfig) -> None:
+        """Keeps the settings, and those that the command line had; results of an earlier end no longer hold."""
         self.summary.unlink(missing_ok=True)
-        OmegaConf.save(cfg, self.config)
+        if not self.config.exists() or not any(self.checkpoints.glob("*.ckpt")):
+            origin = {"overrides": self.overrides, "settings": _compared(composed)}
+            write(self.origin, json.dumps(origin, indent=2) + "\n")
+        write(self.config, OmegaConf.to_yaml(cfg))
 
     def end(self, results: dict[str, Any]) -> None:
         """Keeps the results: a run with a summary has ended, with an `error` it has failed."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(results | {"overrides": self.overrides}, indent=2)
-        self.summary.write_text(text + "\n", encoding="utf-8")
+        write(self.summary, json.dumps(results | {"overrides": self.overrides}, indent=2) + "\n")
 
     def results(self) -> dict[str, Any]:
         """What `end` kept, or nothing; a file that is damaged says nothing of how the run has ended."""
@@ -104,15 +163,32 @@ class RunFolder:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def is_finished(self, cfg: DictConfig) -> bool:
+        """Whether there is nothing left of what the settings ask for.
+
+        Raises:
+            SettingError: they ask for less than is done; or there is something left, and no checkpoint to go on from.
+        """
+        results = self.results()
+        if "epochs" in results and "error" not in results:
+            saved: Any = OmegaConf.load(self.config)
+            if cfg.epochs < min(results["epochs"], saved.epochs):
+                raise SettingError(f"epochs={cfg.epochs} is less than the {results['epochs']} that {self} has done.")
+            # Early stopping ends a run before its last epoch.
+            if results["epochs"] >= cfg.epochs or (saved.epochs, saved.callbacks) == (cfg.epochs, cfg.callbacks):
+                return True
+        if not (self.checkpoints / "last.ckpt").exists():
+            last, best = (RunFolder(self.checkpoints / name) for name in ("last.ckpt", "best.ckpt"))
+            way = f"cp {shlex.join([str(best), str(last)])} lets it go on from its best epoch"
+            raise SettingError(
+                f"{last} is not there, and without it {self} cannot go on: "
+                + (f"{way}." if best.path.exists() else "start a new run, without resume=.")
+            )
+        return False
+
     def discard(self) -> None:
-        """Removes the folder, and those above it up to the working directory, if nothing is in them."""
-        here = Path.cwd()
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
-            for folder in self.path.parents:
-                if here not in folder.parents:
-                    break
-                folder.rmdir()
+        """Removes the folder, and those above it, as far as this process has made them and nothing is in them."""
+        remove(self.path, self.path / LOCK)
 
     def saved(self, cfg: DictConfig) -> DictConfig:
         """The settings that the run was started with, and on top those of this command line that may change.
@@ -121,9 +197,9 @@ class RunFolder:
             SettingError: there is no run in the folder, or the command line asks for another one.
         """
         if not self.config.exists():
-            raise SettingError(f"resume={self}: no run is there (a run's folder has a config.yaml).")
-        saved = OmegaConf.load(self.config)
-        assert isinstance(saved, DictConfig)
+            at = next((f": {RunFolder(p).resume}" for p in self.path.parents if (p / "config.yaml").exists()), "")
+            raise SettingError(f"{self.resume}: no run is there (a run's folder has a config.yaml){at}.")
+        saved = self._load()
         for override in OverridesParser.create().parse_overrides(self.overrides):
             # conf/method/synthesizer is chosen as method/synthesizer and lies at method.synthesizer.
             key = override.key_or_group.replace("/", ".")
@@ -137,8 +213,40 @@ class RunFolder:
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
                     saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
-            elif key.split(".")[0] in REPLACEABLE and key != "execution.lag":
+            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key != "execution.lag"):
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
                 raise SettingError(f"{key} cannot change when a run is resumed: start a new run, without resume=.")
         return saved
+
+    def kept(self, cfg: DictConfig) -> DictConfig:
+        """The settings that the run was started with by this very command, but for the places of its data."""
+        saved = self._load()
+        for key in PLACES:
+            if OmegaConf.select(cfg, key) is not None:
+                OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+        return saved
+
+    def _load(self) -> DictConfig:
+        try:
+            saved = OmegaConf.load(self.config)
+        except (OSError, ValueError, YAMLError) as fault:
+            raise SettingError(f"{self}/config.yaml cannot be read: {str(fault).splitlines()[0]}.") from fault
+        assert isinstance(saved, DictConfig)
+        with contextlib.suppress(OSError, ValueError):
+            words = json.loads(self.origin.read_text(encoding="utf-8"))["overrides"]
+            for key, variable in PLACES.items():
+                # A folder that the command line has named counts more than the environment, as in a new run.
+                named = any(word.lstrip("+").startswith(f"{key}=") for word in words)
+                if variable in os.environ and not named and OmegaConf.select(saved, key) is not None:
+                    OmegaConf.update(saved, key, os.environ[variable])
+        return saved
+
+
+def _compared(cfg: DictConfig) -> Any:
+    """What makes a run the same as another: all but the places of its data."""
+    settings = cfg.copy()
+    for key in PLACES:
+        if OmegaConf.select(settings, key) is not None:
+            OmegaConf.update(settings, key, None)
+    return json.loads(json.dumps(OmegaConf.to_container(settings)))

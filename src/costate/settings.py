@@ -1,5 +1,6 @@
 """Types for settings: a plain type and the bound that its values keep. Light: imports no torch."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,9 +14,10 @@ class Bound:
     most: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether the value lies in the interval; not-a-number is within no bound."""
+        """Whether the value lies in the interval; what is not finite is within no bound."""
         return (
-            (self.least is None or value >= self.least)
+            abs(value) < math.inf
+            and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
         )

@@ -90,7 +90,7 @@ class Stage(nn.Module):
         if penalty is not None:
             roots.append(penalty)
             gradients.append(torch.ones_like(penalty))
-        if tune and self.likeness is not None:
+        if tune and self.likeness is not None and self.likeness.coarser(self.block):
             fit = self.likeness.fit(self.block, x, h)
             roots.append(fit)
             gradients.append(torch.ones_like(fit))

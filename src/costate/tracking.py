@@ -4,6 +4,7 @@ W&B keeps one run a process in a global. A job that does not end its own hands i
 then goes on in it under a wrong name.
 """
 
+import contextlib
 import functools
 import json
 import sys
@@ -28,8 +29,11 @@ def closing(train: Train) -> Train:
         except BaseException:
             end(exit_code=1)
             raise
-        if run() is not None:
-            deliver(cfg, folder)
+        try:
+            if run() is not None:
+                deliver(cfg, folder)
+        except Exception as fault:  # the training has come to its end
+            print(f"W&B has not got the results ({fault}): they are in {folder}.", file=sys.stderr)
         end(exit_code=0)
 
     return tracked
@@ -42,7 +46,11 @@ def run() -> Any:
 
 def end(exit_code: int) -> None:
     if run() is not None:
-        run().finish(exit_code=exit_code)
+        try:
+            run().finish(exit_code=exit_code)
+        except Exception:  # its service is gone, and nothing that was trained with it; the next job has one of its own
+            with contextlib.suppress(Exception):
+                sys.modules["wandb"].teardown()
 
 
 def deliver(cfg: DictConfig, folder: RunFolder) -> None:

@@ -125,3 +125,14 @@ def test_layers_that_share_parameters_stay_together():
 def test_a_fault_inside_of_the_function_is_its_own():
     with pytest.raises(Exception, match="a fault of mine"):
         network(SHAPE, CLASSES, "arch=sequential", "arch.module=own_network:faulty")
+
+
+def test_a_module_that_draws_while_it_is_imported_changes_no_weight_of_a_later_job(tmp_path, monkeypatch):
+    """Jobs of a sweep share a process, and the first one alone imports it."""
+    (tmp_path / "draws_first.py").write_text("import torch\nfrom own_network import listed\n\ntorch.randn(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        found.append(network(SHAPE, CLASSES, "arch=sequential", "arch.module=draws_first:listed").state_dict())
+    assert all(map(torch.equal, *(each.values() for each in found)))

@@ -21,18 +21,34 @@ def test_mlp_has_one_hidden_layer_of_256():
     assert parameters(mlp) == (784 + 1) * 256 + (256 + 1) * 10
 
 
+@pytest.mark.parametrize("boundary", ["after", "before"])
 @pytest.mark.parametrize("norm", [True, False])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
-def test_mlp_is_written_out(activation, norm):
-    """Any number of hidden layers, batch norm in front of σ, a linear layer at the end."""
-    mlp = network((2,), 3, "arch=mlp", "arch.widths=[24,12]", f"arch.activation={activation}", f"arch.norm={norm}")
+def test_mlp_is_written_out(activation, norm, boundary):
+    """Any number of hidden layers, batch norm in front of σ, a linear layer at the end; cut after σ or before it."""
+    words = f"arch.activation={activation}", f"arch.norm={norm}", f"arch.boundary={boundary}"
+    mlp = network((2,), 3, "arch=mlp", "arch.widths=[24,12]", *words)
     first, second, (_, last) = mlp.block.chain
     σ = getattr(torch, activation)
     x = torch.randn(5, 2)
     N = partial(F.batch_norm, running_mean=None, running_var=None, training=True) if norm else nn.Identity()
-    expected = last(σ(N(second.linear(σ(N(first.linear(x)))))))
+    raw = N(second.linear(σ(N(first.linear(x)))))
     assert mlp.layers == 3
-    assert torch.allclose(mlp(x), expected, atol=1e-6)
+    assert torch.allclose(mlp(x), last(σ(raw)), atol=1e-6)
+    assert torch.allclose(mlp.cut(2, [2, 1])[0](x), σ(raw) if boundary == "after" else raw, atol=1e-6)
+
+
+def test_where_an_mlp_is_cut_does_not_change_it():
+    """Weights, their names and what the network computes are the same."""
+    nets = []
+    for boundary in ("after", "before"):
+        torch.manual_seed(0)
+        words = "arch=mlp", "arch.widths=[9,8,7]", "arch.norm=true", f"arch.boundary={boundary}"
+        nets.append(network((1, 4, 4), 3, *words))
+    x, (one, other) = torch.randn(5, 1, 4, 4), nets
+    assert torch.equal(one(x), other(x))
+    assert list(one.state_dict()) == list(other.state_dict())
+    assert list(one.state_dict())[-1] == "block.chain.3.1.bias"
 
 
 def test_mlp_without_hidden_layers_is_linear():

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from composing import network
+from composing import network, options
 from costate.architectures.prolong import RULES, linear, prolong
 from small import INTEGRATORS, PRODUCTS, STABLE, block, conv, dense
 
 SHAPE, OUTPUTS, T = (2, 8, 8), 3, 2.0
-NORMS = ("arch.norm=true", "arch.norm=false")
-TIMED = [f"{product} {norm}" for product in PRODUCTS if product.split()[0][5:] in STABLE for norm in NORMS]
+TIMED = [f"{product} arch.norm=true" for product in PRODUCTS if product.split()[0][5:] in STABLE]
+"""With all that a layer can hold."""
 EVERY_RULE = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
@@ -31,7 +31,7 @@ def build(product: str, *overrides: str):
 
 @EVERY_RULE
 @pytest.mark.parametrize("product", TIMED)
-@pytest.mark.parametrize("stages", [1, 2, 4])
+@pytest.mark.parametrize("stages", [2, 4])
 def test_prolonging_commutes_with_cutting(product, rule, stages):
     """Tensor by tensor, running statistics included: the stages that are prolonged are those of the prolonged one."""
     whole = build(product, "arch.depth=4")
@@ -57,29 +57,30 @@ def test_time_stays(product, rule):
     assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in others.items())
 
 
-@EVERY_RULE
-@pytest.mark.parametrize("norm", ["false", "true"])
-@pytest.mark.parametrize("form", ["dense", "conv"])
+@pytest.mark.parametrize(("form", "norm"), [*((form, "true") for form in options("arch/form")), ("dense", "false")])
 @pytest.mark.parametrize("arch", STABLE)
-def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm, rule):
-    """‖Y_{2n} − Y_n‖ falls as h: the measured order is 1."""
-    x, depths, changes = torch.randn(3, *SHAPE, dtype=torch.float64), np.array([16, 32, 64, 128]), []
+def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm):
+    """‖Y_{2n} − Y_n‖ falls as h, or faster where the integrator's order is higher; a constant is so by every rule."""
+    depths, changes = np.array([16, 32, 64, 128]), []
+    torch.manual_seed(1)
+    x = torch.randn(3, *SHAPE, dtype=torch.float64)
     whole = build(f"arch={arch} arch/form={form}", "arch.depth=1", f"arch.norm={norm}")
     one = whole.state_dict()
     for depth in depths:
         whole.load_state_dict({k: v.expand(depth, *v.shape[1:]) if ".field." in k else v for k, v in one.items()})
         before = whole(x)
-        prolong(rule, [whole.block])
+        prolong(linear, [whole.block])
         changes.append((whole(x) - before).norm().item())
     slope, _ = np.polyfit(np.log(T / depths), np.log(changes), 1)
-    assert slope == pytest.approx(1, abs=0.1)
+    assert slope > 0.9
 
 
 @EVERY_RULE
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_weights_that_vary_in_time_stay_the_same_function_up_to_h_squared(name, rule):
     """Against the net whose weights are sampled at the finer times. Weights at left ends would be of order 1 alone."""
-    one, two, Y = dense(1, 4, seed=1), dense(1, 4, seed=2), torch.randn(5, 4, dtype=torch.float64)
+    one, two = dense(1, 4, seed=1), dense(1, 4, seed=2)
+    Y = torch.randn(5, 4, dtype=torch.float64)
 
     def sampled(n: int):
         t = (torch.arange(n, dtype=torch.float64) + 0.5) / n
@@ -101,8 +102,9 @@ def test_weights_that_vary_in_time_stay_the_same_function_up_to_h_squared(name, 
 @EVERY_RULE
 def test_a_fine_layer_has_half_the_gradient_of_a_coarse_one(rule):
     """∂ℓ/∂θ of the prolonged net is P(∂ℓ/∂θ)/2, up to O(h): so are the optimizer's averages prolonged."""
-    Y, depths, errors = torch.randn(5, 4, dtype=torch.float64), np.array([16, 32, 64, 128]), []
+    depths, errors = np.array([16, 32, 64, 128]), []
     one = dense(1, 4, seed=1)
+    Y = torch.randn(5, 4, dtype=torch.float64)
     for n in depths:
         field = dense(n, 4)
         field.load_state_dict({"K": one.K.repeat(n, 1, 1), "b": one.b.repeat(n, 1)})
@@ -150,9 +152,9 @@ def test_a_network_takes_the_depth_of_the_weights_that_it_loads(product):
     assert (shallow.block.h, shallow.layers) == (deep.block.h, 6)
 
 
-@pytest.mark.parametrize("product", ["arch=mlp", "arch=cnn"])
+@pytest.mark.parametrize("product", [product for product in PRODUCTS if product.split()[0][5:] not in STABLE])
 def test_layers_without_time_are_refused(product):
     torch.manual_seed(0)
-    plain = network(SHAPE, OUTPUTS, product)
+    plain = network(SHAPE, OUTPUTS, *product.split())
     with pytest.raises(ValueError, match=r"^arch=mlp and arch=cnn have layers without a time step"):
         prolong(linear, plain.cut(2))

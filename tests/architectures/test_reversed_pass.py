@@ -1,7 +1,6 @@
 """The contract of integrators: what their steps are differentiated by is their derivative, stored or rebuilt."""
 
 import pkgutil
-from functools import cache
 from importlib import import_module
 
 import pytest
@@ -9,27 +8,14 @@ import torch
 from torch import Tensor
 
 import costate.architectures
-from composing import network
 from costate.architectures.fields import Field, Layer
 from costate.architectures.integrators import Integrator, Reversible, Shear
 from costate.architectures.stable import StableBlock
 from costate.architectures.verlet import Verlet
-from small import STABLE, conv, dense
+from small import INTEGRATORS, REVERSIBLE, conv, dense
 
 WIDTH, LAYERS, BATCH = 4, 5, 6
 FIELDS = {"dense": (dense, (BATCH, 2 * WIDTH)), "conv": (conv, (BATCH, 2 * WIDTH, 3, 5))}
-
-
-@cache
-def configured() -> dict[str, Integrator]:
-    """The integrators of conf/, with every switch of theirs on and off."""
-    found = {}
-    for arch in STABLE:
-        integrator = network((2,), 2, f"arch={arch}").block.integrator
-        switches = [name for name, value in vars(integrator).items() if isinstance(value, bool)]
-        for words in ([], *([f"arch.integrator.{name}=true"] for name in switches)):
-            found[" ".join([arch, *words])] = network((2,), 2, f"arch={arch}", *words).block.integrator
-    return found
 
 
 ODD = {
@@ -77,8 +63,7 @@ class Broken(Skewed):
         return Y + 0.1 * layer.h * Z, Z
 
 
-TWO_WAY = {name: each for name, each in configured().items() if isinstance(each, Reversible)}
-TWO_WAY |= {"weights of its own": Skewed(half_start=False)} | {name: Odd(name) for name in ODD}
+TWO_WAY = REVERSIBLE | {"weights of its own": Skewed(half_start=False)} | {name: Odd(name) for name in ODD}
 
 
 def gradients(integrator: Integrator, form: str, way: str) -> dict[str, Tensor]:
@@ -112,7 +97,7 @@ def test_every_integrator_is_in_conf():
         families += each.__subclasses__()
         if each.__module__.startswith("costate.") and not each.__abstractmethods__:
             concrete.add(each)
-    assert concrete == {type(each) for each in configured().values()}
+    assert concrete == {type(each) for each in INTEGRATORS.values()}
 
 
 @pytest.mark.parametrize("way", ["rebuilt", "retraced"])

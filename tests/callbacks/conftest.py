@@ -66,7 +66,8 @@ def training(*overrides: str) -> Training:
     """Composed from conf/; the same weights for the same settings."""
     cfg = config(*overrides)
     torch.manual_seed(0)
-    blocks = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=6", "arch.width=8").cut(3)
+    words = [word for word in overrides if word.startswith("arch.")]
+    blocks = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=6", "arch.width=8", *words).cut(3)
     rules = [instantiate(node, _convert_="all") for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
     task = Classification(CLASSES)
     return Training(blocks, SHAPE, task, *rules, clip=cfg.clip, config={})

@@ -124,8 +124,10 @@ def cosines(run) -> dict[int, list[float]]:
     return {k: list(run.recorder.column(f"stage/{k}/gradient_cosine").values()) for k in range(3)}
 
 
-def test_the_gradient_of_backpropagation_is_the_true_one(fit):
-    run = fit("method=backprop", callbacks=[GradientCosine(every=1)])
+@pytest.mark.parametrize("smoothness", [0, 3])
+def test_the_gradient_of_backpropagation_is_the_true_one(fit, smoothness):
+    """With what regularisation adds to it."""
+    run = fit("method=backprop", f"arch.smoothness={smoothness}", callbacks=[GradientCosine(every=1)])
     for found in cosines(run).values():
         assert found == pytest.approx([1.0] * 16, abs=1e-5)
 

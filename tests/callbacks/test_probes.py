@@ -11,7 +11,7 @@ from costate.callbacks.linear_probes import read
 from costate.propagation import amplification, jacobian, layer_jacobians, products, states
 from costate.schema import check
 from running import QUIET, SMALL, command, differences, fit, last
-from small import INTEGRATORS, block, dense
+from small import INTEGRATORS, REVERSIBLE, block, dense
 
 PROBES = ("callbacks=[all,early_stopping]", "callbacks.stability_probe.every=1", "callbacks.linear_probes.rows=40")
 
@@ -56,6 +56,11 @@ def test_training_stops_where_the_validation_gets_no_better(tmp_path):
     words = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2")
     folder = fit(tmp_path, *SMALL, *QUIET, "epochs=9", *words, "callbacks.early_stopping.min_delta=100")
     assert last(folder)["epoch"] + 1 == 3, "one epoch to compare with, and two that were no better by 100"
+    assert folder.results()["epochs"] == 3
+    steps = last(folder)["global_step"]
+    folder.summary.unlink()
+    fit(tmp_path, f"resume={tmp_path}")
+    assert (folder.results()["epochs"], last(folder)["global_step"]) == (3, steps), "what has stopped stays stopped"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_jacobians_are_those_of_autograd_and_chain(name):
         torch.testing.assert_close(found, jacrev(whole)(row))
 
 
-@pytest.mark.parametrize("name", [name for name in INTEGRATORS if name.startswith(("verlet", "leapfrog"))])
+@pytest.mark.parametrize("name", REVERSIBLE)
 def test_symplectic_steps_keep_volume(name):
     """det P = 1: what is squeezed in one direction is stretched in another."""
     torch.manual_seed(0)

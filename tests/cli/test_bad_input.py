@@ -15,8 +15,8 @@ from running import ROOT, SMALL, command, refusal
     [
         (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
         (["arch/form=conv", "data=ellipse"], "images"),
-        (["method=petra", "arch=resnet"], "choose arch=verlet or arch=leapfrog"),
-        (["method=petra", "arch=cnn"], "choose arch=verlet or arch=leapfrog"),
+        (["method=petra", "arch=resnet"], "choose arch=leapfrog or verlet"),
+        (["method=petra", "arch=cnn"], "choose arch=leapfrog or verlet"),
         (["stages=17"], "stages=17 is more than the 16 layers"),
         (["arch=mlp", "stages=3"], "stages=3 is more than the 2 layers"),
         (["arch/form=dense", "arch.form.opening=pad", "arch.width=8"], "arch.width=8"),
@@ -70,6 +70,7 @@ def test_a_gpu_that_is_absent_is_said(tmp_path):
         ("stages=0", "stages must be an integer at least 1, not 0."),
         ("arch.depth=-1", "arch.depth must be an integer at least 1, not -1."),
         ("optimizer.lr=fast", "optimizer.lr must be a number above 0, not 'fast'."),
+        ("optimizer.lr=1e400", "optimizer.lr must be a number above 0, not inf."),
         ("arch.activation=tan", "arch.activation must be one of tanh, relu, not 'tan' (did you mean tanh?)."),
         ("+arch.dept=2", "arch.dept: no such setting (did you mean depth?)."),
     ],

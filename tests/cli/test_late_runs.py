@@ -19,6 +19,17 @@ def test_gradients_go_on_over_the_end_of_an_epoch_and_through_a_checkpoint(tmp_p
     assert [key for key in differences(last(twice), last(straight)) if not key.startswith(skip)] == []
 
 
+def test_a_sum_of_gradients_goes_on_over_the_end_of_an_epoch_and_through_a_checkpoint(tmp_path):
+    """An epoch has 6 batches, and the optimizer steps every 4."""
+    run = (*RUN, "method=delayed", "method.accumulate=4", "method.delay=1")
+    straight = fit(tmp_path / "straight", *run, "epochs=3")
+    once = fit(tmp_path / "once", *run, "epochs=1")
+    assert {k for k, _ in last(once)["iteration"]["sums"]} == {0, 1, 2, 3}
+    fit(once.path, f"resume={once.path}", "epochs=3")
+    skip = (".callbacks", ".hyper_parameters", ".loops")
+    assert [key for key in differences(last(once), last(straight)) if not key.startswith(skip)] == []
+
+
 @pytest.mark.parametrize(("method", "coarse"), [("delayed", "sg"), ("petra", "backprop"), ("replay", "sg")])
 def test_levels_begin_without_the_gradients_of_the_coarser_one(tmp_path, method, coarse):
     words = ("levels=double", "levels.depths=[2,4]", f"levels.coarse_method={coarse}", "epochs=2", "stages=2")

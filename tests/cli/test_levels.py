@@ -255,6 +255,6 @@ def test_networks_without_time_are_refused_before_training(tmp_path, arch):
 def test_the_command_refuses_in_one_sentence_with_code_2(tmp_path):
     done = command("levels=double", "stages=3", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("stages=3 does not divide the 4 layers of the coarsest level")
+    assert done.stderr.startswith("stages=3 does not divide the 8 layers of the coarsest level")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

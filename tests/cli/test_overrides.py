@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from hydra._internal.callbacks import Callbacks
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from costate.overrides import override
 from costate.reports import sweep
 from costate.runs import JOB, RunFolder
+from costate.words import override
 from running import SMALL, command
 
 ODD = [
@@ -57,6 +58,22 @@ def test_a_damaged_summary_is_that_of_a_run_without_an_end(tmp_path, text):
     assert [job.results for job in sweep.read(tmp_path)] == [{"error": "it did not come to its end"}]
 
 
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_sweep_ends_with_the_code_of_its_first_failure_whatever_becomes_of_its_table(tmp_path, monkeypatch, shows):
+    """Hydra makes warnings of what goes wrong in a callback, and ended with 0."""
+    for n, results in enumerate(({"test/accuracy": 0.5}, {"error": "refused", "exit_code": 2})):
+        RunFolder(tmp_path / str(n)).end(results)
+        (tmp_path / str(n) / JOB).write_text(json.dumps({"number": n, "overrides": [f"seed={n}"]}))
+    if not shows:
+        monkeypatch.setattr(sweep, "show", lambda folder: int("x"))
+    callbacks = Callbacks()
+    callbacks.callbacks = [sweep.SweepTable()]
+    with pytest.raises(SystemExit) as end:
+        callbacks.on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}}))
+    assert end.value.code == (2 if shows else 1)
+
+
+@pytest.mark.thorough
 def test_two_runs_that_go_on_in_a_sweep_on_a_terminal_of_ascii(tmp_path):
     """As a user has it: no sign of the table stops it, the exit code is 0, and 2 if one of them is refused."""
     for name in ("a=1", "b,ä"):

@@ -10,7 +10,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from costate.callbacks.checkpoints import Checkpoints
 from costate.callbacks.interruption import Interruption
+from costate.execution.serial import Serial
+from costate.execution.signals import Listener
 from costate.runs import RunFolder
 from costate.schema import SettingError
 from running import QUIET, SMALL, command, differences, fit, last
@@ -164,14 +167,41 @@ def test_the_command_that_an_interruption_proposes_goes_on(tmp_path):
     assert "has finished its 3 epochs" in again.stdout
 
 
-def test_a_second_signal_ends_the_process_at_once(tmp_path, monkeypatch):
+def test_a_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_again(tmp_path, monkeypatch):
     sent: list[tuple[int, object]] = []
     monkeypatch.setattr("os.kill", lambda pid, signum: sent.append((signum, signal.getsignal(signum))))
-    interruption = Interruption(tmp_path / "last.ckpt", "")
-    interruption.execution = SimpleNamespace(stop=lambda: None)
-    before = signal.getsignal(signal.SIGINT)
-    interruption._note(signal.SIGINT, None)
-    assert sent == []
-    interruption._note(signal.SIGINT, None)
-    signal.signal(signal.SIGINT, before)
-    assert sent == [(signal.SIGINT, signal.SIG_DFL)]
+    clock = iter([10.0, 11.5, 13.0])
+    monkeypatch.setattr("costate.execution.signals.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    interruption = Interruption(Checkpoints(tmp_path, "", "max"), Serial.__new__(Serial), "")
+    with interruption.listener:
+        for many in (0, 0, 1):
+            signal.raise_signal(signal.SIGINT)
+            assert sent == [(signal.SIGINT, signal.SIG_DFL)] * many
+
+
+def test_a_preempted_run_is_saved_at_the_end_of_a_batch_and_handed_over(tmp_path):
+    """The signal's own handler left in the middle of a batch, and without a checkpoint."""
+
+    def requeue(signum, frame):
+        raise SystemExit(77)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    with pytest.raises(SystemExit) as exit:
+        fit(tmp_path, *RUN, "+callbacks.alarm._target_=alarm.Alarm", *alarm(7, signal.SIGUSR2))
+    assert signal.signal(signal.SIGUSR2, before) is requeue
+    assert exit.value.code == 77
+    assert last(RunFolder(tmp_path))["global_step"] == 8
+
+
+def test_a_preempted_job_of_slurm_is_queued_again(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    calls = []
+    monkeypatch.setattr("costate.execution.signals.subprocess.run", lambda words, check: calls.append(words))
+    stopped = []
+    with Listener(stopped.append, stopped.append) as listener:
+        signal.raise_signal(signal.SIGTERM)
+        listener.hand_over()
+        assert calls == []
+        signal.raise_signal(signal.SIGUSR1)
+        listener.hand_over()
+    assert (stopped, calls) == ([signal.SIGTERM], [["scontrol", "requeue", "12"]])

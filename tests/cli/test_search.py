@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState  # noqa: E402
 
 from costate.search import study as studies  # noqa: E402
+from costate.search.__main__ import main as search_main  # noqa: E402
 from costate.search.space import Space  # noqa: E402
 from costate.search.study import Search  # noqa: E402
 from costate.search.trial import TrialError, TrialRun  # noqa: E402
@@ -91,8 +92,8 @@ def search(tmp_path, monkeypatch):
     monkeypatch.setattr(Stub, "stop_at", None)
     monkeypatch.setattr(Stub, "taken_up", [])
 
-    def make(*words: str, prune: bool = True) -> Search:
-        return Search(tmp_path / "s", list(words), metric="val/loss", direction="minimize", prune=prune, seed=0)
+    def make(*words: str, prune: bool = True, direction: studies.Direction = "minimize") -> Search:
+        return Search(tmp_path / "s", list(words), metric="val/loss", direction=direction, prune=prune, seed=0)
 
     return make
 
@@ -107,6 +108,37 @@ def test_a_search_finds_prunes_and_survives_failures(search, tmp_path):
     assert best < 0.1
     assert words == [f"x={found.study.best_trial.params['x']}"]
     assert len((tmp_path / "s" / "runs.csv").read_text().splitlines()) == 41
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", min), ("maximize", max)])
+def test_the_best_trial_is_the_least_or_the_greatest(search, direction, best):
+    found = search("x=0,3,8", prune=False, direction=direction)
+    found.run(6)
+    values = {float(trial.params["x"]): trial.value for trial in found.study.trials}
+    assert len(values) > 1
+    assert found.best() == (best(values.values()), [f"x={best(values, key=values.__getitem__):g}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "goal"),
+    [
+        ([], ("val/loss", "minimize")),
+        (["--minimize", "test/mse"], ("test/mse", "minimize")),
+        (["--maximize", "val/accuracy"], ("val/accuracy", "maximize")),
+    ],
+)
+def test_the_command_searches_for_what_it_was_told(monkeypatch, words, goal):
+    asked = []
+
+    class Asked:
+        def __init__(self, folder: Path, settings: list[str], **options: object):
+            asked.append((options["metric"], options["direction"]))
+            raise ValueError("seen enough")
+
+    monkeypatch.setattr(studies, "Search", Asked)
+    monkeypatch.setattr("sys.argv", ["search", "x=1,2", *words])
+    assert search_main() == 2
+    assert asked == [goal]
 
 
 def test_a_stopped_search_takes_up_the_trial_that_it_left(search):

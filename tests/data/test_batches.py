@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, gather
-from costate.data.memory import Standardise, divide, untouched
+from costate.data.memory import InMemory, Parts, Standardise, divide, untouched
+from costate.tasks import Classification
 
 
 def batches(order, epoch=0):
@@ -155,9 +156,30 @@ def test_standardised_training_rows_have_mean_0_and_variance_1(channels):
     np.testing.assert_allclose(result.numpy(), (values - mean) / deviation, atol=2e-6)
 
 
-def test_a_constant_channel_becomes_zero():
-    x = torch.full((5, 1, 2, 2), 7, dtype=torch.uint8)
-    assert torch.equal(Standardise(x)(x), torch.zeros(5, 1, 2, 2))
+@pytest.mark.parametrize("x", [torch.full((5, 1, 2, 2), 7, dtype=torch.uint8), torch.full((5, 1), 0.1)])
+def test_a_constant_channel_becomes_zero(x):
+    assert torch.allclose(Standardise(x)(x), torch.zeros(x.shape), rtol=0, atol=1e-6)
+
+
+def test_a_table_of_floats_is_standardised_as_pictures_are_if_its_class_says_so():
+    """By the training rows alone; columns have units of their own."""
+    x = torch.randn(60, 3) * torch.tensor([1.0, 1e3, 1e-3]) + torch.tensor([0.0, 5e4, 7.0])
+    parts = Parts(*(Rows(part, torch.zeros(len(part), dtype=torch.long)) for part in x.split([40, 10, 10])))
+
+    class Table(InMemory):
+        standardised = True
+
+        def read(self) -> Parts:
+            return parts
+
+    data = Table((3,), Classification(2), batch_size=40, seed=0, shuffle_seed=0)
+    data.setup()
+    ((batch, _),) = data.train_dataloader()
+    assert torch.allclose(batch.mean(0), torch.zeros(3), atol=1e-3)
+    assert torch.allclose(batch.std(0, correction=0), torch.ones(3), atol=1e-3)
+    ((held, _),) = data.val_dataloader()
+    mean, deviation = parts.train.x.double().mean(0), parts.train.x.double().std(0, correction=0)
+    assert torch.allclose(held.double(), (parts.validation.x.double() - mean) / deviation, atol=1e-2)
 
 
 @pytest.mark.parametrize("train", [None, 5])

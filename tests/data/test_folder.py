@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,9 @@ from PIL import Image
 
 from composing import config
 from costate.data import pictures
+from costate.data.batches import Loader, Rows, Shuffled
 from costate.data.folder import Folder
+from costate.data.pages import Pages
 from small import refusal
 from synthetic_files import write_gallery
 
@@ -113,7 +116,7 @@ def test_files_that_are_no_pictures_are_listed(unreadable, tmp_path, caplog):
 def test_pictures_become_squares_of_the_size_with_the_channels_that_are_asked_for(tmp_path):
     """The middle of a wide one, made smaller; upright, as the camera says; grey where it is asked for."""
     wide = np.zeros((24, 72, 3), dtype=np.uint8)
-    wide[:, 24:48] = [200, 100, 50]
+    wide[:, 18:54] = [200, 100, 50]  # the filter reads a little beyond the square
     flat = tmp_path / "wide.png"
     Image.fromarray(wide).save(flat)
     assert (pictures.decode(flat.read_bytes(), 6, "RGB") == np.array([200, 100, 50])[:, None, None]).all()
@@ -140,3 +143,47 @@ def test_what_holds_no_classes_is_said(tmp_path):
         told = refusal(lambda root=root: made(root, tmp_path))
         assert told.startswith(sentence)
         assert "\n" not in told
+
+
+def held() -> int:
+    """Bytes of this process that are no file's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_what_memory_does_not_hold_is_read_from_the_file_with_the_same_batches(divided, tmp_path):
+    """Shuffled, changed, standardised and resumed as from memory."""
+    for part in ("train", "test") if divided else ("",):
+        write_gallery(tmp_path / "own" / part, 60)
+    words = ("data.augment=flip_crop", "data.batch_size=8")
+    plain, paged = (read(tmp_path / "own", tmp_path / m, f"data.memory={m}", *words) for m in ("0.5", "0"))
+    assert isinstance(plain.parts.train.x, torch.Tensor)
+    assert isinstance(paged.parts.train.x, Pages)
+    for again in (paged, read(tmp_path / "own", tmp_path / "0", "data.memory=0", *words)):
+        for name in ("train", "val", "test"):
+            loaders = [getattr(data, f"{name}_dataloader")() for data in (plain, again)]
+            for (x, y), (a, b) in zip(*loaders, strict=True):
+                assert torch.equal(x, a)
+                assert torch.equal(y, b)
+    first, second = paged.train_dataloader(), paged.train_dataloader()
+    batches, passing = list(second), iter(first)
+    next(passing)
+    assert first.state_dict()["batch"] == 1, "what is read ahead is not handed out"
+    second.load_state_dict(first.state_dict())
+    assert all(torch.equal(x, a) for (x, _), (a, _) in zip(second, batches[1:], strict=True))
+
+
+def test_memory_stays_flat_where_samples_stay_in_the_file(tmp_path):
+    path, rows = tmp_path / "rows.h5", np.random.default_rng(0).integers(0, 256, (4000, 3, 64, 64), dtype=np.uint8)
+    with h5py.File(path, "w") as file:
+        file["train_x"] = rows
+    size = rows.nbytes
+    del rows
+    x = Pages(path, "train_x")
+    loader = Loader(Rows(x, torch.zeros(4000).long()), Shuffled(4000, 100, 0), lambda x: x)
+    before = held()
+    for _ in range(2):
+        for _batch in loader:
+            pass
+    assert held() - before < size / 8

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from composing import method
+from composing import method, options, words
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
@@ -18,49 +18,52 @@ from costate.stage import Stage
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
 
-METHODS = {
-    "backprop": ("method=backprop",),
-    "none": ("method=none",),
-    "greedy": ("method=greedy",),
-    "sg": ("method=sg",),
+SETTINGS = {
     "sg unconditioned": ("method=sg", "method.conditioned=false"),
     "sg warm": ("method=sg", "method.warmup_steps=3", "method/synthesizer=mlp", "method.synthesizer.width=16"),
     "sg mixed": ("method=sg", "method.mix=0.5"),
-    "coarse": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse": ("method=coarse", "method.factor=2", "method.step=9", "method.refresh=3", "method.travel=1"),
     "coarse inputs": (
         "method=coarse",
         "method.factor=2",
+        "method.step=9",
         "method.refresh=3",
         "method.travel=1",
         "method.inputs=coarse",
     ),
-    "coarse at once": ("method=coarse", "method.factor=3", "method.refresh=1"),
-    "feedback": ("method=feedback",),
-    "critic": ("method=critic", "method.width=16"),
+    "coarse at once": ("method=coarse", "method.factor=3", "method.step=9", "method.refresh=1"),
     "signs": ("method=backprop", "method.compress=sign"),
     "sg, largest": ("method=sg", "method.compress=topk", "method.share=0.2"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
-}
-LATE = {
-    "delayed": ("method=delayed", "method.shrink=0.8"),
-    "delayed by one": ("method=delayed", "method.delay=1"),
+    "delayed, shrunk": ("method=delayed", "method.shrink=0.8"),
+    "delayed by two": ("method=delayed", "method.delay=2"),
     "delayed by none": ("method=delayed", "method.delay=0"),
-    "replay": ("method=replay",),
-    "petra": ("method=petra",),
 }
+"""Of methods, beside those of their files."""
 NORMED = {
     "delayed, batch norm": ("method=delayed",),
-    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.refresh=3", "method.travel=1"),
+    "coarse, batch norm": ("method=coarse", "method.factor=2", "method.step=9", "method.refresh=3", "method.travel=1"),
     "sg, batch norm": ("method=sg",),
 }
 """What is shared of a stage is not to touch the running statistics that a pending graph refers to."""
 Case = tuple[str, int]
-CASES: list[Case] = [(name, lag) for name in METHODS for lag in (0, 1, 2)] + [(name, 1) for name in (*LATE, *NORMED)]
+ONLY = os.environ.get("CONTRACT")
+"""The one file of conf/ that is looked at, see conftest.py."""
 
 
 @cache
 def rules() -> dict[str, Method]:
-    return {name: method(*overrides) for name, overrides in (METHODS | LATE | NORMED).items()}
+    found = {f"as it is: {name}": method(*words("method", name)) for name in options("method")}
+    found |= {name: method(*overrides) for name, overrides in (SETTINGS | NORMED).items()}
+    return {name: rule for name, rule in found.items() if ONLY in (None, name.partition(": ")[2])}
+
+
+@cache
+def cases() -> list[Case]:
+    """All methods that train stages, with every lag where there is one."""
+    staged = {name: rule for name, rule in rules().items() if type(rule).iteration is Method.iteration}
+    late = {name for name, rule in staged.items() if hasattr(rule, "delay") or name in NORMED}
+    return [(name, lag) for name in staged for lag in ((1,) if name in late else (0, 1, 2))]
 
 
 def parts_of(name: str, count: int) -> list[Stage]:
@@ -69,7 +72,7 @@ def parts_of(name: str, count: int) -> list[Stage]:
 
 def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
     results = {}
-    for name, lag in CASES:
+    for name, lag in cases():
         parts = parts_of(name, count)
         execution = Pipeline(parts, rules()[name], lag=lag, window=2, replicas=1, trace=False)
         execution.connect()
@@ -77,10 +80,11 @@ def on_pipeline(count: int) -> dict[Case, dict[str, Any]]:
     return results
 
 
+@pytest.mark.members
 @pytest.mark.parametrize("count", [2, *(pytest.param(K, marks=pytest.mark.thorough) for K in (3, 4))])
 def test_every_rank_ends_with_what_one_process_has(count, tmp_path):
     ranks = on_ranks(count, tmp_path, partial(on_pipeline, count))
-    for name, lag in CASES:
+    for name, lag in cases():
         parts = parts_of(name, count)
         expected = train(parts, Serial(parts, rules()[name], lag=lag))
         for found in ranks:
@@ -89,7 +93,7 @@ def test_every_rank_ends_with_what_one_process_has(count, tmp_path):
 
 def stopped_batches() -> int:
     """Rank 1 holds the first stage: asked to stop, it marks one more batch, after which all ranks have stopped."""
-    rule = rules()["sg"]
+    rule = rules()["as it is: sg"]
     parts = stages(2, rule)
     execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False)
     execution.connect()
@@ -108,7 +112,9 @@ def test_all_ranks_stop_behind_the_same_batch(tmp_path):
 
 
 def refusal() -> str:
-    execution = Pipeline(stages(3, rules()["sg"]), rules()["sg"], lag=1, window=2, replicas=1, trace=False)
+    execution = Pipeline(
+        stages(3, rules()["as it is: sg"]), rules()["as it is: sg"], lag=1, window=2, replicas=1, trace=False
+    )
     with pytest.raises(ValueError, match="stages=3, but 2 ranks") as caught:
         execution.connect()
     return str(caught.value)
@@ -120,12 +126,12 @@ def test_another_number_of_ranks_than_stages_is_refused(tmp_path):
 
 def test_one_stage_alone_is_refused():
     with pytest.raises(ValueError, match="choose stages=2 or more"):
-        Pipeline(stages(1, rules()["sg"]), rules()["sg"], lag=1, window=2, replicas=1, trace=False)
+        Pipeline(stages(1, rules()["as it is: sg"]), rules()["as it is: sg"], lag=1, window=2, replicas=1, trace=False)
 
 
 def watched(steps: int) -> list[int]:
     """Bytes of memory that this rank holds, every hundred steps."""
-    rule = rules()["none"]
+    rule = rules()["as it is: none"]
     # Nothing comes back to hold a stage up: only the window keeps the first one from running away.
     parts = stages(4, rule)
     execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False)
@@ -150,3 +156,43 @@ def test_memory_does_not_grow_with_the_number_of_batches(tmp_path):
     for held in on_ranks(4, tmp_path, partial(watched, 2000)):
         # A message of a batch is 64 kB: two thousand would be 128 MB.
         assert max(held[2:]) - held[2] < 8 * 2**20
+
+
+SIZES = (20, 20, 20, 7), (20, 7, 7, 3)
+
+
+def ragged(sizes: tuple[int, ...], execution: Pipeline | Serial, parts: list[Stage]) -> list[dict[str, Any]]:
+    """Two epochs of batches that get smaller, of which nobody is told beforehand."""
+    optimizer = torch.optim.SGD([p for stage in parts for p in stage.parameters()], lr=0.1)
+    for n, size in enumerate(2 * sizes):
+        x, y = batches(2 * len(sizes))[n]
+        optimizer.zero_grad()
+        execution.step(n, x[:size], y[:size], more=n % len(sizes) < len(sizes) - 1)
+        optimizer.step()
+        if n % len(sizes) == len(sizes) - 1:
+            execution.gather()
+    return [stage.state_dict() for stage in parts]
+
+
+def ragged_pipeline() -> dict[Any, Any]:
+    found = {}
+    for name in ("sg", "delayed", "petra"):
+        for sizes in SIZES:
+            parts = parts_of(name, 3)
+            execution = Pipeline(parts, rules()[name], lag=1, window=2, replicas=1, trace=False)
+            execution.connect()
+            found[name, sizes] = ragged(sizes, execution, parts)
+    (x, y), _ = batches(2)
+    execution.step(8, x[:7], y[:7], more=True)
+    with pytest.raises(ValueError, match="batches of an epoch do not grow"):
+        execution.step(9, x, y, more=False)
+    return found
+
+
+def test_a_last_batch_may_be_smaller(tmp_path):
+    """It comes where room was made for a whole one."""
+    for found in on_ranks(3, tmp_path, ragged_pipeline):
+        for (name, sizes), tensors in found.items():
+            parts = parts_of(name, 3)
+            expected = ragged(sizes, Serial(parts, rules()[name], lag=1), parts)
+            assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10

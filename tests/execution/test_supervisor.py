@@ -29,7 +29,8 @@ from pathlib import Path
 from costate.execution.supervisor import Supervisor
 folder = Path(sys.argv[1])
 ranks = [{"RANK": "0"}, {"RANK": "1"}]
-Supervisor([sys.executable, str(folder / "rank.py"), str(folder)], ranks, folder, patience=float(sys.argv[2])).run()
+command = [sys.executable, str(folder / "rank.py"), str(folder)]
+Supervisor(command, ranks, folder, patience=float(sys.argv[2]), echo=float(sys.argv[3])).run()
 """
 
 
@@ -176,6 +177,14 @@ wait()
 """
 
 
+REQUEUE = """
+import signal
+def requeue(signum, frame):
+    assert (folder / "saved-0").exists()
+    sys.exit(77)
+signal.signal(signal.SIGUSR2, requeue)
+"""
+
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -184,10 +193,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a supervisor of two ranks in a process of its own."""
     started = []
 
-    def begin(body: str, patience: float = 60) -> subprocess.Popen[str]:
+    def begin(body: str, patience: float = 60, echo: float = 60, program: str = SUPERVISOR) -> subprocess.Popen[str]:
         script(tmp_path, body)
-        (tmp_path / "supervisor.py").write_text(SUPERVISOR)
-        command = [sys.executable, str(tmp_path / "supervisor.py"), str(tmp_path), str(patience)]
+        (tmp_path / "supervisor.py").write_text(program)
+        command = [sys.executable, str(tmp_path / "supervisor.py"), str(tmp_path), str(patience), str(echo)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
         started.append(process)
         wait_for(lambda: len(pids(tmp_path)) == 2)
@@ -216,6 +225,38 @@ def test_an_interruption_reaches_each_rank_once_and_is_waited_for(tmp_path: Path
         assert (tmp_path / f"saved-{rank}").exists()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_repeated_at_once_is_one(tmp_path: Path, start: Start, signum: int) -> None:
+    """Two of them, as when a time limit tells a supervisor twice, ended all ranks without a checkpoint."""
+    process = start(CAREFUL)
+    for _ in range(3):
+        process.send_signal(signum)
+        time.sleep(0.1)
+    assert ended(process) == (128 + signum, "")
+    assert all((tmp_path / f"saved-{rank}").exists() for rank in range(2))
+
+
+TELLING = """
+from costate.execution.supervisor import tell
+if rank == 1:
+    tell(signal.SIGTERM)
+"""
+
+
+def test_a_signal_to_one_rank_reaches_the_others(tmp_path: Path, start: Start) -> None:
+    process = start(CAREFUL.replace("wait()", f"{TELLING}wait()"))
+    assert ended(process) == (128 + signal.SIGTERM, "")
+    assert (tmp_path / "signals-0").read_text() == f"{int(signal.SIGTERM)} "
+
+
+def test_a_preemption_is_a_stop_for_the_ranks_and_then_handed_over(tmp_path: Path, start: Start) -> None:
+    program = SUPERVISOR.replace("command =", f"{REQUEUE}command =")
+    process = start(CAREFUL, program=program)
+    process.send_signal(signal.SIGUSR2)
+    assert ended(process)[0] == 77
+    assert all((tmp_path / f"saved-{rank}").exists() for rank in range(2))
+
+
 def test_ranks_that_ignore_an_interruption_are_killed_when_patience_ends(tmp_path: Path, start: Start) -> None:
     process = start(STUBBORN, patience=0.5)
     process.send_signal(signal.SIGTERM)
@@ -226,7 +267,7 @@ def test_ranks_that_ignore_an_interruption_are_killed_when_patience_ends(tmp_pat
 
 
 def test_a_second_interruption_ends_all_at_once(tmp_path: Path, start: Start) -> None:
-    process = start(STUBBORN)
+    process = start(STUBBORN, echo=0.2)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

@@ -1,10 +1,12 @@
 """What files of conf/experiment say of themselves."""
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from composing import CONF, config, options
 from costate.experiments.headers import Mark, jobs, read, read_all
 from costate.schema import check
+from small import STABLE
 
 PROGRAMS = """full_model verlet_mnist resnet_mnist leapfrog_mnist antisymmetric_mnist ellipse swiss_roll standard_sg
     multilevel_sg distributed_sg distributed_multilevel pvd_ellipse pvd_swiss_roll pvd_mnist dni_mlp dni_mlp_conditioned
@@ -97,3 +99,13 @@ def test_jobs_are_those_of_hydras_sweeper():
         ("a=1", "b=[3]", "c=x"),
         ("a=1", "b=[3]", "c=y"),
     ]
+
+
+@pytest.mark.parametrize("name", ["methods_ellipse", "methods_mnist"])
+def test_every_stable_network_is_in_the_comparison_of_methods(name):
+    """Found from conf/arch, where its file has an integrator; Hydra's sweeper is told the same."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", [f"experiment={name}"], return_hydra_config=True)
+    assert cfg.hydra.sweeper.params.arch == ",".join(STABLE)
+    found = {word for row in read(CONF / "experiment" / f"{name}.yaml").rows for word in row.overrides}
+    assert {f"arch={arch}" for arch in STABLE} <= found

@@ -1,4 +1,4 @@
-"""Models of others, cut in stages: a ResNet-18 of torchvision, a transformer, and the README's loop."""
+"""Models of others, cut in stages: a ResNet-18 of torchvision, a transformer, and the loop of the docs."""
 
 import copy
 import re
@@ -13,7 +13,7 @@ from torchvision.models import resnet18
 import costate
 from small import refusal
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/library.md"
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
@@ -141,10 +141,10 @@ def test_models_that_cannot_be_cut_are_refused(arguments, settings, sentence):
     assert "\n" not in told
 
 
-def test_the_loop_of_the_readme_runs():
+def test_the_loop_of_the_docs_runs():
     """As it stands there, and learns."""
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(code.splitlines()) <= 24
     names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "library.md", "exec"), names)
     assert names["accuracy"] > 0.9

@@ -243,4 +243,4 @@ def test_gradients_of_another_network_are_abandoned_and_the_run_goes_on(rule):
 def test_petra_refuses_networks_that_cannot_run_backwards(name):
     sentence = refusal(lambda: parts(name, method("method=petra")))
     assert sentence.startswith("method=petra rebuilds")
-    assert sentence.endswith("choose arch=verlet or arch=leapfrog.")
+    assert sentence.endswith("choose arch=leapfrog or verlet.")

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from composing import method, network
+from costate.architectures.chain import Chain
 from costate.execution.serial import Serial
 from costate.methods.network_loss import NetworkLoss
 from costate.methods.outer import variables
@@ -93,6 +94,23 @@ def test_pieces_make_up_the_whole(name):
     torch.testing.assert_close(slope, g @ d, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_the_solver_is_told_the_annealed_rate(factor, monkeypatch):
+    """As a factor on its own rate: that by which the optimizer's rate has been annealed."""
+    outer, told = iteration("verlet", "method/solver=adam", "method.solver.steps=2"), []
+    plain = outer.distribution.solver.minimise
+    monkeypatch.setattr(
+        outer.distribution.solver, "minimise", lambda f, v, rate=1.0: told.append(rate) or plain(f, v, rate)
+    )
+    x, y = batch()
+    outer.gradient(0, x, y, more=False)
+    optimizer = torch.optim.SGD(variables(outer.networks, outer.own_head)[0], lr=0.2)
+    annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: factor)
+    outer.advance(optimizer)
+    annealing.step()
+    assert told == pytest.approx([factor] * 2)
+
+
 def test_samples_are_rows_of_the_batch_in_turn():
     f = loss(iteration("verlet"), ROWS, minibatch=5)
     assert [len(f.sample(i).X) for i in range(4)] == [5, 4, 4, 5]
@@ -143,3 +161,16 @@ def test_what_contradicts_itself_is_refused():
             iteration("verlet", *words)
     with pytest.raises(ValueError, match="leaves a group of layers without a layer"):
         advance(iteration("mlp", "method.head=own", "method.blocks=5"))
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+def test_running_statistics_of_any_batch_norm_become_those_of_the_batch(momentum):
+    """However fast they move in training: it was a tenth a pass for all."""
+    norm = nn.BatchNorm1d(3, momentum=momentum)
+    block = Chain(nn.Sequential(norm, nn.Linear(3, 2)))
+    X, y = torch.randn(12, 3), torch.arange(12) % 2
+    f = NetworkLoss([block], list(block.parameters()), Classification(2), X, y, piece=12, mean=lambda x: x)
+    for _ in range(2):
+        f.settle()
+        torch.testing.assert_close(norm.running_mean, X.mean(0))
+        torch.testing.assert_close(norm.running_var, X.var(0))

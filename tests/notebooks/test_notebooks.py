@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,8 +20,10 @@ def code(path: Path) -> list:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def test_all_four_are_there():
-    assert {path.stem for path in PATHS} == {"quickstart", "stability", "synthetic_gradients", "decoupling"}
+def test_the_docs_name_each_of_them():
+    page = (ROOT / "docs/notebooks.md").read_text(encoding="utf-8")
+    assert PATHS
+    assert set(re.findall(r"`notebooks/(\w+)\.ipynb` \|", page)) == {path.stem for path in PATHS}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

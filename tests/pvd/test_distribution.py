@@ -149,15 +149,19 @@ class Astray(Solver):
         return d
 
 
+@pytest.mark.parametrize("shared", [0, 4])
 @pytest.mark.parametrize("by", [0.0, 100.0, float("nan")])
-def test_a_worker_whose_solver_has_failed_takes_a_step_along_the_gradient(by):
-    f, blocks, x = Quadratic(), Blocks([N // 2] * 2), torch.ones(N, dtype=torch.float64)
+def test_a_worker_whose_solver_has_failed_takes_a_step_along_the_gradient(by, shared):
+    """Of all that it owns, what all own included, and of nothing else."""
+    size = (N - shared) // 2
+    f, blocks, x = Quadratic(), Blocks([size] * 2, shared), torch.ones(N, dtype=torch.float64)
     begin = start(f, x)
     result = work(f, begin, blocks, 0, Astray(by), 1e-4)
-    own = slice(0, N // 2)
+    own = torch.arange(N)[[*range(size), *range(N - shared, N)]]
     assert result.value == f.value(result.z).item() < begin.value - 1e-3 * begin.g[own].square().sum()
     steps = (x - result.z)[own] / begin.g[own]
-    torch.testing.assert_close(steps, steps[:1].expand(N // 2))
+    torch.testing.assert_close(steps, steps[:1].expand(size + shared))
+    assert torch.equal(result.z[size : 2 * size], x[size : 2 * size])
     there = work(f, start(f, f.minimum), blocks, 0, Astray(by), 1e-4)
     torch.testing.assert_close(there.z, f.minimum, rtol=0, atol=1e-12)
 

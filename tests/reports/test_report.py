@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from costate.reports import curves, scaling, style
 from costate.reports import stages as stages_figure
+from costate.reports.curves import band
 from costate.reports.groups import baseline, grouped
 from costate.reports.reading import find
 from costate.reports.report import write
@@ -70,6 +72,15 @@ def test_seeds_are_one_row_and_the_gap_is_to_backprop_on_the_same_network(runs, 
     assert r"95.50 $\pm$ 0.71 \%" in (out / "table.tex").read_text()
 
 
+def test_a_band_is_the_sample_deviation_of_seeds_where_all_have_a_value():
+    seeds = [(np.array([1, 2, 3]), np.array([1.0, 4.0, 9.0])), (np.array([2, 3, 4]), np.array([6.0, 9.5, 0.0]))]
+    x, middle, spread = band(seeds)
+    assert x.tolist() == [2, 3]
+    assert middle.tolist() == [5.0, 9.25]
+    assert spread == pytest.approx([stdev([4, 6]), stdev([9, 9.5])])
+    assert band(seeds[:1])[2].tolist() == [0.0] * 3
+
+
 def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
     """Seconds until the validation score is within a point of backpropagation's best one; milliseconds; megabytes."""
     curves = {"backprop": (0.9, 0.975, 0.98), "none": (0.8, 0.85, 0.9), "sg": (0.8, 0.969, 0.972)}
@@ -78,18 +89,18 @@ def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
         assert not set(WHERE_MEASURED) & set(build(grouped(find([folder])[0]))[0])
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": {**config["data"], "batch_size": 64}}))
-        own = {"val/accuracy": scores[-1], "peak_bytes": 5e6, "stage/0/gradient_cosine": 0.5}
+        own = {"val/accuracy": scores[-1], "peak_bytes": 5e6, "flops_per_sample": 1.5e6, "stage/0/gradient_cosine": 0.5}
         results = json.loads((folder / "summary.json").read_text())
         (folder / "summary.json").write_text(json.dumps(results | own))
         lines = [f"{i},{score},{2.0 + i}" for i, score in enumerate(scores)]
         (folder / "metrics.csv").write_text("\n".join(["step,val/accuracy,fit_seconds", *lines]) + "\n")
     header, *rows = build(grouped(find([tmp_path])[0]))
-    assert header[-4:] == list(WHERE_MEASURED)
-    found = {row[1]: row[-4:] for row in rows}
+    assert header[-5:] == list(WHERE_MEASURED)
+    found = {row[1]: row[-5:] for row in rows}
     assert found == {
-        "backprop": ["3", "64.00", "5.0", "0.500"],
-        "none": ["never", "64.00", "5.0", "0.500"],
-        "sg": ["4", "64.00", "5.0", "0.500"],
+        "backprop": ["3", "64.00", "5.0", "1.5", "0.500"],
+        "none": ["never", "64.00", "5.0", "1.5", "0.500"],
+        "sg": ["4", "64.00", "5.0", "1.5", "0.500"],
     }
 
 

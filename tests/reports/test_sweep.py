@@ -121,6 +121,14 @@ def test_a_sweep_over_seeds_alone_is_one_row(tmp_path: Path) -> None:
     assert float(row["test/accuracy std"]) == pytest.approx(0.01)
 
 
+def test_seeds_of_other_kinds_are_settings_like_any(tmp_path: Path) -> None:
+    """data.seed draws other points: means over it are of something else than means over seed."""
+    for number, (points, seed) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        job(tmp_path, number, f"data.seed={points} seed={seed}", **measured(0.9 + points / 20 + seed / 100))
+    found = [(row["data.seed"], row["n"], float(row["test/accuracy"])) for row in rows(tmp_path / "summary.csv")]
+    assert found == [("0", "2", pytest.approx(0.905)), ("1", "2", pytest.approx(0.955))]
+
+
 def test_tasks_of_two_kinds_share_a_table(tmp_path: Path) -> None:
     job(tmp_path, 0, "data=digits", **measured(0.9))
     job(tmp_path, 1, "data=surface", **{"test/mse": 0.1, "test/loss": 0.1})

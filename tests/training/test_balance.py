@@ -32,7 +32,9 @@ def test_work_is_what_the_equations_say():
     """Verlet, width d: a layer has two products of d², each with two on the way back, in a copy with one."""
     d, rows, factor = 8, 4, 2
     net = network((d,), 10, "arch=verlet", "arch.depth=6", f"arch.width={d}")
-    layers, interfaces = work(net.block, method("method=coarse", f"method.factor={factor}"), (d,), TASK)
+    layers, interfaces = work(
+        net.block, method("method=coarse", f"method.factor={factor}", "method.step=9"), (d,), TASK
+    )
     product = 2 * rows * d * d
     assert layers[2] == 2 * 3 * product
     head = 2 * rows * d * 10

@@ -5,10 +5,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
 
+from composing import config
 from costate.methods import Backprop, Delayed
 from costate.training.annealing import Cosine
 from costate.training.levels import Doubling, OneLevel, Plan
+from small import STABLE
 
 DEFAULTS: dict[str, Any] = {
     "count": 3,
@@ -27,9 +30,10 @@ def plan(
     epochs: int = 15,
     lr: float = 0.002,
     balance: list[int] | None = None,
+    T: float | None = None,
     **settings: Any,
 ) -> Plan:
-    return Doubling(**{**DEFAULTS, **settings}).plan(depth, stages, epochs, lr, balance)
+    return Doubling(**{**DEFAULTS, **settings}).plan(depth, stages, epochs, lr, balance, T)
 
 
 def test_depths_double_up_to_the_network_s():
@@ -39,6 +43,23 @@ def test_depths_double_up_to_the_network_s():
     assert [level.depth for level in listed.levels] == [8, 16]
     assert listed.start == {"depth": 8}
     assert listed.settings["arch"] == {"depth": 16}
+
+
+@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize("levels", ["null", "1", "3"])
+def test_levels_begin_where_a_step_resolves_the_equation(arch, levels):
+    """As conf/ has it, h = T / depth ≤ 1 on all levels, two at least; a number that is given holds."""
+    cfg = config("levels=double", f"arch={arch}", f"levels.count={levels}")
+    made = instantiate(cfg.levels, _convert_="all").plan(cfg.arch.depth, 2, 30, 0.002, None, cfg.arch.T)
+    depths = [level.depth for level in made.levels]
+    assert levels == "null" or len(depths) == int(levels)
+    assert levels != "null" or (len(depths) >= 2 and cfg.arch.T / depths[0] <= 1)
+
+
+def test_there_are_as_many_levels_as_the_step_allows_up_to_three():
+    found = {T: [level.depth for level in plan(32, T=T, count=None).levels] for T in (None, 8.0, 8.1, 16.0)}
+    assert found == {None: [8, 16, 32], 8.0: [8, 16, 32], 8.1: [16, 32], 16.0: [16, 32]}
+    assert [level.depth for level in plan(10, T=1.0, count=None, balance=[3, 2]).levels] == [5, 10]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -105,6 +126,14 @@ def test_one_level_changes_nothing():
     ("settings", "sentence"),
     [
         ({"depth": None}, "levels=double needs layers that are steps in time: choose arch=resnet, antisymmetric, "),
+        (
+            {"count": None, "T": 16.5},
+            "levels=double finds no level below arch.depth=16: half as many layers ",
+        ),
+        (
+            {"count": None, "depth": 7, "T": 1.0},
+            "levels=double finds no level below arch.depth=7: half as many ",
+        ),
         ({"depth": 12, "count": 4}, "levels.count=4 halves arch.depth=12 3 times, which needs a multiple of 8: "),
         ({"depths": [8, 12]}, "levels.depths=[8,12]: each depth must be twice the one before."),
         ({"depths": [8, 32]}, "levels.depths=[8,32]: each depth must be twice the one before."),

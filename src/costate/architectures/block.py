@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from costate.architectures.restrict import Coarsening
+
 
 class Block(nn.Module, ABC):
     """Consecutive layers; the first block of a network has its opening, the last one its head.
@@ -80,12 +82,16 @@ class Block(nn.Module, ABC):
         """A copy of layers start, ..., end − 1."""
 
     @abstractmethod
-    def coarse(self, factor: int) -> "Block":
-        """A copy over the same time, in which one layer stands for `factor` of these, as far as there are so many.
+    def coarser(self, rule: Coarsening) -> int:
+        """Number of layers of a coarse copy.
 
         Raises:
-            ValueError: if layers are no time steps, and the factor is not 1.
+            ValueError: if layers are no time steps, and more than one is to become one.
         """
+
+    @abstractmethod
+    def coarse(self, rule: Coarsening) -> "Block":
+        """A copy over the same time with so many layers; the same ValueError."""
 
     @abstractmethod
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:

@@ -20,9 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
+from costate.architectures.integrators import one_way
+from costate.architectures.restrict import Coarsening
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"
-ONE_WAY = "the layers of this network cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -67,7 +68,7 @@ class Chain(Block):
 
     def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         if self.opens:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         for layer in reversed(list(self.chain)):
             with still(layer):
                 h = _inverse(layer, h)
@@ -77,7 +78,7 @@ class Chain(Block):
         self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
     ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         tail = list(self.chain)[self._front :]
         weights = [p for layer in tail for p in layer.parameters()]
         if x is None:
@@ -95,11 +96,16 @@ class Chain(Block):
         return list(self.chain[-1].parameters())
 
     def slice(self, start: int, end: int) -> "Chain":
-        return Chain(copy.deepcopy(self.chain[start:end]), self.reversible)
+        part: Any = self.chain[start:end]
+        return Chain(copy.deepcopy(part), self.reversible)
 
-    def coarse(self, factor: int) -> "Chain":
-        if factor > 1:
+    def coarser(self, rule: Coarsening) -> int:
+        if rule.factor > 1:
             raise ValueError(f"{UNTIMED}, nor made coarser: choose method.factor=1, copies of all layers.")
+        return self.layers
+
+    def coarse(self, rule: Coarsening) -> "Chain":
+        self.coarser(rule)
         return copy.deepcopy(self)
 
     def stacks(self) -> NoReturn:

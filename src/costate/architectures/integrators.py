@@ -6,8 +6,11 @@
 Each integrator is a file of its own, with its equation.
 """
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -29,6 +32,13 @@ class Integrator(ABC):
     evaluations: ClassVar[int]
     half_start: bool = False
 
+    def check(self, width: int) -> None:  # noqa: B027
+        """Asked before there is a field; most take any width.
+
+        Raises:
+            ValueError: a state cannot have so many features or channels a field; it begins with arch.width=...
+        """
+
     @abstractmethod
     def weights(self, field: Field) -> Tensor:
         """The weights that the steps use, all layers stacked: K, or something made of it."""
@@ -36,6 +46,17 @@ class Integrator(ABC):
     @abstractmethod
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         """The state at t + h from the state at t."""
+
+
+def one_way() -> str:
+    """The sentence for layers that cannot be run backwards: it names the networks whose layers can, by their files."""
+    package = __name__.rpartition(".")[0]
+    modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    for name in modules:
+        import_module(f"{package}.{name}")
+    reversible = {kind.__module__ for kind in Reversible.__subclasses__()}
+    names = [name for name in modules if f"{package}.{name}" in reversible]
+    return f"the layers of this network cannot be run backwards: choose arch={' or '.join(names)}."
 
 
 class Shear(NamedTuple):

@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 from typing import Literal, final
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,16 +18,21 @@ from costate.types import Shape
 
 @final
 class DenseLayer(nn.Module):
-    """Y ← σ(N(Y K + b)), images are flattened."""
+    """Y ← σ(N(Y K + b)), images are flattened; or, where boundaries lie before σ, Y ← N(σ(Y) K + b).
 
-    def __init__(self, features: int, width: int, activation: str, norm: bool):
+    Args:
+        front: σ of the layer before, or the identity.
+        behind: its own σ, or the identity.
+    """
+
+    def __init__(self, features: int, width: int, norm: bool, front: nn.Module, behind: nn.Module):
         super().__init__()
         self.linear = nn.Linear(features, width)
         self.norm = Norm(1, width) if norm else nn.Identity()
-        self.activation = getattr(torch, activation)
+        self.front, self.behind = front, behind
 
     def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch width"]:
-        return self.activation(self.norm(self.linear(x.flatten(1))))
+        return self.behind(self.norm(self.linear(self.front(x).flatten(1))))
 
 
 @final
@@ -54,6 +58,8 @@ class Mlp(Network):
         widths: of the hidden layers.
         activation: σ.
         norm: whether there is batch norm in front of each σ.
+        boundary: whether a stage ends after a σ or before it. Behind the latter a synthesizer that knows no labels has
+            more to tell: in front of a linear layer at its optimum no linear function of h correlates with g.
 
     Raises:
         ValueError: if a width is below 1.
@@ -67,10 +73,14 @@ class Mlp(Network):
         widths: list[int],
         activation: Literal["relu", "tanh", "sigmoid"],
         norm: bool,
+        boundary: Literal["after", "before"],
     ):
         sizes = [math.prod(shape), *at_least_one("arch.widths", widths)]
-        hidden = [DenseLayer(a, b, activation, norm) for a, b in pairwise(sizes)]
-        last = nn.Sequential(nn.Flatten(), nn.Linear(sizes[-1], outputs))
+        σ, none = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[activation](), nn.Identity()
+        behind = σ if boundary == "after" else none
+        fronts = [none, *[none if boundary == "after" else σ] * len(widths)]
+        hidden = [DenseLayer(a, b, norm, front, behind) for (a, b), front in zip(pairwise(sizes), fronts, strict=False)]
+        last = nn.Sequential(nn.Sequential(fronts[-1], nn.Flatten()), nn.Linear(sizes[-1], outputs))
         super().__init__(Chain(nn.Sequential(*hidden, last)), "list more arch.widths")
 
 

@@ -17,6 +17,7 @@ from costate.architectures.images import channels_of
 from costate.types import Shape
 
 Images = Float[Tensor, "batch channels height width"]
+Smaller = Float[Tensor, "batch more h w"]
 
 
 class Group(NamedTuple):
@@ -47,7 +48,8 @@ def revnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
 
     Gomez et al. (2017), 1707.04585; as a chain of couplings: Rivaud et al. (2025), 2406.02052.
     """
-    before, layers = 2 * width, [_stem(channels_of("revnet18", shape), 2 * width)]
+    before = 2 * width
+    layers: list[nn.Module] = [_stem(channels_of("revnet18", shape), before)]
     for i in range(4):
         half = 2**i * width
         layers.append(Coupling(_residual(half, half, 1)) if before == 2 * half else Narrowing(before // 2, half))
@@ -69,7 +71,7 @@ class Padding(nn.Module):
         super().__init__()
         self.more, self.stride = width - before, stride
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Images) -> Smaller:
         front = self.more // 2
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.more - front))
 
@@ -84,7 +86,7 @@ class Narrowing(nn.Module):
         )
         self.residual = _residual(before, width, 2)
 
-    def forward(self, x: Images) -> Images:
+    def forward(self, x: Images) -> Smaller:
         a, b = self.shortcut(x).chunk(2, dim=1)
         return torch.cat([b, a + self.residual(x.chunk(2, dim=1)[1])], dim=1)
 

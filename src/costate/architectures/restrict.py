@@ -8,9 +8,28 @@ coarse network that predicts globally what the fine one corrects locally (Parpas
 restriction: Günther et al., 2020, 1812.04352). Restriction undoes a prolongation by copies.
 """
 
+import math
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+
+class Coarsening(NamedTuple):
+    """How coarse a copy is.
+
+    Attributes:
+        factor: layers that become one, at most.
+        step: the longest time step that these may make up, unless it is one layer's own.
+    """
+
+    factor: int
+    step: float = math.inf
+
+    def layers(self, n: int, h: float) -> int:
+        """Of the copy of n layers with time step h."""
+        return min(n, max(math.ceil(n / self.factor), math.ceil(n * h / self.step - 1e-9)))
 
 
 @torch.no_grad()

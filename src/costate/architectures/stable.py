@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from costate.architectures.block import Block
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import Integrator, Reversible
+from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.network import Network
-from costate.architectures.restrict import restrict
+from costate.architectures.restrict import Coarsening, restrict
 from costate.architectures.reversal import Run, rebuilt, retraced
 from costate.settings import Amount, Count, Rate
 from costate.types import Shape
-
-ONE_WAY = "the layers of arch=resnet and arch=antisymmetric cannot be run backwards: choose arch=verlet or leapfrog"
 
 
 @final
@@ -92,7 +90,7 @@ class StableBlock(Block):
 
     def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         if not isinstance(self.integrator, Reversible):
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         state = tuple(h.chunk(2, dim=1))
         for layer in reversed(self.steps(track=False)):
             state = self.integrator.inverse(state, layer)
@@ -102,7 +100,7 @@ class StableBlock(Block):
         self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
     ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         assert self.head is None, "a head cannot be run backwards"
         into = None
         if self.opening is None:
@@ -156,9 +154,11 @@ class StableBlock(Block):
         part = self.field.slice(start, end)
         return StableBlock(opening, part, head, self.integrator, self.h, self.smoothness, self.rebuilds)
 
-    def coarse(self, factor: int) -> "StableBlock":
-        block = copy.deepcopy(self)
-        layers = -(-self.layers // factor)
+    def coarser(self, rule: Coarsening) -> int:
+        return rule.layers(self.layers, self.h)
+
+    def coarse(self, rule: Coarsening) -> "StableBlock":
+        block, layers = copy.deepcopy(self), self.coarser(rule)
         if layers < self.layers:
             block.refine([restrict(stack, layers) for stack in self.stacks()])
         return block
@@ -199,8 +199,8 @@ class StableNetwork(Network):
         reversible: whether states are rebuilt in the backward pass, not stored: memory does not grow with the depth.
 
     Raises:
-        ValueError: if samples of that shape do not go with the form and the width, or if a network is to be reversible
-            whose integrator is not.
+        ValueError: if samples of that shape do not go with the form and the width, if the integrator does not take the
+            width, or if a network is to be reversible whose integrator is not.
     """
 
     def __init__(
@@ -219,7 +219,8 @@ class StableNetwork(Network):
         reversible: bool = False,
     ):
         if reversible and not isinstance(integrator, Reversible):
-            raise ValueError(f"arch.reversible=true runs layers backwards, and {ONE_WAY}")
+            raise ValueError(f"arch.reversible=true: {one_way()}")
+        integrator.check(width)
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
         head = form.head(width, outputs)

@@ -51,7 +51,7 @@ def _row(data: Mnist, batch_size: int) -> str:
     """Seconds of both readers, measured alternately, and their ratio within a pair."""
     assert data.parts
     rows = data.parts.train, data.parts.validation
-    x = torch.cat([data.prepare(part.x) for part in rows])
+    x = torch.cat([data.prepare(part.x[:]) for part in rows])
     plain = DataLoader(TensorDataset(x, torch.cat([part.y for part in rows])), batch_size, shuffle=True)
     ours, theirs = [], []
     for _ in range(PAIRS):

@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from costate.jobs import start
-from costate.overrides import override
+from costate.words import override
 
 PAIRS = 5
 

@@ -1,5 +1,6 @@
 """checkpoints/last.ckpt after every epoch, and checkpoints/best.ckpt of the best validation score so far."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -9,10 +10,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from costate.callbacks.best import Best
+from costate.writing import beside, replace, writing
 
 
 class Checkpoints(Checkpoint):
     """Keeps two checkpoints; a resumed run remembers the best score, wherever its folder has moved.
+
+    A checkpoint is written beside its predecessor and takes its place one hook later: what was measured before it has
+    then been written, so that a run which is killed at any moment finds all numbers up to its last checkpoint.
 
     Args:
         folder: where to keep them.
@@ -26,6 +31,7 @@ class Checkpoints(Checkpoint):
         self.place: dict[str, int] | None = None
         self.latest: dict[str, float] = {}
         """All metrics of the latest epoch."""
+        self._saved = self._better = False
 
     @property
     def record(self) -> dict[str, float]:
@@ -34,13 +40,31 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.latest = {k: v.item() for k, v in trainer.callback_metrics.items()}
-        better = self.epochs.see(trainer.current_epoch + 1, self.latest[self.epochs.score], self.latest["val/loss"])
-        trainer.save_checkpoint(self.last)
-        if better and trainer.is_global_zero:
-            # By way of another name: a best checkpoint is there whole or not at all.
-            shutil.copyfile(self.last, self.best.with_suffix(".new"))
-            self.best.with_suffix(".new").replace(self.best)
+        epochs = self.epochs
+        self._better = epochs.see(trainer.current_epoch + 1, self.latest[epochs.score], self.latest["val/loss"])
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Writes the checkpoint that is soon to be the last one."""
+        trainer.save_checkpoint(beside(self.last))
+        self._saved = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._publish(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._publish(trainer)
         trainer.strategy.barrier()
+
+    def _publish(self, trainer: Trainer) -> None:
+        if self._saved and trainer.is_global_zero:
+            # The best one first: a last one that knows of a better score must find its weights.
+            if self._better:
+                with beside(self.last).open("rb") as source, writing(beside(self.best)) as file:
+                    shutil.copyfileobj(source, file)
+                replace(self.best)
+            replace(self.last)
+        self._saved = self._better = False
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert trainer.train_dataloader is not None, "saved while training"
@@ -63,9 +87,23 @@ class Checkpoints(Checkpoint):
         self.latest, self.epochs.numbers = state_dict["latest"], state_dict["record"]
         torch.set_rng_state(state_dict["generator"].cpu())
 
-    def batches(self) -> int:
-        """Batches that the last checkpoint has behind it; 0 without one."""
-        return torch.load(self.last, weights_only=True, map_location="cpu")["global_step"] if self.last.exists() else 0
+    def batches(self, epochs: int) -> int:
+        """Batches that the last checkpoint has behind it; 0 without one.
+
+        Raises:
+            ValueError: it has more epochs behind it than there are to be; or it is damaged.
+        """
+        if not self.last.exists():
+            return 0
+        try:
+            checkpoint = torch.load(self.last, weights_only=True, map_location="cpu")
+            done, batches = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+        except Exception as fault:  # torch's errors over damaged files are of many types
+            advice = f"cp {shlex.join(map(str, (self.best, self.last)))} lets the run go on from its best epoch"
+            raise ValueError(f"{self.last} is damaged ({type(fault).__name__}): {advice}.") from fault
+        if epochs < done["processed"]:
+            raise ValueError(f"epochs={epochs} is less than the {done['processed']} that are done.")
+        return batches
 
     def forget(self) -> None:
         """A new level: the best checkpoint is to be one of its depth."""

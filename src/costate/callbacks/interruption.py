@@ -2,12 +2,15 @@
 
 import os
 import signal
-from pathlib import Path
-from types import FrameType
 from typing import Any, final
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+
+from costate.callbacks.checkpoints import Checkpoints
+from costate.execution.base import Execution
+from costate.execution.signals import Listener
+from costate.execution.supervisor import is_supervised, tell
 
 
 class Interrupted(SystemExit):
@@ -21,28 +24,24 @@ class Interruption(Checkpoint):
     It is a `Checkpoint` because Lightning calls those last: the checkpoint holds what the other callbacks have counted.
 
     Args:
-        last: path of the checkpoint to resume from.
+        checkpoints: they keep the one to resume from.
+        execution: stops all processes behind the same batch.
         advice: what to tell the user.
+
+    Attributes:
+        listener: to be entered for as long as signals are to be heeded.
     """
 
-    def __init__(self, last: Path, advice: str):
-        self.last, self.advice = last, advice
-        self.signum = 0
+    def __init__(self, checkpoints: Checkpoints, execution: Execution, advice: str):
+        self.checkpoints, self.execution, self.advice = checkpoints, execution, advice
+        self.listener = Listener(self._stop, self._again, all=is_supervised())
         self.saved = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Here and not before: Lightning has just set its own handlers. It puts back at the end what was there first.
-        self.execution: Any = pl_module.execution
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._note)
-
-    on_test_start = on_train_start
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self.execution.stopping:
-            trainer.save_checkpoint(self.last)
+            self.checkpoints.save(trainer)
             self.saved = True
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -54,19 +53,25 @@ class Interruption(Checkpoint):
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         # The last checkpoint is that of the finished training.
-        self.saved = bool(trainer.strategy.reduce_boolean_decision(bool(self.signum), all=False))
+        asked = bool(self.listener.signum)
+        self.saved = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
         self._leave_if_saved(trainer)
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum:
+    def _stop(self, signum: int) -> None:
+        self.execution.stop()
+        tell(signum)
+
+    def _again(self, signum: int) -> None:
+        # Of several ranks the supervisor knows which signal is the second one.
+        if not is_supervised():
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
-        self.signum = signum
-        self.execution.stop()
 
     def _leave_if_saved(self, trainer: Trainer) -> None:
         if not self.saved:
             return
         if trainer.is_global_zero:
             os.write(2, f"\n{self.advice}\n".encode())
-        raise Interrupted(128 + (self.signum or signal.SIGTERM))
+            if not is_supervised():
+                self.listener.hand_over()
+        raise Interrupted(128 + (self.listener.signum or signal.SIGTERM))

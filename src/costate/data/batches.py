@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from costate.data.pages import Pages, ahead
 from costate.types import Labels, State
 
 
 class Rows(NamedTuple):
     """Samples x (rows, *shape), as bytes or floats, and their labels y: (rows,) classes or (rows, outputs) targets."""
 
-    x: Tensor
+    x: Tensor | Pages
     y: Tensor
 
 
@@ -106,8 +107,10 @@ class InOrder(Order):
         return torch.arange(self.replica, self.rows, self.replicas).tensor_split(len(self))
 
 
-def gather(x: Shaped[Tensor, " rows *shape"], index: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch *shape"]:
+def gather(x: Shaped[Tensor, " rows *shape"] | Pages, index: Int[Tensor, " batch"]) -> Shaped[Tensor, " batch *shape"]:
     """x[index], in memory of its own."""
+    if isinstance(x, Pages):
+        return x.gather(index)
     # By numpy, on one thread: torch would share this little work out among all threads, which takes longer than the
     # work itself where they are busy.
     batch = torch.empty(len(index), *x.shape[1:], dtype=x.dtype)
@@ -165,10 +168,11 @@ class Loader:
         # A generator: nothing happens before the first batch is asked for. Lightning restores a loader, makes its
         # iterator, and only then says which epoch it is.
         self.batch, self._skip = self._skip, 0
-        for index in self.order.epoch(self.epoch)[self.batch :]:
-            x = self.augment(gather(self.rows.x, index), self.epoch, self.batch)
+        batches = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[self.batch :])
+        for x, y in ahead(batches) if isinstance(self.rows.x, Pages) else batches:
+            x = self.augment(x, self.epoch, self.batch)
             self.batch += 1
-            yield self.prepare(x), gather(self.rows.y, index)
+            yield self.prepare(x), y
 
     def state_dict(self) -> dict[str, int]:
         """The place: epoch and batches handed out in it. It does not depend on the replica."""

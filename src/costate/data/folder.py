@@ -1,6 +1,7 @@
 """Pictures of the user's own, in class folders."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Literal, final
 
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from costate.data import store
+from costate.data import pages, store
 from costate.data.augment import Kind
 from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
+from costate.data.pages import Pages
 from costate.data.pictures import Gallery
 from costate.settings import Count, Share, Size
 from costate.tasks import Classification
@@ -25,6 +27,8 @@ class Folder(InMemory):
         root: of train/CLASS/*, test/CLASS/* and perhaps val/CLASS/*, or of CLASS/* alone.
         cache: folder of the converted file.
         size: height and width of a sample, which pictures are cut and made smaller to.
+        memory: share of the machine's memory that the samples may take; where they take more, batches are read from the
+            file, by a thread that is a batch ahead.
         colour: whether samples have three channels, else one.
         unreadable: whether files that cannot be read are refused or left out.
         augment: how pictures of training batches are changed.
@@ -43,6 +47,7 @@ class Folder(InMemory):
         cache: str,
         size: Count,
         colour: bool,
+        memory: Share,
         unreadable: Literal["refuse", "skip"],
         augment: Kind,
         train: Count | None,
@@ -62,15 +67,17 @@ class Folder(InMemory):
         kind = f"{self.gallery.root.absolute()} {shape} {self.skip}"
         name = f"{self.gallery.root.stem}_{hashlib.sha256(kind.encode()).hexdigest()[:12]}.h5"
         self.path = Path(cache).expanduser() / name
-        self.most, self.shares = train, (validation, test)
+        self.most, self.shares, self.bytes = train, (validation, test), memory * pages.memory()
 
     def read(self) -> Parts:
-        arrays = store.load(
-            self.path, self.gallery.signature(), lambda: self.gallery.arrays(self.size, self.colour, self.skip)
-        )
+        arrays = store.load(self.path, self.gallery.signature(), self._decode, self.bytes)
         there = {part: _rows(arrays, part) for part in ("all", "train", "val", "test") if f"{part}_x" in arrays}
         rows = there["train"] if "train" in there else there["all"]
         return split(rows, there.get("val"), there.get("test"), self.most, self.shares, self.seed)
+
+    def _decode(self) -> store.Arrays:
+        large = len(self.gallery.files) * math.prod(self.shape) > self.bytes
+        return self.gallery.arrays(self.size, self.colour, self.skip, self.path.parent if large else None)
 
 
 def split(
@@ -81,18 +88,18 @@ def split(
     Args:
         shares: of validation and test.
     """
-    wanted = [
+    held, tested = (
         0 if part is not None else max(1, round(share * len(rows.y)))
         for part, share in zip((validation, test), shares, strict=True)
-    ]
-    order = divide(len(rows.y), train, *wanted, seed)
-    own = Parts(*(_take(rows, part) for part in order))
+    )
+    own = Parts(*(_take(rows, part) for part in divide(len(rows.y), train, held, tested, seed)))
     return Parts(own.train, validation or own.validation, test or own.test)
 
 
-def _rows(arrays: store.Arrays, part: str) -> Rows:
-    return Rows(torch.from_numpy(arrays[f"{part}_x"]), torch.from_numpy(arrays[f"{part}_y"].astype(np.int64)))
+def _rows(arrays: store.Stored, part: str) -> Rows:
+    x, y = (arrays[f"{part}_{name}"] for name in "xy")
+    return Rows(x if isinstance(x, Pages) else torch.from_numpy(x), torch.from_numpy(y.astype(np.int64)))
 
 
 def _take(rows: Rows, part: Tensor) -> Rows:
-    return Rows(gather(rows.x, part), gather(rows.y, part))
+    return Rows(rows.x.take(part) if isinstance(rows.x, Pages) else gather(rows.x, part), gather(rows.y, part))

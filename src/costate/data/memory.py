@@ -1,17 +1,18 @@
 """The data module that all data sets share: three disjoint parts in memory, and a loader for each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
+from costate.data.pages import Pages
 from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape, State
@@ -28,31 +29,50 @@ class Parts(NamedTuple):
 
 
 class Standardise:
-    """Bytes to floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
+    """To floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
 
     Args:
-        x: (rows, channels, ...) bytes.
+        x: (rows, channels, ...) bytes, in memory or in a file; or floats, of a table (rows, columns).
     """
 
-    def __init__(self, x: UInt8[Tensor, "rows channels *place"]):
-        value = torch.arange(256, dtype=torch.float64)
-        # Counts are integers, so μ and σ do not depend on the order of summation.
-        share = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
-        share /= share.sum(1, keepdim=True)
-        mean = share @ value
-        deviation = ((share @ value**2) - mean**2).clamp_min(0).sqrt()
-        deviation[deviation == 0] = 1  # a channel that never changes
-        column = (-1, *(1 for _ in x.shape[2:]))
+    def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages):
+        if isinstance(x, Pages):
+            mean, deviation = _of_bytes(x.pieces())
+        else:
+            mean, deviation = _of_bytes([x]) if x.dtype == torch.uint8 else _of_floats(x)
+        deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
+        column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
 
-    def __call__(self, x: UInt8[Tensor, "batch channels *place"]) -> Float[Tensor, "batch channels *place"]:
+    def __call__(self, x: Shaped[Tensor, "batch channels *place"]) -> Float[Tensor, "batch channels *place"]:
         batch = torch.empty(x.shape)
         values = batch.numpy()  # on one thread, see `gather`
         np.copyto(values, x.numpy())
         values *= self.scale
         values += self.shift
         return batch
+
+
+def _of_bytes(pieces: Iterable[UInt8[Tensor, "_ channels *place"]]) -> tuple[Tensor, Tensor]:
+    """μ and σ of each channel, of all pieces together."""
+    value = torch.arange(256, dtype=torch.float64)
+    # Counts are integers, so μ and σ do not depend on the order of summation.
+    share = torch.stack([_counts(piece) for piece in pieces]).sum(0)
+    share /= share.sum(1, keepdim=True)
+    mean = share @ value
+    return mean, ((share @ value**2) - mean**2).clamp_min(0).sqrt()
+
+
+def _of_floats(x: Float[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor]:
+    """μ and σ of each channel."""
+    deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
+    return mean, deviation
+
+
+def _counts(x: UInt8[Tensor, "rows channels *place"]) -> Float[Tensor, "channels 256"]:
+    """How often each channel has each value."""
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
 
 
 def untouched(x: State) -> State:
@@ -80,6 +100,18 @@ def divide(rows: int, train: int | None, validation: int, test: int, seed: int) 
     return order[held:][:train], order[:validation], order[validation:held]
 
 
+def _check_numbers(parts: Parts) -> None:
+    """Whether all numbers are finite: a single one that is not makes every weight NaN in the step that reads it."""
+    for part, rows in parts._asdict().items():
+        for what, values in (("samples", rows.x), ("labels", rows.y)):
+            bad = torch.zeros(0) if not values.is_floating_point() else ~values.isfinite().view(len(values), -1).all(1)
+            if bad.any():
+                raise ValueError(
+                    f"The {part} {what} have numbers that are NaN or infinite in {int(bad.sum())} of {len(bad)} rows, "
+                    f"first in row {int(bad.nonzero()[0, 0])}: mend these rows, or leave them out."
+                )
+
+
 class InMemory(LightningDataModule, ABC):
     """A data set held in memory; batches are (x float (batch, *shape), y).
 
@@ -91,9 +123,15 @@ class InMemory(LightningDataModule, ABC):
         shuffle_seed: of the order of training batches.
         augment: how pictures of training batches are changed.
 
+    Attributes:
+        standardised: whether floats are brought to mean 0 and variance 1 per column, by the training rows, as bytes
+            always are; for tables whose columns have units of their own.
+
     Raises:
         ValueError: samples that are no pictures are to be changed like ones.
     """
+
+    standardised: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -123,7 +161,7 @@ class InMemory(LightningDataModule, ABC):
 
     @abstractmethod
     def read(self) -> Parts:
-        """The three parts; bytes are standardised batch by batch, floats are left as they are."""
+        """The three parts; bytes are standardised batch by batch, floats if `standardised` says so."""
 
     def prepare_data(self) -> None:
         """Read, in the first process of a node: a conversion happens here, and so do complaints about the files."""
@@ -133,11 +171,13 @@ class InMemory(LightningDataModule, ABC):
         """Read all parts, once.
 
         Raises:
-            ValueError: the data cannot be had, or the batch size does not fit the data and the processes.
+            ValueError: the data cannot be had or has numbers that are none, or the batch size does not fit the data
+                and the processes.
         """
         if self.parts is None:
             self.parts = self.read()
-            if self.parts.train.x.dtype == torch.uint8:
+            _check_numbers(self.parts)
+            if self.standardised or self.parts.train.x.dtype == torch.uint8:
                 self.prepare = Standardise(self.parts.train.x)
         self.train_dataloader()  # an impossible batch size is said before anything runs
 

@@ -56,8 +56,8 @@ class Module(InMemory):
         shuffle_seed: Size,
     ):
         told = f"data.module={module}"
-        rows, *others = parts(told, lookup.call("data", module, settings or {}, {}))
-        self.own = split(rows, *others, train, (validation, test), seed)
+        rows, held, tested = parts(told, lookup.call("data", module, settings or {}, {}))
+        self.own = split(rows, held, tested, train, (validation, test), seed)
         task = _task(told, rows, classes)
         shape = tuple(rows.x.shape[1:])
         super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
@@ -98,7 +98,8 @@ def _read(told: str, source: Dataset[Any] | DataLoader[Any]) -> Rows:
     """All samples, in the order of their Dataset."""
     collate: Callable[[Any], Any] = default_collate
     if isinstance(source, DataLoader):
-        source, collate = source.dataset, source.collate_fn
+        collate = source.collate_fn
+        source = source.dataset
     pieces: list[tuple[Tensor, Tensor]] = []
     try:
         # The global generator is the training's.

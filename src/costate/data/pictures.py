@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -106,11 +107,12 @@ class Gallery:
         fact = self.root.stat()
         return f"{fact.st_size}:{fact.st_mtime_ns}"
 
-    def arrays(self, size: int, colour: bool, skip: bool) -> Arrays:
+    def arrays(self, size: int, colour: bool, skip: bool, spare: Path | None = None) -> Arrays:
         """Bytes PART_x (rows, channels, size, size), labels PART_y, and the classes' names; several processes decode.
 
         Args:
             skip: whether what cannot be read is left out.
+            spare: a folder that holds the bytes meanwhile, in place of the memory.
 
         Raises:
             ValueError: there is something that cannot be read, and it is not to be left out.
@@ -120,7 +122,7 @@ class Gallery:
         found: Arrays = {"classes": np.array([name.encode() for name in number])}
         refused: list[Unreadable] = []
         for part, files in self.parts.items():
-            x = np.empty((len(files), 3 if colour else 1, size, size), dtype=np.uint8)
+            x = _room((len(files), 3 if colour else 1, size, size), spare)
             kept: list[int] = []
             for i, picture in enumerate(self._decoded(files, size, colour)):
                 if isinstance(picture, Unreadable):
@@ -178,6 +180,14 @@ class Gallery:
             for piece in pieces:
                 bar.update(len(piece))
                 yield from piece
+
+
+def _room(shape: tuple[int, ...], spare: Path | None) -> np.ndarray:
+    """Bytes to write on, in memory, or in a file without a name in that folder."""
+    if spare is None:
+        return np.empty(shape, dtype=np.uint8)
+    with tempfile.TemporaryFile(dir=spare) as file:
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
 class _Decoding(Dataset[np.ndarray | Unreadable]):

@@ -4,19 +4,27 @@ A file holds its arrays, a checksum over all of them, and the signature of the s
 """
 
 import logging
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from filelock import FileLock
 
+from costate.data.pages import Pages
+
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
+Stored = dict[str, Any]
+"""Arrays, or pages of them."""
+SAMPLES = {f"{part}_x" for part in ("all", "train", "val", "test")}
+"""Arrays that hold bytes, a row a sample."""
 LAYOUT = b"1"  # enters the checksum: files of another layout count as damaged
 
 
@@ -24,26 +32,27 @@ class UnusableError(Exception):
     """Why a file cannot be used."""
 
 
-def load(path: Path, source: str | None, make: Callable[[], Arrays]) -> Arrays:
+def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float = math.inf) -> Stored:
     """The arrays of the file, which is made, or made again, where it is absent, damaged or out of date.
 
     Args:
         path: of the file.
         source: signature of the source; None if the source is not there to compare with.
         make: reads the arrays from the source.
+        most: bytes that they may take in memory; where they take more, samples stay in the file.
 
     Raises:
         ValueError: the file's folder cannot be written to.
     """
     try:
-        return read(path, source)
+        return read(path, source, most)
     except (FileNotFoundError, UnusableError):
         pass
     with _writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             try:
-                return read(path, source)  # another process was faster
+                return read(path, source, most)  # another process was faster
             except FileNotFoundError:
                 pass
             except UnusableError as reason:
@@ -51,11 +60,11 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays]) -> Arrays:
             arrays = make()
             write(path, source, arrays)
             log.info("Converted the source into %s.", path)
-    return arrays
+            return read(path, source, most) if _bytes(arrays) > most else arrays
 
 
-def read(path: Path, source: str | None) -> Arrays:
-    """The arrays of the file.
+def read(path: Path, source: str | None, most: float = math.inf) -> Stored:
+    """The arrays of the file; larger ones than may be in memory are not checked, for which all would have to be read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -64,17 +73,22 @@ def read(path: Path, source: str | None) -> Arrays:
     try:
         # Nobody writes to a file in place, and some file systems cannot lock.
         with h5py.File(path, "r", locking=False) as file:
-            arrays = {name: file[name][()] for name in file}
+            large = _bytes(file) > most
+            arrays: Stored = {name: Pages(path, name) if large and name in SAMPLES else file[name][()] for name in file}
             expected, made_from = file.attrs["checksum"], file.attrs["source"]
     except FileNotFoundError:
         raise
     except Exception:  # h5py's errors over damaged files are of many types
         raise UnusableError("is damaged or half-written") from None
-    if expected != checksum(arrays):
+    if not large and expected != checksum(arrays):
         raise UnusableError("is damaged or half-written")
     if source is not None and made_from != source:
         raise UnusableError("was made from other source files")
     return arrays
+
+
+def _bytes(arrays: Any) -> int:
+    return sum(arrays[name].nbytes for name in arrays)
 
 
 def write(path: Path, source: str | None, arrays: Arrays) -> None:

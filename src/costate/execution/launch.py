@@ -20,14 +20,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from costate.execution.supervisor import RankError, Supervisor, report
-from costate.overrides import override
+from costate.words import override
 
 __all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
 
 
 def rank() -> int | None:
-    """This process's number among the ranks of a run, or None if it is no rank."""
-    return int(os.environ["RANK"]) if {"RANK", "WORLD_SIZE"} <= os.environ.keys() else None
+    """This process's number among the ranks of a run, or None if it is no rank, or the only one."""
+    return int(os.environ["RANK"]) if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
 
 
 def check_address() -> None:
@@ -98,7 +98,7 @@ def _store() -> Any:
     return PrefixStore("costate", store)
 
 
-def delegate(ranks: int, hosts: int = 1, restart: bool = False) -> bool:
+def delegate(ranks: int, hosts: int = 1, restart: bool = False, again: bool = False) -> bool:
     """Runs the current Hydra job as `ranks` processes; False where this process is to do its share of it itself.
 
     Args:
@@ -106,6 +106,7 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False) -> bool:
         hosts: that the ranks are spread over; more than one needs torchrun.
         restart: whether a run of which a rank has failed goes on from its last checkpoint, as long as there is a newer
             one each time.
+        again: whether the run is there already, to go on with.
 
     Raises:
         ValueError: torchrun has started a sweep or another number of ranks, or is needed for several hosts; or a rank
@@ -133,7 +134,7 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False) -> bool:
     seen: list[float] = []
     while True:
         try:
-            _supervise(ranks, folder, again=bool(seen))
+            _supervise(ranks, folder, again or (seen[-1:] > [0.0] and (folder / "config.yaml").exists()))
             return True
         except RankError as error:
             seen.append(_saved(folder))
@@ -145,7 +146,7 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False) -> bool:
 def _supervise(ranks: int, folder: Path, again: bool) -> None:
     environment = shared_environment(ranks)
     environments = [{**environment, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(ranks)]
-    Supervisor(_command(again and (folder / "config.yaml").exists()), environments, folder).run()
+    Supervisor(_command(again), environments, folder).run()
 
 
 def _saved(folder: Path) -> float:

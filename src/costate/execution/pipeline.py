@@ -62,6 +62,8 @@ class Pipeline(Execution):
         self.traffic = Traffic(self.clock)
         self.own = -1
         self._ending = False
+        self._ahead = 0
+        """Rows that the next states have been made room for, by us or behind us."""
         self._awaited: deque[tuple[int, Tensor]] = deque()
 
     def connect(self) -> None:
@@ -203,6 +205,10 @@ class Pipeline(Execution):
         first, last = self.own == 0, self.own == len(self.stages) - 1
         stage = self.stages[self.own]
         travels = self.stages[-1].front is None
+        # Room was made before anybody knew of this batch: a smaller one travels with rows that nobody reads.
+        rows = self._ahead or len(x)
+        if len(x) > rows:
+            raise ValueError(f"Batch {n} has {len(x)} rows, the one before {rows}: batches of an epoch do not grow.")
         if not travels:
             self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
             with self.clock.span("forward", n):
@@ -211,20 +217,22 @@ class Pipeline(Execution):
             # The mark travels with the states.
             self.stopping = any_rank(self.asked, x.device, self.grid.peers)
         else:
-            like = x.new_empty(len(x), *stage.inlet)
             if not self._states_in:
-                self._states_in.expect((like,))
+                self._states_in.expect((x.new_empty(rows, *stage.inlet),))
             with self.clock.span("wait for state", n):
                 (x,), self.stopping = self._states_in.take()
+            x = x[: len(y)]
             if more and not self.stopping:
-                self._states_in.expect((like,))
+                self._states_in.expect((torch.empty_like(x),))
+        self._ahead = len(x) if travels and more and not self.stopping else 0
         with self.clock.span("forward", n):
             h = stage.send(n, x, y, first)
         if travels and not last:
             with self.clock.span("wait for room", n):
                 self._states_out.room()
             with self.clock.span("send state", n):
-                self._states_out.send((h,), self.stopping)
+                whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
+                self._states_out.send((whole,), self.stopping)
         return h
 
     def _expect(self, batches: list[int], h: Tensor) -> None:

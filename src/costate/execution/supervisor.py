@@ -15,8 +15,10 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from costate.execution.signals import ECHO, STOPS, Listener
+from costate.words import pasted
 
 _REPORT = "COSTATE_RANK_REPORT"
 _TICK = 0.05
@@ -39,6 +41,20 @@ def report(error: BaseException) -> bool:
     told = {"time": time.time(), "sentence": sentence, "traceback": "".join(traceback.format_exception(error))}
     Path(path).write_text(json.dumps(told))
     return True
+
+
+def is_supervised() -> bool:
+    """Whether this process is a rank that a supervisor has started."""
+    return _REPORT in os.environ
+
+
+def tell(signum: int) -> None:
+    """Tells the supervisor, if there is one, that this rank was asked to stop, for the others to stop too.
+
+    By a file and not by a signal, so that nobody hears again what he has said.
+    """
+    if is_supervised():
+        Path(os.environ[_REPORT]).with_suffix(".stop").write_text(str(int(signum)))
 
 
 class _Rank:
@@ -75,6 +91,14 @@ class _Rank:
         except (OSError, ValueError):
             return {}
 
+    @property
+    def asked(self) -> int:
+        """The signal that it was sent by somebody else, as it says by `tell`; 0 if there was none."""
+        try:
+            return int(self._report.with_suffix(".stop").read_text() or 0)
+        except OSError:
+            return 0
+
     def send(self, signum: int) -> None:
         self._process.send_signal(signum)
 
@@ -99,6 +123,7 @@ class Supervisor:
         folder: the run's, where `checkpoints/last.ckpt` is looked for.
         grace: seconds that the other ranks have to end by themselves after one has failed.
         patience: seconds that they have to save a checkpoint after Ctrl-C or SIGTERM; a second one ends them at once.
+        echo: seconds in which several signals are one.
     """
 
     def __init__(
@@ -108,12 +133,15 @@ class Supervisor:
         folder: Path,
         grace: float = 3.0,
         patience: float = 60.0,
+        echo: float = ECHO,
     ):
         self.command, self.environments, self.folder = command, environments, folder
         self.grace, self.patience = grace, patience
         self._ranks: list[_Rank] = []
-        self._signals: list[int] = []
         self._failed: list[_Rank] = []
+        self._signum = 0
+        self._hurried = False
+        self._listener = Listener(self._stop, self._hurry, echo=echo)
 
     def run(self) -> None:
         """Returns when all ranks have ended well.
@@ -123,8 +151,7 @@ class Supervisor:
             RankError: a rank failed in any other way.
             SystemExit: the ranks were interrupted, with their exit code.
         """
-        handlers = {signum: signal.signal(signum, self._note) for signum in (signal.SIGINT, signal.SIGTERM)}
-        with tempfile.TemporaryDirectory() as reports:
+        with tempfile.TemporaryDirectory() as reports, self._listener:
             try:
                 for number, environment in enumerate(self.environments):
                     self._ranks.append(_Rank(number, self.command, environment, self.folder, reports))
@@ -133,12 +160,13 @@ class Supervisor:
                 for rank in self._ranks:
                     rank.kill()
                     rank.clear()
-                for signum, handler in handlers.items():
-                    signal.signal(signum, handler)
             self._conclude()
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self._signals.append(signum)
+    def _stop(self, signum: int) -> None:
+        self._signum = self._signum or signum
+
+    def _hurry(self, signum: int) -> None:
+        self._hurried = True
 
     def _watch(self) -> None:
         """Until all have ended, or their time is up."""
@@ -146,13 +174,14 @@ class Supervisor:
         interrupted = False
         while running := self._running():
             now = time.monotonic()
-            if self._signals and not interrupted:
+            self._signum = self._signum or next(filter(None, (rank.asked for rank in self._ranks)), 0)
+            if self._signum and not interrupted:
                 interrupted, deadline = True, now + self.patience
                 for rank in running:
-                    rank.send(self._signals[0])
+                    rank.send(self._signum if self._signum in STOPS else signal.SIGTERM)
             elif self._failed and not interrupted:
                 deadline = min(deadline, now + self.grace)
-            if now >= deadline or len(self._signals) > 1:
+            if now >= deadline or self._hurried:
                 return
             time.sleep(_TICK)
 
@@ -167,9 +196,10 @@ class Supervisor:
 
     def _conclude(self) -> None:
         late = [rank.number for rank in self._ranks if rank.code and rank not in self._failed]
-        if self._signals:
-            if late and len(self._signals) == 1:
+        if self._signum:
+            if late and not self._hurried:
                 _say(f"Ranks {late} had not ended {self.patience:g} s after the interruption and were killed.")
+            self._listener.hand_over()
             raise SystemExit(_exit_code((self._failed or self._ranks)[0].code))
         if not self._failed:
             return
@@ -203,7 +233,7 @@ def _end(rank: _Rank) -> str:
 
 def _advice(folder: Path) -> str:
     if (folder / "checkpoints" / "last.ckpt").exists():
-        return f"go on from its last checkpoint with resume={folder}."
+        return f"go on from its last checkpoint with {pasted('resume', folder)}."
     return "there is no checkpoint yet to resume from."
 
 

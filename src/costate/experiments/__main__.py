@@ -15,7 +15,7 @@ from pathlib import Path
 
 from costate.commandline import speak
 from costate.configuration import CONF
-from costate.experiments import claims, fast, readme, running, table
+from costate.experiments import claims, digest, fast, running, table
 from costate.experiments.headers import Experiment, Row, read_all
 from costate.experiments.running import Result, Run, line
 
@@ -135,7 +135,8 @@ def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table
     results = {row: list(own.values()) for row, own in seeds.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
-    readme.update(path.with_name("README.md"), [each for each in experiments if each.program is not None], results)
+    programs = [each for each in experiments if each.program is not None]
+    digest.update(path.with_name("docs") / "results.md", programs, results)
     return results
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from costate import resolvers
+
 COMMAND = "# python train.py "
 ANSWERS = "# Answers to "
 EXPECTS = re.compile(
@@ -82,6 +84,7 @@ def read(path: Path) -> Experiment:
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     if first != PACKAGE:
         raise ValueError(f"{path.name} does not begin with the line `{PACKAGE}`.")
+    resolvers.register()
     params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params", default={})
     programs: list[str] = []
     commands: list[str] = []

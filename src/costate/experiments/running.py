@@ -18,6 +18,7 @@ from costate import jobs
 from costate.configuration import CONF, composed
 from costate.experiments.headers import Row
 from costate.runs import RunFolder
+from costate.writing import write
 
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
@@ -113,7 +114,7 @@ class Run:
         return self.result()
 
     def _keep(self, order: dict[str, Any]) -> None:
-        (self.folder / ORDER).write_text(json.dumps(order, indent=2) + "\n", encoding="utf-8")
+        write(self.folder / ORDER, json.dumps(order, indent=2) + "\n")
 
 
 def line(run: Run, result: Result, since: float) -> str:

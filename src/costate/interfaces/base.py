@@ -30,6 +30,9 @@ class Interface(nn.Module, ABC):
     def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> State:
         """The g under which the stage in front of the boundary updates; asked once for each batch.
 
+        Its rows are independent, and so are equal in one process and on replicas that share the batch out, unless the
+        interface is among those that `execution.replicas` joins.
+
         Args:
             arrived: what came up for the batch, the gradient or what the method's post has in its place; None if the
                 schedule does not wait for it.

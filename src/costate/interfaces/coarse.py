@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.architectures.restrict import Coarsening
 from costate.interfaces.base import Interface
 from costate.interfaces.copies import CopiedBlocks
 from costate.tasks import Task
@@ -25,16 +26,16 @@ class Coarse(Interface):
 
     Args:
         behind: the blocks of the stages behind, which are copied.
-        factor: layers that become one.
+        rule: how coarse.
 
     Raises:
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
-    def __init__(self, behind: Sequence[Block], task: Task, factor: int):
+    def __init__(self, behind: Sequence[Block], task: Task, rule: Coarsening):
         super().__init__()
         self.task = task
-        self.copies = CopiedBlocks(behind, factor)
+        self.copies = CopiedBlocks(behind, rule)
 
     def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
         end = h.detach().requires_grad_()

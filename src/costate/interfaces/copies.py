@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from costate.architectures.block import Block
-from costate.architectures.restrict import restrict
+from costate.architectures.restrict import Coarsening, restrict
 from costate.types import Input, State
 
 
@@ -23,16 +23,16 @@ class CopiedBlocks(nn.Module):
 
     Args:
         blocks: the stages' own.
-        factor: layers that become one.
+        rule: how coarse.
 
     Raises:
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
-    def __init__(self, blocks: Sequence[Block], factor: int):
+    def __init__(self, blocks: Sequence[Block], rule: Coarsening):
         super().__init__()
-        self.factor = factor
-        self.blocks = nn.ModuleList(block.coarse(factor) for block in blocks).requires_grad_(False)
+        self.rule = rule
+        self.blocks = nn.ModuleList(block.coarse(rule) for block in blocks).requires_grad_(False)
 
     def forward(self, state: Input) -> State:
         for block in self.blocks:
@@ -50,11 +50,12 @@ class CopiedBlocks(nn.Module):
     def room(self, i: int) -> Float[Tensor, " numbers"]:
         """A place for what `take` is to be given."""
         parameters = list(self.blocks[i].parameters())
-        return parameters[0].new_empty(sum(p.numel() for p in parameters))
+        dtype = parameters[0].dtype if self.rule.factor == 1 else torch.bfloat16
+        return parameters[0].new_empty(sum(p.numel() for p in parameters), dtype=dtype)
 
     def deepen(self, i: int, block: Block) -> None:
         """Gives the i-th copy as many layers as a copy of this block has."""
-        _deepen(self.blocks[i], block, self.factor)
+        _deepen(self.blocks[i], block, self.rule)
 
 
 class Likeness(nn.Module):
@@ -62,35 +63,39 @@ class Likeness(nn.Module):
 
     Args:
         block: the stage's own.
-        factor: layers that become one.
+        rule: how coarse.
 
     Attributes:
         delta: a coarse block, whose parameters are δ.
     """
 
-    def __init__(self, block: Block, factor: int):
+    def __init__(self, block: Block, rule: Coarsening):
         super().__init__()
-        self.factor = factor
-        self.delta = block.coarse(factor)
-        tuned = {id(stack) for stack in self.delta.stacks()} if factor > 1 else set()
+        self.rule = rule
+        self.delta = block.coarse(rule)
+        tuned = {id(stack) for stack in self.delta.stacks()} if rule.factor > 1 else set()
         for p in self.delta.parameters():
             p.data.zero_()
             p.requires_grad_(id(p) in tuned)
 
+    def coarser(self, block: Block) -> bool:
+        """Whether the copy has fewer layers than the block: else there is nothing to tune."""
+        return self.delta.layers < block.layers
+
     def weights(self, block: Block) -> dict[str, Tensor]:
         """θ̄ + δ, by the names of the parameters."""
-        coarser = block.layers > self.delta.layers
-        stacks = {id(stack) for stack in block.stacks()} if coarser else set()
+        stacks = {id(stack) for stack in block.stacks()} if self.coarser(block) else set()
         found = {}
         for (name, p), δ in zip(block.named_parameters(), self.delta.parameters(), strict=True):
             θ = restrict(p.detach(), self.delta.layers) if id(p) in stacks else p.detach()
-            found[name] = θ + δ if δ.requires_grad else θ
+            found[name] = θ + δ if stacks and δ.requires_grad else θ
         return found
 
     @torch.no_grad()
     def numbers(self, block: Block) -> Float[Tensor, " numbers"]:
-        """The weights in one vector: what goes up."""
-        return torch.cat([weight.reshape(-1) for weight in self.weights(block).values()])
+        """The weights in one vector: what is sent; of a coarse copy, an approximation anyway, in half the bytes."""
+        row = torch.cat([weight.reshape(-1) for weight in self.weights(block).values()])
+        return row if self.rule.factor == 1 else row.to(torch.bfloat16)
 
     def fit(self, block: Block, x: Input, h: State) -> Float[Tensor, ""]:
         """By how much the copy misses what the block has made of x, as a share of the variance of h."""
@@ -100,13 +105,13 @@ class Likeness(nn.Module):
 
     def deepen(self, block: Block) -> None:
         """Begins again, for a block of another depth."""
-        _deepen(self.delta, block, self.factor)
+        _deepen(self.delta, block, self.rule)
         for p in self.delta.parameters():
             p.data.zero_()
 
 
-def _deepen(copy: nn.Module, block: Block, factor: int) -> None:
-    layers = -(-block.layers // factor)
+def _deepen(copy: nn.Module, block: Block, rule: Coarsening) -> None:
+    layers = block.coarser(rule)
     assert isinstance(copy, Block), "made so"
     if copy.layers != layers:
         copy.refine([stack.new_empty(layers, *stack.shape[1:]) for stack in copy.stacks()])

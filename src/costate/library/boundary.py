@@ -41,8 +41,9 @@ class Boundary(nn.Module):
         classes: number of classes, where the context is a label (n,) of integers.
         targets: numbers of a target, where the context is (n, targets).
         synthesizer: makes S, a module of h and c (or None), from `shape` and the width of c, as those of
-            `costate.interfaces.synthesizers` do; needs `shape`. By default one dense layer for vectors, one along the
-            features of sequences, one 5 × 5 convolution for images; all start at zero.
+            `costate.interfaces.synthesizers` do; needs `shape`. Or S itself, such as `costate.Behind`. By default one
+            dense layer for vectors, one along the features of sequences, one 5 × 5 convolution for images; all start
+            at zero.
 
     Raises:
         ValueError: there are classes and targets, or a number below 1, or a synthesizer without a shape.
@@ -54,7 +55,7 @@ class Boundary(nn.Module):
         *,
         classes: int | None = None,
         targets: int | None = None,
-        synthesizer: Synthesizers | None = None,
+        synthesizer: Synthesizers | nn.Module | None = None,
     ):
         super().__init__()
         if classes is not None and targets is not None:
@@ -62,12 +63,14 @@ class Boundary(nn.Module):
         for name, number in (("classes", classes), ("targets", targets)):
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number} is below 1: leave it out for a boundary that is told nothing.")
-        if synthesizer is not None and shape is None:
+        if not (synthesizer is None or isinstance(synthesizer, nn.Module)) and shape is None:
             raise ValueError("A synthesizer of your own needs the shape of a sample's state: Boundary(shape, ...).")
         self.classes, self.context = classes, classes or targets or 0
         self.shape = None if shape is None else tuple(shape)
         self.synthesizer: nn.Module
-        if synthesizer is not None:
+        if isinstance(synthesizer, nn.Module):
+            self.synthesizer = synthesizer
+        elif synthesizer is not None:
             self.synthesizer = synthesizer(tuple(shape or ()), self.context)
         else:
             self.synthesizer = OneLayer(self.shape, self.context)

@@ -5,7 +5,9 @@ from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from costate.library.behind import Behind
 from costate.library.boundary import Boundary, Synthesizers
 
 
@@ -17,6 +19,7 @@ def decouple(
     targets: int | None = None,
     shapes: Sequence[Sequence[int | None]] | None = None,
     synthesizer: Synthesizers | None = None,
+    copies: int | None = None,
 ) -> "Decoupled":
     """Cuts a model in front of the layers with these numbers, so that no gradient crosses a cut.
 
@@ -29,6 +32,8 @@ def decouple(
         classes, targets: what the boundaries are told, see `Boundary`.
         shapes: of a sample's state at each cut; without them the first call tells.
         synthesizer: makes the synthesizer of each boundary, see `Boundary`; needs `shapes`.
+        copies: batches from one copy of the layers behind each cut to the next: such a copy says what the gradient is,
+            and there is no synthesizer. The loss is cross-entropy over classes, or the mean square of targets.
 
     Raises:
         ValueError: the model is no sequence of modules, or there are no such layers.
@@ -48,7 +53,14 @@ def decouple(
     if shapes is not None and len(shapes) != len(cuts):
         raise ValueError(f"There are {len(cuts)} cuts and {len(shapes)} shapes: give one for each cut.")
     each = [None] * len(cuts) if shapes is None else shapes
-    boundaries = [Boundary(s, classes=classes, targets=targets, synthesizer=synthesizer) for s in each]
+    if copies is None:
+        made: list[Synthesizers | nn.Module | None] = [synthesizer] * len(cuts)
+    elif synthesizer is not None:
+        raise ValueError("A boundary asks a copy or a synthesizer: give copies=... or synthesizer=..., not both.")
+    else:
+        loss = None if targets is None else F.mse_loss
+        made = [Behind(layers[cut:], refresh=copies, loss=loss) for cut in cuts]
+    boundaries = [Boundary(s, classes=classes, targets=targets, synthesizer=m) for s, m in zip(each, made, strict=True)]
     return Decoupled([layers[a:b] for a, b in pairwise([0, *cuts, len(layers)])], boundaries)
 
 

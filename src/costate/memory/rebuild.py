@@ -12,6 +12,7 @@ from typing import final
 import torch
 
 from costate.architectures.block import Block
+from costate.architectures.integrators import one_way
 from costate.memory.base import Flight, Memory, leaf
 from costate.types import Input, Labels, State
 
@@ -27,10 +28,7 @@ class Rebuild(Memory):
 
     def __init__(self, block: Block):
         if not block.reversible:
-            raise ValueError(
-                "method=petra rebuilds a stage's input from its output, and the layers of this network cannot run "
-                "backwards: choose arch=verlet or arch=leapfrog."
-            )
+            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {one_way()}")
 
     @torch.no_grad()
     def keep(

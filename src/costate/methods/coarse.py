@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from costate.architectures.block import Block
+from costate.architectures.restrict import Coarsening
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.base import Method
 from costate.methods.copies import Copies
 from costate.schedules import Event, decoupled
-from costate.settings import Count, Size
+from costate.settings import Count, Rate, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -17,7 +18,8 @@ class CoarseCopies(Method):
     """Coarse interfaces, decoupled schedule.
 
     Args:
-        factor: layers that become one; 1 copies all that is behind, of networks without time steps, too.
+        factor: layers that become one, at most; 1 copies all that is behind, of networks without time steps, too.
+        step: the longest time step that they may make up: with a longer one a copy is no likeness.
         refresh: batches from a copy to the next one; with 1 and factor=1 it is backpropagation.
         travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
         tune: batches from one step to the next by which a stage makes its copy more like itself; 0: none.
@@ -29,22 +31,23 @@ class CoarseCopies(Method):
         self,
         *,
         factor: Count,
+        step: Rate,
         refresh: Count,
         travel: Size,
         tune: Size,
         inputs: Literal["received", "coarse"] = "received",
     ):
-        self.factor, self.inputs = factor, inputs
+        self.rule, self.inputs = Coarsening(factor, step), inputs
         self.copies = Copies(refresh, min(travel, refresh - 1), tune if factor > 1 else 0)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
-        return Coarse(behind, task, self.factor)
+        return Coarse(behind, task, self.rule)
 
     def likeness(self, block: Block, first: bool) -> Likeness | None:
-        return None if first and self.inputs == "received" else Likeness(block, self.factor)
+        return None if first and self.inputs == "received" else Likeness(block, self.rule)
 
     def front(self, blocks: Sequence[Block]) -> CopiedBlocks | None:
-        return CopiedBlocks(blocks, self.factor) if self.inputs == "coarse" else None
+        return CopiedBlocks(blocks, self.rule) if self.inputs == "coarse" else None
 
     def post(self, task: Task) -> None:
         return None

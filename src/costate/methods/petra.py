@@ -6,9 +6,10 @@ from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Rebuild
 from costate.methods.base import Method
+from costate.methods.iteration import Iteration, Player, step_every
 from costate.posts import GradientAndState
 from costate.schedules import Event, delayed
-from costate.settings import Size
+from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -18,10 +19,12 @@ class Petra(Method):
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+        accumulate: a, the batches from one step of the optimizer to the next.
     """
 
-    def __init__(self, *, delay: Size):
+    def __init__(self, *, delay: Size, accumulate: Count):
         self.delay = delay
+        self.accumulate = accumulate
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(1.0)
@@ -34,3 +37,6 @@ class Petra(Method):
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return delayed(stages, n, self.delay)
+
+    def iteration(self, player: Player) -> Iteration:
+        return step_every(self.accumulate, player)

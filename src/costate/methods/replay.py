@@ -6,9 +6,10 @@ from costate.architectures.block import Block
 from costate.interfaces import Late
 from costate.memory import Replay
 from costate.methods.base import Method
+from costate.methods.iteration import Iteration, Player, step_every
 from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, delayed
-from costate.settings import Share, Size
+from costate.settings import Count, Share, Size
 from costate.tasks import Task
 from costate.types import Shape
 
@@ -18,13 +19,18 @@ class FeaturesReplay(Method):
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
-        predict: whether forward passes run under the weights that their gradient is expected to find.
+        accumulate: a, the batches from one step of the optimizer to the next.
+        predict: whether forward passes run under the weights that their gradient is expected to find;
+            not where these stand still from one batch to the next.
         compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
         share: of the entries, where the largest are sent.
     """
 
-    def __init__(self, *, delay: Size, predict: bool, compress: Compress = "none", share: Share = 1.0):
+    def __init__(
+        self, *, delay: Size, accumulate: Count, predict: bool, compress: Compress = "none", share: Share = 1.0
+    ):
         self.delay = delay
+        self.accumulate = accumulate
         self.predict = predict
         self.compressed = compressed(compress, share)
 
@@ -35,7 +41,10 @@ class FeaturesReplay(Method):
         return Late(1.0)
 
     def memory(self, block: Block, behind: int) -> Replay:
-        return Replay(self.delay * behind if self.predict else 0)
+        return Replay(self.delay * behind if self.predict and self.accumulate == 1 else 0)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return delayed(stages, n, self.delay)
+
+    def iteration(self, player: Player) -> Iteration:
+        return step_every(self.accumulate, player)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from costate.reports import boundaries, curves, page, scaling, stages, style, table
+from costate.reports import boundaries, curves, page, scaling, stages, style, table, timeline
 from costate.reports.groups import Group, grouped
 from costate.reports.page import Shown
 from costate.reports.reading import Broken, find
@@ -47,7 +47,7 @@ def write(
 
 
 def _figures(groups: Sequence[Group], networks: bool, broken: list[Broken]) -> Iterator[tuple[str, str, Figure]]:
-    for draw in (curves.draw, stages.draw, boundaries.draw, scaling.draw):
+    for draw in (curves.draw, stages.draw, boundaries.draw, scaling.draw, timeline.draw):
         yield from draw(groups)
     if networks and any(group.planar for group in groups):
         # Only here torch is imported.

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 import traceback
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from costate.reports.numbers import plus_minus, statistics
 from costate.runs import JOB, RunFolder
+from costate.writing import write as write_text
 
 COSTS = ("best_epoch", "fit_seconds", "samples_per_second")
 """Behind the scores: the epoch that was tested, and what the training cost."""
@@ -51,29 +53,34 @@ class Group:
 class SweepTable(Callback):
     """Keeps summary.csv, summary.md and runs.csv in the sweep's folder up to date, and prints the table at the end."""
 
+    sweep: str | None = None
+    """What marks the jobs of this sweep: those of an earlier one may lie beside them."""
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        # An earlier sweep into the same folder is another sweep.
-        for path in Path(config.hydra.sweep.dir).rglob(JOB):
-            path.unlink()
+        self.sweep = uuid.uuid4().hex
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
+            path = Path(config.hydra.runtime.output_dir) / JOB
             job = {"number": config.hydra.job.num, "overrides": OmegaConf.to_container(config.hydra.overrides.task)}
             if config.resume is not None:
                 job["run"] = str(Path(config.resume).absolute())
-            (Path(config.hydra.runtime.output_dir) / JOB).write_text(json.dumps(job))
+            known, taken = _job(path), (path.parent / "config.yaml").exists()
+            # A run of another sweep, or somebody else's file, stays as it is.
+            if not (path.exists() or taken) or (known and (known["overrides"] == job["overrides"] or not taken)):
+                write_text(path, json.dumps(job | {"sweep": self.sweep}))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            write(Path(config.hydra.sweep.dir))
+            write(Path(config.hydra.sweep.dir), self.sweep)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         # Jobs that ran side by side may each have missed the other's end.
         folder = Path(config.hydra.sweep.dir)
         try:
-            write(folder)
-            show(folder)
-            codes = [job.results.get("exit_code", 1) for job in read(folder) if "error" in job.results]
+            write(folder, self.sweep)
+            show(folder, self.sweep)
+            codes = [job.results.get("exit_code", 1) for job in read(folder, self.sweep) if "error" in job.results]
         except Exception as error:
             # Hydra would make a warning of it, and end well.
             traceback.print_exception(error)
@@ -83,17 +90,30 @@ class SweepTable(Callback):
             raise SystemExit(codes[0])
 
 
-def read(folder: Path) -> list[Job]:
-    """The jobs of a sweep, in the order in which they ran; one without results has failed."""
+def read(folder: Path, sweep: str | None = None) -> list[Job]:
+    """The jobs in a folder, or those of one sweep alone, in the order in which they ran; one without results has
+    failed.
+    """
     jobs = []
     for path in folder.rglob(JOB):
-        job = json.loads(path.read_text())
+        job = _job(path)
+        if job is None or (sweep is not None and job.get("sweep") != sweep):
+            continue
         pairs = (override.lstrip("+~").partition("=") for override in job["overrides"])
         # A run that was gone on with has its results where it is; what is refused is said in the job's own folder.
         runs = (RunFolder(place) for place in (path.parent, job.get("run", path.parent)))
         results: dict[str, Any] = next((found for run in runs if (found := run.results())), {})
         jobs.append(Job(job["number"], {k: v for k, _, v in pairs}, results or {"error": "it did not come to its end"}))
     return sorted(jobs, key=lambda job: job.number)
+
+
+def _job(path: Path) -> Any:
+    """What a file says of a job; None if it is not there, or not one of ours."""
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return job if isinstance(job, dict) and {"number", "overrides"} <= job.keys() else None
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
@@ -118,9 +138,9 @@ def metrics(jobs: Iterable[Job]) -> list[str]:
     return tested + [name for name in COSTS if name in names]
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, sweep: str | None = None) -> None:
     """summary.csv: a row a group; summary.md: the same to read; runs.csv: a row a job, with all its numbers."""
-    jobs = read(folder)
+    jobs = read(folder, sweep)
     keys, groups = grouped(jobs)
     names = metrics(jobs)
     header = [*keys, "n", "failed", *(column for name in names for column in (name, f"{name} std"))]
@@ -150,9 +170,9 @@ def _page(jobs: Sequence[Job]) -> str:
     return "\n".join([*table, *(["", "Failed:", "", *failures] if failures else []), ""])
 
 
-def show(folder: Path) -> None:
+def show(folder: Path, sweep: str | None = None) -> None:
     """Prints the table, the jobs that failed, and where all this can be read."""
-    jobs = read(folder)
+    jobs = read(folder, sweep)
     keys, groups = grouped(jobs)
     names = metrics(jobs)
     table = Table(title=f"{folder} (mean ± standard deviation over n seeds)", title_justify="left")

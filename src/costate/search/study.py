@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
+from sqlalchemy import URL
 
 from costate.reports import sweep
 from costate.runs import RunFolder
@@ -49,8 +49,8 @@ class Search:
         self.folder.mkdir(parents=True, exist_ok=True)
         pruner: BasePruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner()
         self.study = optuna.create_study(
-            # As a URI of SQLite's own, in which any name can be written.
-            storage=f"sqlite:///file:{quote(str(self.folder / 'study.db'))}?uri=true",
+            # Written out here, a name with ? or % in it would be that of another file.
+            storage=URL.create("sqlite", database=str(self.folder / "study.db")).render_as_string(),
             study_name="costate",
             load_if_exists=True,
             direction=direction,

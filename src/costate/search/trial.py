@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from costate.jobs import reason, start
-from costate.overrides import override
 from costate.reports.reading import rows
 from costate.runs import JOB, RunFolder
+from costate.words import override
+from costate.writing import write
 
 EVERY = 0.5
 """Seconds between two looks at metrics.csv."""
@@ -81,7 +82,7 @@ class TrialRun:
         if (self.folder / "checkpoints" / "last.ckpt").exists():
             return [override("resume", self.folder), "trainer.progress=none"]
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / JOB).write_text(json.dumps({"number": self.number, "overrides": self.overrides}))
+        write(self.folder / JOB, json.dumps({"number": self.number, "overrides": self.overrides}))
         # What was begun and has no checkpoint begins again.
         for name in ("config.yaml", "metrics.csv"):
             (self.folder / name).unlink(missing_ok=True)
@@ -97,4 +98,4 @@ class TrialRun:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        (self.folder / "summary.json").write_text(json.dumps({"error": "pruned: others were better at this epoch"}))
+        write(self.folder / "summary.json", json.dumps({"error": "pruned: others were better at this epoch"}))

@@ -2,6 +2,7 @@
 
 L   number of levels, counted from 0, the coarsest
 E   epochs of the whole run
+T   end of the time interval; a level of n layers has the time step h = T / n
 s   progress of the run, in [0, 1]
 """
 
@@ -15,6 +16,10 @@ from costate.methods import Backprop, Delayed, Method
 from costate.settings import Count, Rate
 from costate.training.annealing import Annealing
 
+LEVELS, STEP = 3, 1.0
+"""As many levels as a run has of itself, as far as the coarsest one's h is no larger: above it, what a level learns is
+about its steps and not about their equation, and is lost when they are halved.
+"""
 Balance = Sequence[int] | Literal["work"] | None
 
 
@@ -87,6 +92,7 @@ class Levels(ABC):
         epochs: int,
         lr: float,
         balance: Balance = None,
+        T: float | None = None,
     ) -> Plan:
         """What to do in `epochs` epochs.
 
@@ -94,6 +100,7 @@ class Levels(ABC):
             depth: the setting of the architecture; None if it has none.
             lr: the optimizer's rate.
             balance: relative sizes of the stages, where they are not equal; work: found on the coarsest level.
+            T: the setting of the architecture; None if it has none.
 
         Raises:
             ValueError: if there is no such plan.
@@ -111,6 +118,7 @@ class OneLevel(Levels):
         epochs: int,
         lr: float,
         balance: Balance = None,
+        T: float | None = None,
     ) -> Plan:
         return Plan((Level(depth, epochs),), "linear", {}, {})
 
@@ -120,7 +128,7 @@ class Doubling(Levels):
     """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
 
     Args:
-        count: number of levels up to `arch.depth`, where no depths are listed.
+        count: number of levels up to `arch.depth`, where no depths are listed; None: three, or those with h ≤ 1.
         depths: of the levels; the last one takes the place of `arch.depth`.
         epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
             level has about half as many as the one before, so that levels take about equal times.
@@ -135,7 +143,7 @@ class Doubling(Levels):
     def __init__(
         self,
         *,
-        count: Count,
+        count: Count | None,
         depths: list[Count] | None,
         epochs: list[Count] | None,
         lr: list[Rate] | None,
@@ -145,7 +153,8 @@ class Doubling(Levels):
     ):
         self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
         self.prolong: Literal["linear", "copy"] = prolong
-        exact = {"backprop": Backprop(), "delayed": Delayed(delay=1, predict=True, shrink=1.0), "sg": None}
+        late = Delayed(delay=1, accumulate=1, predict=True, shrink=1.0)
+        exact = {"backprop": Backprop(), "delayed": late, "sg": None}
         self.exact, self.restarts = exact[coarse_method], anneal == "level"
 
     def plan(
@@ -155,13 +164,14 @@ class Doubling(Levels):
         epochs: int,
         lr: float,
         balance: Balance = None,
+        T: float | None = None,
     ) -> Plan:
         if depth is None:
             raise ValueError(
                 "levels=double needs layers that are steps in time: choose arch=resnet, antisymmetric, leapfrog or "
                 "verlet, or levels=none."
             )
-        depths = self._depths(depth)
+        depths = self._depths(depth, T)
         _check_cuts(depths[0], stages, balance)
         each = self._epochs(len(depths), epochs)
         rates = self.lr or [lr] * len(depths)
@@ -176,15 +186,16 @@ class Doubling(Levels):
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
         return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.restarts)
 
-    def _depths(self, depth: int) -> list[int]:
+    def _depths(self, depth: int, T: float | None) -> list[int]:
         if self.depths is None:
-            coarsest, rest = divmod(depth, 2 ** (self.count - 1))
+            count = _resolved(depth, T) if self.count is None else self.count
+            coarsest, rest = divmod(depth, 2 ** (count - 1))
             if rest:
                 raise ValueError(
-                    f"levels.count={self.count} halves arch.depth={depth} {self.count - 1} times, which needs a "
-                    f"multiple of {2 ** (self.count - 1)}: choose another arch.depth or fewer levels."
+                    f"levels.count={count} halves arch.depth={depth} {count - 1} times, which needs a "
+                    f"multiple of {2 ** (count - 1)}: choose another arch.depth or fewer levels."
                 )
-            return [coarsest * 2**i for i in range(self.count)]
+            return [coarsest * 2**i for i in range(count)]
         if not self.depths or any(b != 2 * a for a, b in pairwise(self.depths)):
             raise ValueError(f"levels.depths={_list(self.depths)}: each depth must be twice the one before.")
         return list(self.depths)
@@ -203,6 +214,17 @@ class Doubling(Levels):
         if sum(listed) >= epochs:
             raise ValueError(f"{told} leaves none of epochs={epochs} to the last level: raise epochs.")
         return [*listed, epochs - sum(listed)]
+
+
+def _resolved(depth: int, T: float | None) -> int:
+    """How many levels up to that depth there are of themselves: 2 or 3, all with h ≤ 1."""
+    levels = [n for n in range(2, LEVELS + 1) if depth % 2 ** (n - 1) == 0 and (T or 0) * 2 ** (n - 1) <= STEP * depth]
+    if not levels:
+        raise ValueError(
+            f"levels=double finds no level below arch.depth={depth}: half as many layers would not be whole, or have a "
+            f"time step above {STEP:g} with arch.T={T or 0:g}: raise arch.depth, or say levels.count or levels.depths."
+        )
+    return max(levels)
 
 
 def _check_cuts(coarsest: int, stages: int, balance: Balance) -> None:

@@ -23,6 +23,8 @@ Batch = tuple[Tensor, Tensor]
 class Training(lightning.LightningModule):
     """Trains stages by a method; one optimizer steps once a batch, so that `trainer.global_step` counts batches.
 
+    A validation loss or weights that are not finite end the fit, before a checkpoint has them.
+
     Args:
         blocks: the stages of a network, in the order of the forward pass.
         shape: shape of one sample.
@@ -110,7 +112,10 @@ class Training(lightning.LightningModule):
         self.val(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.val.compute("val"), prog_bar=True)
+        scores = self.val.compute("val")
+        if not scores["val/loss"].isfinite():
+            raise _diverged(f"the validation loss is {scores['val/loss']:g}", self.current_epoch)
+        self.log_dict(scores, prog_bar=True)
 
     def test_step(self, batch: Batch, i: int) -> None:
         self.test(self(batch[0]), batch[1])
@@ -119,10 +124,22 @@ class Training(lightning.LightningModule):
         self.log_dict(self.test.compute("test"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # The checkpoint that is there is better than one of such weights.
+        bad = [name for name, tensor in checkpoint["state_dict"].items() if not tensor.isfinite().all()]
+        if bad:
+            raise _diverged(f"{bad[0]} is not finite", self.current_epoch)
         checkpoint["execution"] = self.execution.state_dict()
+        checkpoint["iteration"] = self.iteration.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
+        self.iteration.load_state_dict(checkpoint.get("iteration", {}), self.trainer.strategy.root_device)
+
+
+def _diverged(what: str, epoch: int) -> ValueError:
+    return ValueError(
+        f"In epoch {epoch + 1} {what}: lower optimizer.lr or set clip=1; checkpoints are those of the epochs before."
+    )
 
 
 class _Scores(nn.Module):

@@ -78,6 +78,7 @@ class Refinement(Callback):
             training.execution.gather()
             training.execution.gather_optimizer(optimizer)
             training.execution.abandon()
+            training.iteration.abandon()
             deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
             training.execution.renew()
             for stage in _stages(module):

@@ -20,6 +20,7 @@ def facts(model: Training) -> dict[str, Any]:
     """What a reader of the numbers has to know beside them."""
     config, trainer = model.hparams, model.trainer
     stages: Any = model.stages
+    progress: Any = trainer.fit_loop.epoch_progress.current
     return {
         **model.execution.account(),
         "parameters": sum(p.numel() for stage in stages for p in stage.block.parameters()),
@@ -28,7 +29,7 @@ def facts(model: Training) -> dict[str, Any]:
         "seed": config["seed"],
         # The blocks of a method's own are not the groups of layers between them.
         **({"blocks": config["method"]["blocks"]} if "blocks" in config["method"] else {"stages": config["stages"]}),
-        "epochs": config["epochs"],
+        "epochs": progress.processed,
         "ranks": trainer.num_devices * trainer.num_nodes,
         "device": torch.cuda.get_device_name() if trainer.strategy.root_device.type == "cuda" else "cpu",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
@@ -84,9 +85,9 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     for column in columns[1:]:
         table.add_column(column, justify="right")
     for name in names:
-        pair = best.get(name), last.get(name)
-        gap = f"{pair[1] - pair[0]:+.3g}" if None not in pair else ""
-        table.add_row(name, *("" if number is None else f"{number:.4g}" for number in pair), gap)
+        first, latest = best.get(name), last.get(name)
+        gap = "" if first is None or latest is None else f"{latest - first:+.3g}"
+        table.add_row(name, *("" if number is None else f"{number:.4g}" for number in (first, latest)), gap)
     console = Console(highlight=False, markup=False)
     console.print(table)
     for line in _closing(results, folder):

@@ -11,12 +11,15 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from costate.callbacks.bars import Bar, RichBar
 from costate.callbacks.lines import Lines
 from costate.settings import Count
+from costate.training.checkpoint_file import CheckpointFile
 
 UNHELPFUL = (
     # Scores are those of all ranks already; the rest is rank 0's.
@@ -38,6 +41,13 @@ FIXED: dict[str, Any] = {
     # The data module deals out the rows of each joint batch.
     "use_distributed_sampler": False,
 }
+
+
+def take_rank(rank: int) -> None:
+    """Says which rank this process is, for all that rank 0 alone writes; by itself Lightning believes what any
+    launcher has left in the environment.
+    """
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
 
 
 def build(
@@ -64,11 +74,12 @@ def build(
     """
     _prepare()
     shown = _progress(progress)
-    return Trainer(
+    several = devices * num_nodes > 1
+    trainer = Trainer(
         accelerator=_accelerator(accelerator, devices),
         devices=devices,
         num_nodes=num_nodes,
-        strategy=strategy if devices * num_nodes > 1 else "auto",
+        strategy=strategy if several else "auto",
         precision=_precision(precision),
         max_epochs=epochs,
         callbacks=[*callbacks, *shown],
@@ -80,8 +91,14 @@ def build(
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in shown),
         profiler=_profiler(profiler, folder),
         default_root_dir=folder,
+        # One process is no task of SLURM's or of another launcher's, whatever that has told it.
+        plugins=[CheckpointFile(), *([] if several else [LightningEnvironment()])],
         **FIXED,
     )
+    # A run has ears of its own. Lightning's handler of SIGTERM broadcasts in the midst of whatever a rank is about, and
+    # that of a preemption saves in the middle of a batch.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def _precision(precision: Any) -> Any:

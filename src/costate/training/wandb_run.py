@@ -12,6 +12,8 @@ from costate.execution import launch
 from costate.runs import sweep_of
 from costate.training.loggers import needs
 from costate.training.one_row import OneRow
+from costate.training.tolerant import Tolerant
+from costate.writing import write
 
 PATIENCE = 20
 """Seconds to wait for the server before a run goes offline."""
@@ -63,13 +65,13 @@ def wandb(
         job_type=job_type,
         tags=tags,
     )
-    identity.write_text(f"{run.id}\n")
+    write(identity, f"{run.id}\n")
     for metric, summary in (("trainer/global_step", None), ("*", None), ("val/loss", "min")):
         step = None if metric == "trainer/global_step" else "trainer/global_step"
         run.define_metric(metric, step_metric=step, step_sync=bool(step), summary=summary)
     upload = f"wandb sync {os.path.relpath(Path(run.dir).parent)}"
     print(f"W&B, offline; to upload: {upload}" if run.offline else f"W&B: {run.url}")
-    return OneRow(run, project)
+    return Tolerant(OneRow(run, project))
 
 
 def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> Any:

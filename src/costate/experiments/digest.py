@@ -1,4 +1,4 @@
-"""The short form of RESULTS.md, a line an experiment, between two marks in README.md."""
+"""The short form of RESULTS.md, a line an experiment, between two marks in docs/results.md."""
 
 from collections.abc import Sequence
 from pathlib import Path

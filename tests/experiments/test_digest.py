@@ -1,9 +1,9 @@
-"""The short form of the results in the README."""
+"""The short form of the results in the docs."""
 
 from pathlib import Path
 
 from composing import CONF
-from costate.experiments import readme
+from costate.experiments import digest
 from costate.experiments.headers import Experiment, Mark, Row, read_all
 from costate.experiments.running import Result
 
@@ -13,18 +13,18 @@ NET = Experiment("net", "net.py", ROWS)
 
 
 def test_it_has_a_line_for_each_program_and_what_each_must_reach():
-    block = (CONF.parent / "README.md").read_text().partition(readme.BEGIN)[2].partition(readme.END)[0]
+    block = (CONF.parent / "docs/results.md").read_text().partition(digest.BEGIN)[2].partition(digest.END)[0]
     experiments = [each for each in read_all(CONF / "experiment") if each.program is not None]
-    empty = readme.short(experiments, {row: [] for each in experiments for row in each.rows})
+    empty = digest.short(experiments, {row: [] for each in experiments for row in each.rows})
     cells = [[line.split(" | ")[:3] for line in text.splitlines()] for text in (block, empty)]
-    assert cells[0] == cells[1], "README.md is behind conf/experiment: python -m costate.experiments writes it"
+    assert cells[0] == cells[1], "docs/results.md is behind conf/experiment: python -m costate.experiments writes it"
 
 
 def test_several_rows_are_told_by_the_worst_and_the_best_and_the_misses(tmp_path):
     results = {row: [Result({"test/accuracy": x})] for row, x in zip(ROWS, (0.995, 0.98, 0.992), strict=True)}
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGIN}old\n{readme.END}behind\n")
-    readme.update(path, [NET], results)
+    path.write_text(f"before\n{digest.BEGIN}old\n{digest.END}behind\n")
+    digest.update(path, [NET], results)
     text = path.read_text()
     assert "| `net` | net.py | ≥ 99 % | 98 % to 99.5 % **1 of 3 miss** |" in text
     assert text.startswith("before\n")
@@ -36,21 +36,21 @@ def test_rows_without_a_mark_are_left_out_where_others_have_one():
     rows = (Row("net", ("experiment=net", "method=none"), None, 1), *ROWS[:2])
     results = {row: [Result({"test/accuracy": x})] for row, x in zip(rows, (0.5, 0.995, 0.99), strict=True)}
     net = Experiment("net", "net.py", rows)
-    assert readme.short([net], results).endswith("| 99 % to 99.5 % |")
+    assert digest.short([net], results).endswith("| 99 % to 99.5 % |")
     none = Experiment("net", "net.py", rows[:1])
-    assert readme.short([none], results).endswith("| 50 % |")
-    assert readme.short([net], {row: [] for row in rows}).endswith("|  |")
+    assert digest.short([none], results).endswith("| 50 % |")
+    assert digest.short([net], {row: [] for row in rows}).endswith("|  |")
 
 
 def test_of_errors_the_least_is_the_best():
     results = {row: [Result({"test/mse": x})] for row, x in zip(ROWS, (0.2, 0.1, 0.3), strict=True)}
-    assert readme.short([NET], results).endswith("| 0.3 to 0.1 |")
+    assert digest.short([NET], results).endswith("| 0.3 to 0.1 |")
 
 
 def test_a_file_without_the_marks_and_no_file_stay_as_they_are(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("nothing here")
-    readme.update(path, [NET], {row: [] for row in ROWS})
+    digest.update(path, [NET], {row: [] for row in ROWS})
     assert path.read_text() == "nothing here"
-    readme.update(Path(tmp_path / "none.md"), [NET], {row: [] for row in ROWS})
+    digest.update(Path(tmp_path / "none.md"), [NET], {row: [] for row in ROWS})
     assert not (tmp_path / "none.md").exists()

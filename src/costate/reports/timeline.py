@@ -1,0 +1,113 @@
+"""What every process does when: traces of runs one below the other on one clock, so that a lock is seen as gaps."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from costate.reports import style
+from costate.reports.curves import Figures, by_data
+from costate.reports.groups import Group
+
+TRACE = "trace.json"
+COLOURS = {"forward": "#56B4E9", "update": "#D55E00"}
+OTHER = "#999999"
+BATCHES = 4
+"""How many of the slowest run are seen."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Work on a batch, in seconds from the beginning of the trace."""
+
+    name: str
+    batch: int
+    start: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The work of each process, by its name; what is not there is waiting."""
+
+    processes: dict[str, list[Piece]]
+
+    @property
+    def updates(self) -> list[Piece]:
+        """Those of the process that is named first, in order."""
+        first = self.processes[min(self.processes)]
+        return sorted((piece for piece in first if piece.name == "update"), key=lambda piece: piece.start)
+
+    @property
+    def pace(self) -> float:
+        """Seconds from an update to the next one, in the median."""
+        starts = [piece.start for piece in self.updates]
+        return median(b - a for a, b in pairwise(starts))
+
+    def middle(self, length: float) -> float:
+        """The end of the update at the middle of the trace, or earlier where less than so many seconds are left."""
+        ends = [piece.start + piece.seconds for piece in self.updates]
+        return max(0.0, min(ends[len(ends) // 2], ends[-1] - length))
+
+
+def read(path: Path) -> Trace:
+    """A run's trace.json."""
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    names = {event["pid"]: event["args"]["name"].split(", ")[-1] for event in events if event["ph"] == "M"}
+    processes: dict[str, list[Piece]] = {name: [] for name in names.values()}
+    for event in events:
+        if event["ph"] == "X" and event["cat"] == "work":
+            piece = Piece(event["name"], event["args"]["batch"], 1e-6 * event["ts"], 1e-6 * event["dur"])
+            processes[names[event["pid"]]].append(piece)
+    return Trace(processes)
+
+
+def draw(groups: Sequence[Group]) -> Figures:
+    """A figure a data set, where runs have traces."""
+    for data, own in by_data(groups).items():
+        found = {g.way: g.runs[0].folder / TRACE for g in groups if g in own and (g.runs[0].folder / TRACE).exists()}
+        traces = {name: trace for name, path in found.items() if len((trace := read(path)).updates) > 1}
+        if traces:
+            caption = f"{data}: what each process does when; where nothing is drawn it waits."
+            yield f"timeline_{data}", caption, timeline(traces)
+
+
+def timeline(traces: dict[str, Trace]) -> Figure:
+    """A panel a trace, each from the middle of its run on, all as long as some batches of the slowest."""
+    length = BATCHES * max(trace.pace for trace in traces.values())
+    rows = max(len(trace.processes) for trace in traces.values())
+    figure, axes = style.table(len(traces), 1, (6.4, 0.5 + 0.24 * rows), sharex=True)
+    for place, (name, trace) in zip(axes[:, 0], traces.items(), strict=True):
+        begin = trace.middle(length)
+        busy = [_rows(place, i, own, begin, length) for i, (_, own) in enumerate(sorted(trace.processes.items()))]
+        batches = sum(begin < piece.start + piece.seconds <= begin + length for piece in trace.updates)
+        place.set_title(
+            f"{name}: {batches} batches, a process at work for {100 * sum(busy) / len(busy):.0f} % of the time",
+            loc="left",
+        )
+        place.set_yticks(range(len(busy)), sorted(trace.processes))
+        place.set_ylim(len(busy) - 0.4, -0.6)
+        place.grid(False)
+    axes[-1, 0].set_xlim(0, length)
+    axes[-1, 0].set_xlabel("seconds")
+    marks = [Patch(color=colour, label=name) for name, colour in {**COLOURS, "send, learn": OTHER}.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+    return figure
+
+
+def _rows(place: Axes, row: int, pieces: Sequence[Piece], begin: float, length: float) -> float:
+    """Draws one process; returns the share of the window for which it works."""
+    worked = 0.0
+    for piece in pieces:
+        start = max(piece.start - begin, 0.0)
+        end = min(piece.start + piece.seconds - begin, length)
+        if end > start:
+            worked += end - start
+            place.barh(row, end - start, left=start, color=COLOURS.get(piece.name, OTHER), height=0.8, linewidth=0)
+    return worked / length

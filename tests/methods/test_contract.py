@@ -1,0 +1,101 @@
+"""What every method of conf/method keeps to; a new file there is picked up by itself."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from composing import method, options, words
+from costate.execution.serial import Serial
+from costate.interfaces import Silent
+from costate.methods import Method, NoBprop
+from costate.stage import Stage
+from costate.training.module import stages as make_stages
+from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
+
+
+def scheduled(rule: Method) -> bool:
+    """Whether it steps on the gradients of its schedule; the others have an algorithm of their own."""
+    return type(rule).iteration is Method.iteration
+
+
+RULES = {name: words("method", name) for name in options("method")}
+
+
+def made(rule: Method) -> list[Stage]:
+    """Three stages of a network that every method takes; interfaces have weights, as if they had learned."""
+    parts = make_stages(blocks("verlet", 3), SHAPE, TASK, rule)
+    torch.manual_seed(2)
+    for p in (p for part in parts for p in part.interface.parameters()):
+        nn.init.normal_(p, std=0.1)
+    return parts
+
+
+def trained(parts: list[Stage], rule: Method, lag: int = 1) -> list[Stage]:
+    serial, optimizer = Serial(parts, rule, lag=lag), step_all([p for part in parts for p in part.parameters()])
+    iteration = rule.iteration(serial)
+    for n, (x, y) in enumerate(batches()):
+        optimizer.zero_grad()
+        iteration.gradient(n, x, y, more=n < len(batches()) - 1)
+        iteration.advance(optimizer)
+        serial.stepped()
+    return parts
+
+
+def assert_stages_share_nothing(one: Method, other: Method) -> None:
+    together, apart = made(one), made(other)
+    assert_same(trained(together, one), trained([copy.deepcopy(part) for part in apart], other))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_stages_share_nothing(rule):
+    """A process has its stage alone: what stages said to each other by an object of both is lost there."""
+    assert_stages_share_nothing(*(method(*RULES[rule]) for _ in range(2)))
+
+
+class Whispering(Silent):
+    """Answers with how often all interfaces have been asked, which they tell each other behind the schedule's back."""
+
+    def __init__(self, asked: list[int]):
+        super().__init__()
+        self.asked = asked
+
+    def gradient(self, h, y, arrived, n):
+        self.asked.append(n)
+        return torch.full_like(h, 1e-3 * len(self.asked))
+
+
+class Sharing(NoBprop):
+    def __init__(self):
+        self.asked: list[int] = []
+
+    def interface(self, shape, task, behind):
+        return Whispering(self.asked)
+
+
+def test_a_method_whose_stages_share_an_object_does_not_pass():
+    with pytest.raises(AssertionError):
+        assert_stages_share_nothing(Sharing(), Sharing())
+
+
+@pytest.mark.parametrize("rule", [name for name in RULES if scheduled(method(*RULES[name]))])
+def test_rows_are_independent(rule):
+    """The gradients of a batch, of stages and of interfaces, are the mean of those of its halves."""
+    each, (x, y) = method(*RULES[rule]), batches(1)[0]
+    found = []
+    for rows in (slice(None), slice(0, BATCH // 2), slice(BATCH // 2, None)):
+        parts = [part.double() for part in made(each)]
+        serial = Serial(parts, each, lag=0)
+        # The same rows, until late gradients have arrived.
+        for n in range(4):
+            for part in parts:
+                part.zero_grad()
+            serial.step(n, x[rows].double(), y[rows])
+            serial.stepped()
+        found.append({f"{k}/{name}": p.grad for k, part in enumerate(parts) for name, p in part.named_parameters()})
+    whole, *halves = found
+    for name, g in whole.items():
+        if g is not None:
+            torch.testing.assert_close(g, (halves[0][name] + halves[1][name]) / 2, rtol=1e-9, atol=1e-12, msg=name)
+    assert whole["0/block.field.K"] is not None
