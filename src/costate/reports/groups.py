@@ -91,21 +91,29 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     products: dict[tuple[Any, ...], list[Run]] = {}
     for key, own in members.items():
         products.setdefault(key[:2], []).append(own[0])
-    extras = {key: varied(first) for key, first in products.items()}
-    groups = [Group(own, {n: own[0].settings.get(n) for n in extras[key[:2]]}) for key, own in members.items()]
+    values = {product: _values(firsts) for product, firsts in products.items()}
+    groups = [Group(own, _extras(own[0], values[key[:2]])) for key, own in members.items()]
     return sorted(groups, key=lambda g: (g.label("data"), g.network, g.label("method") != "backprop", g.way))
+
+
+def _extras(run: Run, values: dict[tuple[str, Any], set[Any]]) -> dict[str, Any]:
+    """The settings of a run in which others with the same option have another value."""
+    names = dict.fromkeys(name for name, _ in values)
+    return {name: run.settings.get(name) for name in names if len(values.get((name, _owner(name, run)), ())) > 1}
 
 
 def varied(runs: Sequence[Run]) -> list[str]:
     """Settings in which they differ; those of an option belong to its name unless it varies in them itself."""
-    found = []
-    for name in dict.fromkeys(name for run in runs for name in run.settings):
-        values: dict[Any, set[Any]] = {}
+    return list(dict.fromkeys(name for (name, _), values in _values(runs).items() if len(values) > 1))
+
+
+def _values(runs: Sequence[Run]) -> dict[tuple[str, Any], set[Any]]:
+    """The values of each setting, by the option that it comes with."""
+    found: dict[tuple[str, Any], set[Any]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.settings if name not in AXES):
         for run in runs:
-            values.setdefault(_owner(name, run), set()).add(run.settings.get(name))
-        if any(len(each) > 1 for each in values.values()):
-            found.append(name)
-    return [name for name in found if name not in AXES]
+            found.setdefault((name, _owner(name, run)), set()).add(run.settings.get(name))
+    return found
 
 
 def _owner(name: str, run: Run) -> Any:

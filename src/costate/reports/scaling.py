@@ -74,14 +74,9 @@ def bars(values: dict[str, float]) -> Figure:
     place = figure.add_axes((left / (left + 3.5), 0.5 / height, 3.4 / (left + 3.5), 1 - 0.6 / height))
     place.barh(names, [values[name] for name in names], color="#0072B2", height=0.6)
     for i, name in enumerate(names):
-        place.text(
-            values[name],
-            i,
-            f" {values[name]:.2f}",
-            va="center",
-            fontsize=7,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3},
-        )
+        text, at = f"{values[name]:.2f}", (values[name], i)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        place.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=box)
     place.axvline(1, color="black", linewidth=0.8, linestyle="--")
     place.set_xlim(0, 1.15 * max(1, *values.values()))
     place.set_xlabel("speed over backpropagation in one process")
