@@ -36,9 +36,11 @@ class Event(NamedTuple):
 def locked(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
     """The backward lock: nobody updates before the gradient has come up from the last stage.
 
-    stage 0   F . . . . U L
-    stage 1   . F . . U . .  L        time runs to the right; lag 0
-    stage 2   . . F U . . .
+        stage 0   F . . . . U L
+        stage 1   . F . . U . .  L
+        stage 2   . . F U . . .
+
+    Time runs to the right; the lag is 0.
     """
     for k in range(stages):
         yield Event(Operation.FORWARD, k, batch)
@@ -50,9 +52,11 @@ def locked(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
 def decoupled(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
     """No lock: a stage updates at once, under what its own interface answers.
 
-    stage 0   F U . L
-    stage 1   . F U . L               lag 0; with lag 1 each L is of the batch before
-    stage 2   . . F U
+        stage 0   F U . L
+        stage 1   . F U . L
+        stage 2   . . F U
+
+    The lag is 0; with 1 each L is of the batch before.
     """
     for k in range(stages):
         yield Event(Operation.FORWARD, k, batch)
@@ -63,9 +67,9 @@ def decoupled(stages: int, batch: int, lag: int = 0) -> Iterator[Event]:
 def delayed(stages: int, batch: int, delay: int) -> Iterator[Event]:
     """No lock, and true gradients: at each boundary that one passes it is `delay` batches older.
 
-    stage 0   F0      F1      F2      F3      F4 U0   F5 U1   F6 U2
-    stage 1   F0      F1      F2 U0   F3 U1   F4 U2   F5 U3   F6 U4      a column a batch; delay 2, without the L
-    stage 2   F0 U0   F1 U1   F2 U2   F3 U3   F4 U4   F5 U5   F6 U6
+        stage 0   F0      F1      F2      F3      F4 U0   F5 U1   F6 U2
+        stage 1   F0      F1      F2 U0   F3 U1   F4 U2   F5 U3   F6 U4      a column a batch; delay 2, without the L
+        stage 2   F0 U0   F1 U1   F2 U2   F3 U3   F4 U4   F5 U5   F6 U6
 
     Stage k of K updates on batch n − delay (K − 1 − k), once there is one. From a forward pass to the next one that its
     gradient is needed for, a message travels down, two stages work, a message travels up: F + (F + U) + U of delay + 1

@@ -1,7 +1,9 @@
-"""Gradients in fewer bytes, compressed where they are sent.
+"""Gradients in fewer bytes.
 
-d   numbers of a sample's gradient
-g̃   what is read
+    d   numbers of a sample's gradient
+    g̃   what is read
+
+They are compressed where they are sent.
 """
 
 from typing import Literal, final
