@@ -62,6 +62,16 @@ clean: ## remove .venv and every cache; runs/ and data/ stay
 	@rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Of what pip says: at which package it is, on one line; complaints as they are; and its exit code.
+define TELL
+{ n=0; while read -r word name rest; do case "$$word $$name" in \
+  'Collecting '*) n=$$((n + 1)); printf '\r  %3d packages, now %-48.48s' $$n "$$name";; \
+  'Installing collected') printf '\r  %3d packages: installing them ...%-40s\n' $$n '';; \
+  ERROR:*|error:*) echo "$$word $$name $$rest";; \
+  'code '*) exit $$name;; \
+esac; done; }
+endef
+
 # The first Python that is new enough and can make an environment; pip is the last thing that appears in one.
 define MAKE_VENV
 for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python); do \
@@ -76,6 +86,7 @@ endef
 define INSTALL_CPU_TORCH
 nvidia-smi >/dev/null 2>&1 || \
   $(BIN)/python -c 'from importlib.metadata import version; assert version("torch").startswith("$(TORCH)")' 2>/dev/null || \
+  echo '  torch $(TORCH), the build for CPUs (about 200 MB) ...' && \
   $(PIP) install --quiet --no-deps --retries 1 --timeout 10 --extra-index-url $(TORCH_CPU_INDEX) \
     torch==$(TORCH)+cpu 2>/dev/null || echo 'No CPU build of torch is on offer here: taking the ordinary one.'
 endef
@@ -84,5 +95,5 @@ $(READY): pyproject.toml constraints.txt src/costate.pth
 	@test -x $(BIN)/pip || { $(MAKE_VENV); }
 	@echo 'Installing into $(VENV) (a few minutes the first time) ...'
 	@$(INSTALL_CPU_TORCH)
-	@$(PIP) install --quiet --quiet -c constraints.txt -e '.[dev]'
+	@{ $(PIP) install --progress-bar off -c constraints.txt -e '.[dev]' 2>&1; echo "code $$?"; } | $(TELL)
 	@touch $@

@@ -51,6 +51,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate import trained
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
+    from costate.callbacks.learning_rate import LearningRate
     from costate.callbacks.timeline import Timeline
     from costate.callbacks.training_score import TrainingScore
     from costate.training import summary
@@ -85,7 +86,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     measurements = [build(node) for node in cfg.callbacks.values() if node is not None]
     place = folder.path, checkpoints.batches(cfg.epochs), config
     loggers = [build(node, *place) for node in cfg.logger.values() if node is not None]
-    always = [TrainingScore(every=cfg.log_every), Timeline(folder.path / "trace.json"), checkpoints, interruption]
+    measured = [TrainingScore(every=cfg.log_every), LearningRate(every=cfg.log_every)]
+    always = [*measured, Timeline(folder.path / "trace.json"), checkpoints, interruption]
     trainer = build(cfg.trainer, folder.path, cfg.epochs, cfg.log_every, [refinement, *measurements, *always], loggers)
     data.prepare_data()
 

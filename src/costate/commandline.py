@@ -3,11 +3,13 @@
 import functools
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
@@ -16,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from costate.execution import launch
+from costate.guide import CONF
+from costate.mistakes import flags, meant
 from costate.runs import RunFolder, TakenError
 from costate.schema import suggestion
 from costate.words import forced
@@ -37,6 +41,10 @@ class CommandLine:
         speak()
         # Hydra hands composition errors on, instead of printing them and leaving with code 1.
         os.environ[FULL] = "1"
+        told = flags(sys.argv[1:], get_args_parser()._option_string_actions)
+        if told:
+            print(told, file=sys.stderr)
+            return REFUSED
         sys.argv[1:] = forced(sys.argv[1:])
         try:
             launch.check_address()
@@ -119,12 +127,20 @@ def _is_ours(error: Exception) -> bool:
 def _composition(error: CompactHydraException) -> str:
     """Hydra's complaint about axes and settings, with a proposal where a name is nearly right."""
     inner: Any = error.__cause__
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         axis, _, option = error.missing_cfg_file.rpartition("/")
-        return (
-            f"{axis}={option}: no such option{suggestion(option, error.options)}; there are {', '.join(error.options)}."
-        )
+        # Of a list of options Hydra does not say what there is.
+        options = error.options or sorted(path.stem for path in (CONF / axis).glob("*.yaml"))
+        return f"{axis}={option}: no such option{suggestion(option, options)}; there are {', '.join(options)}."
     if isinstance(inner, OmegaConfBaseException) and inner.parent_node is not None and inner.full_key:
         known = [str(key) for key in inner.parent_node if key != "hydra" and not str(key).startswith("_")]
-        return f"{inner.full_key}: no such setting{suggestion(str(inner.key), known)}; there are {', '.join(known)}."
-    return str(error)
+        question = meant(str(inner.key), known, inner.parent_node._get_root())
+        return (
+            f"{inner.full_key}: no such setting{question}; there {'are ' + ', '.join(known) if known else 'is none'}."
+        )
+    told = str(error)
+    if found := re.match("Ambiguous value for argument '(.*)'", told):
+        return f"{found[1]}: several values are a sweep, which python train.py -m ... runs."
+    if found := re.match("Error parsing override '(.*)'\nmissing EQUAL", told):
+        return f"{found[1]}: settings are written as {found[1]}=value; python train.py --help lists them."
+    return told

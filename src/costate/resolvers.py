@@ -1,5 +1,6 @@
 """Functions that files of conf/ call, ${product:...}, ${chosen:...} and their like. Light: imports no torch."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import costate
+from costate.guide import text
 
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
 
+
+NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
+ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
+"""Settings that are in a run's name already, or change nothing about it."""
 
 OWN = ("coarse", "critic", "feedback")
 """Methods that do on coarse levels what they do on the last one: what they know of gradients needs no true ones."""
@@ -24,6 +30,22 @@ def product(a: Any, b: Any) -> Any:
 def roles(stages: Any, oracle: Any) -> Any:
     """The processes of an asynchronous run: its stages, and a dedicated oracle."""
     return stages + (oracle == "dedicated") if isinstance(stages, int) else None
+
+
+def parts(processes: Any) -> Any:
+    """The processes of an execution that gives each of them a part of the work on a batch.
+
+    Raises:
+        ValueError: trainer=ddp has been asked for as well, which gives each the whole network and a share of the batch.
+    """
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    if choices.get("trainer") == "ddp":
+        execution = choices.get("execution")
+        raise ValueError(
+            f"trainer=ddp execution={execution}: ranks of ddp hold the whole network, and execution={execution} starts "
+            "processes of its own: leave trainer=ddp out (copies of a pipeline are execution.replicas=2)."
+        )
+    return processes
 
 
 def adam_rate(batch: Any, batches: Any = 1) -> Any:
@@ -60,6 +82,15 @@ def chosen(axis: str, _root_: Any) -> str:
     return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
 
 
+def differs() -> str:
+    """What else a command line sets than arch, method, data and seed: depth=8, lr=0.01; for the name of a run."""
+    if not HydraConfig.initialized():
+        return ""
+    pairs = (word.lstrip("+~").partition("=") for word in HydraConfig.get().overrides.task)
+    own = [(key, value) for key, _, value in pairs if key not in NAMED and key.split(".")[0] not in ASIDE]
+    return "".join(f" {re.split('[./]', key)[-1]}={value}" for key, value in own)[:80]
+
+
 def coarse_method(method: str, execution: str) -> str:
     """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
     if method in OWN:
@@ -67,7 +98,30 @@ def coarse_method(method: str, execution: str) -> str:
     return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 
+def coarsening(T: Any) -> int:
+    """Layers that become one in a coarse copy: 4 that are steps in time, up to T; others are copied as they are."""
+    return 1 if T is None else 4
+
+
+def guide(_root_: Any) -> str:
+    """What --help says of axes and settings, for Hydra's template, in which a dollar is a beginning."""
+    return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, having):
+    for function in (
+        product,
+        roles,
+        adam_rate,
+        groups,
+        layers,
+        chosen,
+        coarse_method,
+        coarsening,
+        having,
+        guide,
+        parts,
+        differs,
+    ):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -54,7 +54,10 @@ def check(cfg: DictConfig) -> DictConfig:
     try:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {str(error).splitlines()[0]}.") from error
+        # A function that conf/ calls may refuse in words of its own.
+        told = str(error).splitlines()[0]
+        _, _, own = told.partition("ValueError raised while resolving interpolation: ")
+        raise SettingError(own or f"{error.full_key}: {told}.") from error
     hints = get_type_hints(Run, include_extras=True)
     top = Signature({name: Setting(kind, required=not hasattr(Run, name)) for name, kind in hints.items()})
     checked = _conform("", values, top)  # type: ignore[arg-type]
@@ -150,6 +153,8 @@ def _show(value: Any) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The question to ask for a name that is close to a known one, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    """The question to ask for a name that is the beginning of a known one or close to one, else nothing."""
+    known = list(known)
+    begun = [other for other in known if len(name) > 1 and other.startswith(name)]
+    close = begun or difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

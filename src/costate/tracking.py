@@ -64,6 +64,14 @@ def deliver(cfg: DictConfig, folder: RunFolder) -> None:
 
         report = write([folder.path], folder.path / "report")
         add("figures", "report", sorted(path for path in report.rglob("*") if path.is_file()), {})
+        show(sorted(report.glob("*.png")))
+
+
+def show(pictures: list[Path]) -> None:
+    """Figures among the run's media, where they are seen without a download."""
+    import wandb
+
+    run().log({f"figures/{path.stem}": wandb.Image(str(path)) for path in pictures})
 
 
 def add(name: str, kind: str, files: list[Path], metadata: dict[str, Any]) -> None:

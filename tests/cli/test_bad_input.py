@@ -115,18 +115,6 @@ def test_answers_need_no_heavy_import(tmp_path, word):
     assert done.stderr.splitlines()[-1] == "heavy: []"
 
 
-def test_help_tells_the_axes_their_options_and_examples(tmp_path):
-    done = command("--help", cwd=tmp_path)
-    assert done.returncode == 0
-    for part in (
-        f"arch: {', '.join(sorted(path.stem for path in (ROOT / 'conf' / 'arch').glob('*.yaml')))}",
-        f"method: {', '.join(sorted(path.stem for path in (ROOT / 'conf' / 'method').glob('*.yaml')))}",
-        "data: cifar",
-    ):
-        assert part in done.stdout
-    assert "python train.py -m" in done.stdout
-
-
 APP = """
 import sys
 import hydra

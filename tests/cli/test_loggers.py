@@ -63,10 +63,9 @@ def test_two_jobs_of_a_sweep_are_two_runs(sweep):
     assert [len(found) for found in runs.values()] == [1, 1]
     backprop, sg = runs["0"][0], runs["1"][0]
     assert backprop["run_id"] != sg["run_id"]
-    assert (backprop["display_name"], sg["display_name"]) == (
-        "verlet backprop ellipse seed 0",
-        "verlet sg ellipse seed 0",
-    )
+    for run, method in ((backprop, "backprop"), (sg, "sg")):
+        more = "train=96 batch_size=16 width=8 depth=4 epochs=2"
+        assert run["display_name"] == f"verlet {method} ellipse {more} seed 0"
     assert (backprop["job_type"], sg["job_type"]) == ("backprop", "sg")
     for run in (backprop, sg):
         assert (run["run_group"], run["tags"], run["project"]) == ("today/now", ["planar"], "costate")
@@ -219,3 +218,39 @@ def test_what_wandb_refuses_is_a_sentence(tmp_path, mode, setting, told):
     assert reason.startswith("logger.wandb: W&B does not take these settings: ")
     assert told in reason
     assert "\n" not in reason
+
+
+def test_wandb_has_one_row_a_batch_with_the_learning_rate_in_it(sweep):
+    """Each callback wrote a row of its own: a batch had five."""
+    (path,) = offline(sweep / "1")
+    items = [json.loads(line).get("history", {}).get("item", {}) for line in inspect(path).splitlines()]
+    steps = [item["trainer/global_step"] for item in items if "trainer/global_step" in item]
+    assert len(steps) == len(set(steps)) > 1
+    rates = [item["learning_rate"] for item in items if "learning_rate" in item]
+    assert len(set(rates)) > 1, "it is annealed"
+
+
+def test_wandb_has_the_least_loss_and_the_epoch_that_was_tested(sweep):
+    (path,) = offline(sweep / "1")
+    with (sweep / "1" / "metrics.csv").open() as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    values = json.loads(inspect(path, "--summary"))["summary"]
+    assert values["val/loss"] == pytest.approx(min(losses))
+    assert values["best_epoch"] in (1, 2)
+
+
+def test_pictures_are_pictures_in_wandb_and_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("matplotlib")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ("data=surface", "data.train=64", "data.validation=20", "data.test=20", "arch=mlp", "arch.widths=[4]")
+    fit(tmp_path, *words, *QUIET, "epochs=1", "callbacks=surface_pictures", "logger=[wandb,tensorboard]")
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    (image,) = events.Images("surface")
+    assert (image.width, image.height) > (100, 100)
+    assert len(list(tmp_path.glob("wandb/**/media/images/surface*.png"))) == 1
+    (path,) = offline(tmp_path)
+    items = [json.loads(line).get("history", {}).get("item", {}) for line in inspect(path).splitlines()]
+    assert [item for item in items if "image" in str(item.get("surface", "")) or "surface/_type" in item]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from costate.reports import style
+from costate.reports import curves, scaling, style
+from costate.reports import stages as stages_figure
 from costate.reports.curves import band
 from costate.reports.groups import baseline, grouped
 from costate.reports.reading import find
@@ -30,7 +31,7 @@ def run(folder: Path, arch: str, method: str, seed: int, accuracy: float, speed:
         "stages": settings.pop("stages", 2),
         "arch": {"_target_": arch, "depth": settings.pop("depth", 8)},
         "method": {"_target_": method, **settings},
-        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed},
+        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed, "batch_size": 32},
         "trainer": {"devices": 1},
         "labels": {"arch": arch, "method": method, "data": "digits"},
     }
@@ -130,7 +131,7 @@ def test_another_depth_is_another_row_with_its_own_baseline(runs):
 def test_figures_are_there_in_both_formats_and_the_page_needs_nothing_else(runs, tmp_path):
     out = write([runs], tmp_path / "report")
     names = {path.stem for path in out.glob("*.png")}
-    assert {"loss_digits", "accuracy_digits", "gradients_digits", "speed_digits"} <= names
+    assert {"loss_digits", "error_digits", "cost_digits", "gradients_digits", "speed_digits"} <= names
     assert {path.stem for path in out.glob("*.svg")} == names
     page = (out / "index.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == len(names)
@@ -194,6 +195,118 @@ def test_networks_come_back_as_they_were_trained(tmp_path):
         assert (out / f"{name}_ellipse.png").stat().st_size > 5000
     (folder.path / "checkpoints" / "best.ckpt").unlink()
     assert "cannot be rebuilt" in (write([folder.path], tmp_path / "report") / "index.html").read_text()
+
+
+def test_repeats_of_a_seed_are_no_seeds(tmp_path):
+    """Three runs of seed 0 were "seeds 3", and their deviation of 0 was one over seeds."""
+    for repeat in range(3):
+        run(tmp_path / f"a{repeat}", "verlet", "sg", 0, 0.9)
+    run(tmp_path / "b", "verlet", "sg", 1, 0.94)
+    (group,) = grouped(find([tmp_path])[0])
+    assert group.statistics("test/accuracy") == (pytest.approx(0.92), pytest.approx(0.04 / 2**0.5))
+    header, row = build([group])
+    assert row[header.index("seeds")] == "2 (4 runs)"
+    assert len(group.firsts) == 2
+
+
+def executed(folder: Path, execution: str, devices: int, **settings) -> None:
+    """Makes it a run by another execution."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    strategy = {"_target_": f"costate.execution.strategy.{'Replicas' if execution == 'serial' else 'Stages'}"}
+    config["execution"] = {"_target_": f"costate.execution.{execution}.{execution.title()}", **settings}
+    config["trainer"] = {"devices": devices, "strategy": strategy}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_runs_that_differ_in_execution_have_short_names_and_one_baseline(tmp_path):
+    """execution._target_, _partial_, lag, window, replicas, trace, devices and the strategy were all in the name."""
+    more = {"window": 2, "replicas": 1, "trace": False}
+    for name, method, execution, devices, settings in (
+        ("a", "backprop", "serial", 1, {"lag": 0}),
+        ("b", "sg", "serial", 1, {"lag": 0}),
+        ("c", "sg", "pipeline", 2, {"lag": 1, **more}),
+        ("d", "sg", "pipeline", 2, {"lag": 0, **more}),
+    ):
+        executed(run(tmp_path / name, "verlet", method, 0, 0.9), execution, devices, **settings)
+    groups = grouped(find([tmp_path])[0])
+    assert [group.way for group in groups] == [
+        "backprop",
+        "sg",
+        "sg, pipeline, lag=0",
+        "sg, pipeline, lag=1",
+    ]
+    assert {group.network for group in groups} == {"verlet"}
+    assert all(baseline(group, groups) is groups[0] for group in groups)
+    few = grouped(find([tmp_path / name for name in "abc"])[0])
+    assert [group.way for group in few] == ["backprop", "sg", "sg, pipeline"]
+    assert "execution" in build(few)[0]
+
+
+def test_a_table_of_different_runs_has_the_columns_in_which_they_differ(tmp_path):
+    """Settings were compared on the same network and data alone: runs on two networks showed no depth."""
+    for arch, depth in (("verlet", 8), ("resnet", 16)):
+        folder = run(tmp_path / arch, arch, "sg", 0, 0.9, depth=depth)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config |= {"optimizer": {"_target_": "costate.training.optimizers.Adam", "lr": depth / 100}, "clip": None}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    header, *rows = build(grouped(find([tmp_path])[0]))
+    assert header[:4] == ["arch", "method", "data", "optimizer.lr"]
+    assert {(row[0], row[3]) for row in rows} == {("verlet", "0.08"), ("resnet", "0.16")}
+
+
+def test_errors_are_drawn_where_accuracies_saturate(tmp_path):
+    for name, accuracy in (("high", 0.98), ("low", 0.5)):
+        groups = grouped(find([run(tmp_path / name, "verlet", "sg", 0, accuracy)])[0])
+        drawn = {name: figure for name, _, figure in curves.draw(groups)}
+        assert ("error_digits" in drawn, "accuracy_digits" in drawn) == (accuracy > 0.9, accuracy < 0.9)
+        if accuracy > 0.9:
+            (place,) = drawn["error_digits"].axes
+            assert place.get_yscale() == "log"
+            assert place.lines[0].get_ydata() == pytest.approx([2.0] * 3)
+
+
+def test_the_loss_is_drawn_by_samples_and_by_seconds_as_well(tmp_path):
+    folder = run(tmp_path, "verlet", "sg", 0, 0.9)
+    (folder / "metrics.csv").write_text("step,val/loss,fit_seconds\n3,1,0.5\n7,0.5,1.25\n")
+    figure = curves.costs(grouped(find([tmp_path])[0]))
+    by_samples, by_seconds = (place.lines[0] for place in figure.axes)
+    assert by_samples.get_xdata().tolist() == [4 * 32, 8 * 32]
+    assert by_seconds.get_xdata().tolist() == [0.5, 1.25]
+    assert by_samples.get_ydata().tolist() == by_seconds.get_ydata().tolist() == [1, 0.5]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_bars_of_deviation_are_drawn_for_several_seeds_alone(tmp_path, seeds):
+    for seed in range(seeds):
+        for stages in (2, 4, 8):
+            run(tmp_path / f"{seed}{stages}", "verlet", "sg", seed, 0.9 + seed / 100, stages=stages)
+    groups = grouped(find([tmp_path])[0])
+    ((_, caption, figure),) = stages_figure.draw(groups)
+    assert bool(figure.axes[0].containers) == ("standard deviation" in caption) == (seeds > 1)
+    assert not [name for name, _, _ in scaling.draw(groups) if name.startswith("stages")], "drawn once"
+
+
+def test_a_legend_stays_inside_the_picture():
+    """A name of 90 letters, as those of runs by different executions, left the picture on both sides."""
+    figure, (place,) = style.panels(["verlet"])
+    for i in range(3):
+        place.plot([0, 1], [i, 1], label=f"sg {i}, " + ", ".join(f"setting_{k}=value" for k in range(6)))
+    style.legend(figure, [place])
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= place.get_window_extent().y0
+
+
+def test_colour_bars_have_even_ticks():
+    figure, (place,) = style.panels([""])
+    bar = style.colour_bar(figure, place.imshow(np.array([[-1.374, 2.219]])), place)
+    figure.canvas.draw()
+    steps = np.diff(bar.get_ticks())
+    assert steps == pytest.approx(steps[0])
+    assert f"{steps[0]:g}" in {"0.5", "1"}
 
 
 def test_many_lines_leave_the_panel_its_room_and_each_looks_like_no_other():

@@ -15,7 +15,8 @@ from costate.training.module import stages
 from costate.training.refinement import deepen
 
 SHAPE, CLASSES = (8,), 3
-MOMENTS = {"adam": {"exp_avg": 2, "exp_avg_sq": 4}, "sgd": {"momentum_buffer": 2}}
+ADAM = {"exp_avg": 2, "exp_avg_sq": 4}
+MOMENTS = {"adam": ADAM, "nadam": ADAM, "sgd": {"momentum_buffer": 2}}
 
 
 class Small:
@@ -91,3 +92,16 @@ def test_every_optimizer_says_which_of_its_state_are_moments():
         K = small.stages[0].block.field.K
         shaped = {key for key, value in small.optimizer.state[K].items() if value.shape == K.shape}
         assert shaped == small.rule.moments.keys() == MOMENTS[name].keys()
+
+
+def test_muon_averages_gradients_of_stacks_and_nothing_else_of_them():
+    """Its averages are prolonged as Adam's are, and a checkpoint brings them back."""
+    small = Small("muon")
+    K = [stage.block.field.K for stage in small.stages]
+    assert set(small.optimizer.state[K[0]]) == {"step", "exp_avg"}
+    coarse = torch.cat([small.optimizer.state[p]["exp_avg"] for p in K])
+    deepen(small.stages, small.optimizer, small.rule.moments, RULES["linear"])
+    assert torch.equal(torch.cat([small.optimizer.state[p]["exp_avg"] for p in K]), RULES["linear"](coarse) / 2)
+    small.optimizer.load_state_dict(small.optimizer.state_dict())
+    small.step()
+    assert [int(small.optimizer.state[p]["step"]) for p in K] == [11] * 3

@@ -55,6 +55,11 @@ class SurfacePictures(Callback):
             from costate.reports import surfaces
 
             surfaces.draw([surfaces.read(self.folder.parent, "")]).savefig(self.folder.parent / PICTURE, dpi=110)
+            for logger in trainer.loggers:
+                # With the numbers of the same validation; metrics.csv has no place for it.
+                log_picture: Any = getattr(logger, "log_picture", None)
+                if log_picture is not None:
+                    log_picture("surface", self.folder.parent / PICTURE, trainer.global_step - 1)
 
 
 def grid() -> Float[Tensor, "points 2"]:

@@ -1,5 +1,6 @@
 """Image sets of torchvision, converted once into a file of arrays and held in memory as bytes."""
 
+import logging
 from abc import ABC
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from costate.data.pictures import Gallery
 from costate.data.sources import Source
 from costate.settings import Count, Size
 from costate.tasks import Classification
+
+log = logging.getLogger(__name__)
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -60,6 +63,8 @@ class Images(InMemory, ABC):
         self.sizes = train, validation
 
     def read(self) -> Parts:
+        if not self.root.is_dir() and self.path.is_file():
+            log.warning("data.root=%s is not there: the pictures are those of %s.", self.root, self.path)
         archive = self.root / f"{self.source.name}.zip"
         if self.source.missing(self.root) and archive.is_file():
             # The same pictures, one a file.

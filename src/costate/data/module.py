@@ -59,7 +59,7 @@ class Module(InMemory):
         rows, held, tested = parts(told, lookup.call("data", module, settings or {}, {}))
         self.own = split(rows, held, tested, train, (validation, test), seed)
         task = _task(told, rows, classes)
-        shape = tuple(rows.x.shape[1:])
+        shape = tuple(rows.x[:1].shape[1:])
         super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
 
     def read(self) -> Parts:

@@ -1,7 +1,7 @@
 """Rows of an array that stays in its file: what a machine's memory does not hold.
 
-A batch is read row by row, in the order of the file, by a thread that is a batch ahead. Rows come in the same order as
-from memory; the system keeps in its own cache what fits there.
+The file is mapped: the system reads what is asked for, keeps in its own cache what fits there, and gives that up when
+memory is wanted elsewhere. A thread reads a batch ahead. Rows come in the same order as from memory.
 """
 
 import os
@@ -35,10 +35,8 @@ class Pages:
         with h5py.File(path, "r", locking=False) as file:
             array = file[name]
             assert array.dtype == np.uint8, "pictures"
-            self.offset, (count, *self.shape) = array.id.get_offset(), array.shape
-        self.rows: Tensor = torch.arange(count)
-        self.size = int(np.prod(self.shape))
-        self.file = os.open(path, os.O_RDONLY)
+            self.map = np.memmap(path, np.uint8, "r", array.id.get_offset(), array.shape)
+        self.rows: Tensor = torch.arange(len(self.map))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -49,26 +47,19 @@ class Pages:
     def take(self, part: Int[Tensor, " _"]) -> "Pages":
         """Those rows, still in the file."""
         other = object.__new__(Pages)
-        other.__dict__.update(self.__dict__, rows=self.rows[part], file=os.dup(self.file))
+        other.map, other.rows = self.map, self.rows[part]
         return other
 
     def gather(self, index: Int[Tensor, " batch"]) -> UInt8[Tensor, "batch *shape"]:
         """Those rows, in memory."""
-        batch = torch.empty(len(index), *self.shape, dtype=self.dtype)
-        places, rows = batch.view(len(index), -1).numpy(), self.rows[index].numpy()
-        for i in np.argsort(rows, kind="stable"):
-            read = os.preadv(self.file, [places[i].data], self.offset + int(rows[i]) * self.size)
-            if read < self.size:
-                raise OSError(f"row {rows[i]} of a file of rows is cut off: was it written to?")
+        batch = torch.empty(len(index), *self.map.shape[1:], dtype=self.dtype)
+        np.take(self.map, self.rows[index].numpy(), axis=0, out=batch.numpy(), mode="clip")
         return batch
 
     def pieces(self) -> Iterator[UInt8[Tensor, "batch *shape"]]:
         """All rows, some at a time."""
-        step = max(1, PIECE // self.size)
+        step = max(1, PIECE // self.map[0].nbytes)
         yield from (self[start : start + step] for start in range(0, len(self), step))
-
-    def __del__(self) -> None:
-        os.close(self.file)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -58,9 +58,9 @@ def conv(shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> n
 
 def features(shape: Shape) -> nn.Module:
     """Φ: a linear map of a vector; of images a 3 × 3 convolution and how much each channel varies over the pixels
-    (Nøkland & Eidnes, 2019).
+    (Nøkland & Eidnes, 2019), where there are several.
     """
-    if len(shape) == 3:
+    if len(shape) == 3 and shape[1] * shape[2] > 1:
         return nn.Sequential(nn.Conv2d(shape[0], shape[0], 3, padding=1, bias=False), Spread())
     size = torch.Size(shape).numel()
     return nn.Sequential(nn.Flatten(), nn.Linear(size, size, bias=False))

@@ -38,10 +38,10 @@ def quality(groups: Sequence[Group]) -> Figure:
     most = max(len(boundaries(group.runs[0])) for group in groups)
     colours = colormaps["viridis"](np.linspace(0, 0.85, most))
     for column, group in zip(axes.T, groups, strict=True):
-        column[0].set_title(f"{group.network}\n{group.way}")
+        column[0].set_title(style.wrapped(f"{group.network}\n{group.way}", 2.2))
         for place, name in zip(column, QUANTITIES, strict=True):
             for i, k in enumerate(boundaries(group.runs[0])):
-                x, middle, spread = band([thinned(run, f"boundary/{k}/{name}") for run in group.runs])
+                x, middle, spread = band([thinned(run, f"boundary/{k}/{name}") for run in group.firsts])
                 look = {"color": colours[i], "linestyle": style.DASHES[i % 5], "marker": style.MARKS[i % 7]}
                 log = name == "relative_error"
                 line(place, x, middle, spread, f"boundary {k}", look | {"markersize": 3}, log)

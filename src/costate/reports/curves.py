@@ -1,6 +1,7 @@
-"""Loss and score over the epochs, a panel a network, a line a method, a band a standard deviation over seeds."""
+"""Loss and score over the epochs, a panel a network, a line a method; a band is a standard deviation over seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,23 +14,44 @@ from costate.reports.reading import Run
 
 Figures = Iterator[tuple[str, str, Figure]]
 """File name, caption, figure."""
+Series = tuple[np.ndarray, np.ndarray]
+SATURATED = 0.9
+"""An accuracy from which on errors are drawn, on a logarithmic axis: between 98 and 99 % half of the errors go."""
 
 
 def draw(groups: Sequence[Group]) -> Figures:
     """The figures of each data set."""
     for data, own in by_data(groups).items():
-        score = own[0].score
-        yield (
-            f"loss_{data}",
-            f"{data}: loss on the validation rows, mean and standard deviation over seeds.",
-            curves(own, "val/loss", "validation loss", log=True),
-        )
-        if score != "loss":
-            yield (
-                f"{score}_{data}",
-                f"{data}: {score} on the validation rows, mean and standard deviation over seeds.",
-                curves(own, f"val/{score}", f"validation {score}", log=score == "mse"),
-            )
+        score, spread = own[0].score, spread_of(own)
+        caption = f"{data}: loss on the validation rows{spread}."
+        yield f"loss_{data}", caption, curves(own, partial(epochs, metric="val/loss"), "validation loss", log=True)
+        caption = f"{data}: the same loss by the samples that have been trained on, and by the seconds of the fit."
+        if (figure := costs(own)) is not None:
+            yield f"cost_{data}", caption, figure
+        wrong = errors(own) if score == "accuracy" else None
+        if wrong is not None:
+            caption = f"{data}: error on the validation rows{spread}; without any error a line is at the lower edge."
+            yield f"error_{data}", caption, curves(own, wrong, "validation error, %", log=True)
+        elif score != "loss":
+            caption = f"{data}: {score} on the validation rows{spread}."
+            read = partial(epochs, metric=f"val/{score}")
+            yield f"{score}_{data}", caption, curves(own, read, f"validation {score}", log=score == "mse")
+
+
+def spread_of(groups: Sequence[Group]) -> str:
+    """What a caption says of bands and bars, where there are any."""
+    return ", mean and standard deviation over seeds" if any(len(group.seeds) > 1 for group in groups) else ""
+
+
+def errors(groups: Sequence[Group]) -> Callable[[Run], Series] | None:
+    """How to read validation errors in percent; None where accuracies do not saturate, or nothing is ever wrong."""
+    scores = [epochs(run, "val/accuracy")[1] for group in groups for run in group.runs]
+    known = np.concatenate([np.empty(0), *scores])
+    if not len(known) or known.max() < SATURATED or (known == 1).all():
+        return None
+    # A logarithmic axis has no 0.
+    least = 100 * (1 - known[known < 1].max()) / 2
+    return lambda run: (lambda x, y: (x, np.maximum(100 * (1 - y), least)))(*epochs(run, "val/accuracy"))
 
 
 def by_data(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -39,15 +61,19 @@ def by_data(groups: Sequence[Group]) -> dict[str, list[Group]]:
     return found
 
 
-def curves(groups: Sequence[Group], metric: str, label: str, log: bool) -> Figure:
-    """One metric by epochs."""
+def curves(groups: Sequence[Group], read: Callable[[Run], Series], label: str, log: bool) -> Figure:
+    """One number by epochs.
+
+    Args:
+        read: of a run: epochs, and the number.
+    """
     networks = list(dict.fromkeys(group.network for group in groups))[: style.MOST_PANELS]
     looks = style.look(list(dict.fromkeys(group.way for group in groups)))
     figure, axes = style.panels(networks, sharey=True)
     for place, network in zip(axes, networks, strict=True):
         for group in groups:
             if group.network == network:
-                x, middle, spread = band([epochs(run, metric) for run in group.runs])
+                x, middle, spread = band([read(run) for run in group.firsts])
                 line(place, x, middle, spread, group.way, looks[group.way], log)
         place.set_xlabel("epoch")
         place.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -56,6 +82,30 @@ def curves(groups: Sequence[Group], metric: str, label: str, log: bool) -> Figur
     for place in axes[:: style.ACROSS]:
         place.set_ylabel(label)
     style.legend(figure, axes)
+    return figure
+
+
+def costs(groups: Sequence[Group]) -> Figure | None:
+    """A row a network: the validation loss by samples and by seconds; None where neither is known."""
+    networks = list(dict.fromkeys(group.network for group in groups))[: style.MOST_PANELS // 2]
+    looks = style.look(list(dict.fromkeys(group.way for group in groups)))
+    kinds = {"samples": samples, "seconds": seconds}
+    known = {name: read for name, read in kinds.items() if any(len(read(run)[0]) for g in groups for run in g.firsts)}
+    if not known:
+        return None
+    figure, axes = style.table(len(networks), len(known), (3.0, 2.1), sharey=True, sharex="col")
+    for row, network in zip(axes, networks, strict=True):
+        for place, read in zip(row, known.values(), strict=True):
+            for group in groups:
+                if group.network == network:
+                    line(place, *along([read(run) for run in group.firsts]), group.way, looks[group.way], log=True)
+            place.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        row[0].set_title(network, loc="left")
+        row[0].set_ylabel("validation loss")
+    style.logarithmic(axes[0, 0])
+    for place, name in zip(axes[-1], known, strict=True):
+        place.set_xlabel({"samples": "samples trained on", "seconds": "seconds of the fit"}[name])
+    style.legend(figure, list(axes.flat))
     return figure
 
 
@@ -70,13 +120,37 @@ def line(
     place.fill_between(x, low, middle + spread, color=look["color"], alpha=0.18, linewidth=0)
 
 
-def epochs(run: Run, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def samples(run: Run) -> Series:
+    """The validation loss by the rows of all batches so far."""
+    column = run.columns.get("val/loss")
+    if column is None or run.rows is None:
+        return np.empty(0), np.empty(0)
+    return run.rows * np.array(column.steps), np.array(column.values)
+
+
+def seconds(run: Run) -> Series:
+    """The validation loss by the seconds of the fit."""
+    clock = dict(zip(*run.columns.get("fit_seconds", ((), ())), strict=True))
+    pairs = [(clock[n], y) for n, y in zip(*run.columns.get("val/loss", ((), ())), strict=True) if n in clock]
+    x, y = np.array(pairs).T if pairs else (np.empty(0), np.empty(0))
+    return x, y
+
+
+def along(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean abscissa, mean and standard deviation of curves, point by point as far as all of them go."""
+    length = min((len(x) for x, _ in series), default=0)
+    xs, ys = (np.array([pair[i][:length] for pair in series]) for i in (0, 1))
+    spread = ys.std(axis=0, ddof=1) if len(series) > 1 else np.zeros(length)
+    return xs.mean(axis=0), ys.mean(axis=0), spread
+
+
+def epochs(run: Run, metric: str) -> Series:
     """A metric that is logged once an epoch, by the epochs that are over."""
     values = np.array(run.columns[metric].values if metric in run.columns else [])
     return np.arange(1, len(values) + 1), values
 
 
-def band(series: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def band(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, mean and standard deviation of curves where all of them have a value."""
     series = [(x, y) for x, y in series if len(x)]
     if not series:

@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from costate.reports.numbers import statistics
 from costate.reports.reading import Run
 
 AXES = ("arch", "method", "data")
-HOW = ("method.", "execution.", "trainer.", "stages", "levels.coarse_method")
+HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
+OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
+"""Settings that follow from an execution's name, unless that execution itself varies in them."""
+PLAIN = "serial"
+"""The execution that needs no mention."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,34 @@ class Group:
         """Whether its samples are points in the plane."""
         return str(self.runs[0].config["data"]["_target_"]).startswith("costate.data.planar.")
 
+    @property
+    def seeds(self) -> dict[Any, list[Run]]:
+        """Runs by seed: those of one seed are repeats, which say nothing of other seeds."""
+        found: dict[Any, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.config.get("seed"), []).append(run)
+        return found
+
+    @property
+    def firsts(self) -> list[Run]:
+        """A run of each seed."""
+        return [runs[0] for runs in self.seeds.values()]
+
     def statistics(self, name: str) -> tuple[float | None, float | None]:
-        """Mean and deviation of a result over the seeds."""
-        return statistics(run.results[name] for run in self.runs if name in run.results)
+        """Mean and deviation of a result over the seeds; repeats of a seed count as their mean."""
+        own = ([run.results[name] for run in runs if name in run.results] for runs in self.seeds.values())
+        return statistics(fmean(values) for values in own if values)
 
 
 def _words(extras: dict[str, Any], how: bool) -> list[str]:
-    return [f"{key.rpartition('.')[2]}={value}" for key, value in extras.items() if key.startswith(HOW) == how]
+    own = {key: value for key, value in extras.items() if key.startswith(HOW) == how and value is not None}
+    execution = own.pop("execution", PLAIN)
+    named = [] if execution == PLAIN else [str(execution)]
+    return [*named, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in own.items())]
+
+
+def _short(value: Any) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -65,23 +91,37 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     products: dict[tuple[Any, ...], list[Run]] = {}
     for key, own in members.items():
         products.setdefault(key[:2], []).append(own[0])
-    varied = {key: _varied(first) for key, first in products.items()}
-    groups = [Group(own, {n: own[0].settings.get(n) for n in varied[key[:2]]}) for key, own in members.items()]
+    values = {product: _values(firsts) for product, firsts in products.items()}
+    groups = [Group(own, _extras(own[0], values[key[:2]])) for key, own in members.items()]
     return sorted(groups, key=lambda g: (g.label("data"), g.network, g.label("method") != "backprop", g.way))
 
 
-def _varied(runs: Sequence[Run]) -> list[str]:
-    """Settings in which they differ; those of a method belong to its name unless that method itself varies in them."""
-    found = []
-    for name in dict.fromkeys(name for run in runs for name in run.settings):
-        methods: dict[str, set[Any]] = {}
+def _extras(run: Run, values: dict[tuple[str, Any], set[Any]]) -> dict[str, Any]:
+    """The settings of a run in which others with the same option have another value."""
+    names = dict.fromkeys(name for name, _ in values)
+    return {name: run.settings.get(name) for name in names if len(values.get((name, _owner(name, run)), ())) > 1}
+
+
+def varied(runs: Sequence[Run]) -> list[str]:
+    """Settings in which they differ; those of an option belong to its name unless it varies in them itself."""
+    return list(dict.fromkeys(name for (name, _), values in _values(runs).items() if len(values) > 1))
+
+
+def _values(runs: Sequence[Run]) -> dict[tuple[str, Any], set[Any]]:
+    """The values of each setting, by the option that it comes with."""
+    found: dict[tuple[str, Any], set[Any]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.settings if name not in AXES):
         for run in runs:
-            methods.setdefault(run.label("method") if name.startswith("method.") else "", set()).add(
-                run.settings.get(name)
-            )
-        if any(len(values) > 1 for values in methods.values()):
-            found.append(name)
+            found.setdefault((name, _owner(name, run)), set()).add(run.settings.get(name))
     return found
+
+
+def _owner(name: str, run: Run) -> Any:
+    """The option that a setting comes with, in a run."""
+    if name.startswith(OF_EXECUTION):
+        return run.settings.get("execution"), run.label("method") if name.startswith("levels.") else None
+    axis = name.partition(".")[0]
+    return run.label(axis) if axis in AXES else run.settings.get(axis) if axis != name else None
 
 
 def baseline(group: Group, groups: Sequence[Group]) -> Group | None:

@@ -43,5 +43,6 @@ def of_one(data: str, networks: list[Trained]) -> Figures:
             "and eigenvalues of each layer's Jacobian as those of the field, first layers dark, last ones light."
         )
         yield f"spectra_{data}", caption, stability.spectra(few)
-    caption = f"{data}: what noise at the input does to the state inside the deepest networks, and to the output."
+    output = ", and to the output" if len({network.depth for network in networks}) > 1 else ""
+    caption = f"{data}: what noise at the input does to the state inside the deepest networks{output}."
     yield f"robustness_{data}", caption, stability.robustness(networks)

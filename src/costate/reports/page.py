@@ -33,7 +33,8 @@ def build(title: str, table: Table, figures: Sequence[Shown], broken: Sequence[B
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{STYLE}</style>",
         f"<h1>{escape(title)}</h1>",
-        "<p>Test scores of the checkpoint with the best validation score, mean ± standard deviation over seeds.",
+        "<p>Test scores of the checkpoint with the best validation score (of equal scores that with the lower loss), ",
+        "mean ± standard deviation over seeds; repeats of a seed count as their mean.",
         "Files: <a href=table.md>table.md</a>, <a href=table.csv>table.csv</a> (all digits), ",
         "<a href=table.tex>table.tex</a>.</p>",
         _table(table),

@@ -78,7 +78,7 @@ def surfaces(networks: Sequence[Trained]) -> Figure:
             place.set_aspect("equal")
             style.plain(place)
             if title != "target":
-                figure.colorbar(drawn, ax=place, shrink=0.8, ticks=np.linspace(a, b, 5), format="%.2f")
+                style.colour_bar(figure, drawn, place)
         row[0].set_ylabel(network.title)
     return figure
 

@@ -14,9 +14,9 @@ from costate.runs import JOB
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary"}
+ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer"}
 """Settings in which runs of one group may differ, besides those below the next."""
-ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "trainer._target_", "data.root", "data.cache")
+ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
 
 
 class Broken(NamedTuple):
@@ -53,9 +53,22 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What is trained, as one level of names: all but the seed and what changes nothing."""
+        """What is trained, as one level of names: all but the seed and what changes nothing.
+
+        An axis has the name of its class: `execution` is pipeline, `optimizer` is adam.
+        """
         flat = dict(flatten(self.config))
-        return {k: v for k, v in flat.items() if k not in ALIKE and not k.startswith(ASIDE)}
+        if "method.blocks" in flat:
+            # Its groups of layers follow from its blocks.
+            flat.pop("stages", None)
+        named = ((k.removesuffix("._target_"), _kind(v) if k.endswith("._target_") else v) for k, v in flat.items())
+        return {k: v for k, v in named if k not in ALIKE and not k.startswith(ASIDE) and not k.endswith("._partial_")}
+
+    @property
+    def rows(self) -> int | None:
+        """Of a batch; None where that is all of them, as many as these may be."""
+        found = self.settings.get("method.outer_batch", self.settings.get("data.batch_size"))
+        return found if isinstance(found, int) else None
 
     @cached_property
     def columns(self) -> dict[str, Column]:
@@ -85,6 +98,11 @@ def rows(file: Iterable[str]) -> Iterator[tuple[int, list[tuple[str, float]]]]:
             yield int(row[place]), [(n, float(v)) for n, v in zip(header, row, strict=True) if v and n != "step"]
         except (ValueError, IndexError):
             continue
+
+
+def _kind(target: Any) -> str:
+    """costate.execution.pipeline.Pipeline -> pipeline."""
+    return str(target).rpartition(".")[2].lower()
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

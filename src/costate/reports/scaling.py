@@ -1,4 +1,4 @@
-"""Score against the number of layers and of stages, and speed against backpropagation in one process."""
+"""Score against the number of layers, and speed against backpropagation in one process."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,20 +6,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from costate.reports import style
-from costate.reports.curves import Figures, by_data
+from costate.reports.curves import Figures, by_data, spread_of
 from costate.reports.groups import Group, baseline
 from costate.reports.table import speed_up
+
+DEPTH = "arch.depth"
 
 
 def draw(groups: Sequence[Group]) -> Figures:
     """Score against depth and against stages where they vary; speed-up where there is something to compare with."""
     for data, own in by_data(groups).items():
-        for axis, key in (("depth", "arch.depth"), ("stages", "stages")):
-            if any(len(points) > 1 for points in lines(own, key, ignore(key)).values()):
-                caption = (
-                    f"{data}: {own[0].score} on the test rows against {axis}, with the standard deviation over seeds."
-                )
-                yield f"{axis}_{data}", caption, against(own, key, axis)
+        if any(len(points) > 1 for points in lines(own, DEPTH, ignore(DEPTH)).values()):
+            caption = f"{data}: {own[0].score} on the test rows against depth{spread_of(own)}."
+            yield f"depth_{data}", caption, against(own, DEPTH, "depth")
         others = [g for g in own if baseline(g, groups) is not g]
         fast = {f"{g.network}, {g.way}": speed for g in others if (speed := speed_up(g, groups))}
         if fast:
@@ -51,10 +50,11 @@ def against(groups: Sequence[Group], key: str, label: str) -> Figure:
     for name, points in found.items():
         xs = sorted(points)
         numbers = [points[x].statistics(f"test/{groups[0].score}") for x in xs]
-        middle = [percent * (average or np.nan) for average, _ in numbers]
-        place.errorbar(
-            xs, middle, [percent * (spread or 0) for _, spread in numbers], label=name, capsize=2, **looks[name]
-        )
+        middle = [np.nan if average is None else percent * average for average, _ in numbers]
+        place.plot(xs, middle, label=name, **looks[name])
+        spreads = [(x, y, percent * spread) for x, y, (_, spread) in zip(xs, middle, numbers, strict=True) if spread]
+        if spreads:
+            place.errorbar(*zip(*spreads, strict=True), color=looks[name]["color"], fmt="none", capsize=2)
     place.set_xscale("log", base=2)
     ticks = sorted({x for points in found.values() for x in points})
     place.set_xticks(ticks, [f"{x:g}" for x in ticks])
@@ -74,7 +74,9 @@ def bars(values: dict[str, float]) -> Figure:
     place = figure.add_axes((left / (left + 3.5), 0.5 / height, 3.4 / (left + 3.5), 1 - 0.6 / height))
     place.barh(names, [values[name] for name in names], color="#0072B2", height=0.6)
     for i, name in enumerate(names):
-        place.text(values[name], i, f" {values[name]:.2f}", va="center", fontsize=7)
+        text, at = f"{values[name]:.2f}", (values[name], i)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        place.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=box)
     place.axvline(1, color="black", linewidth=0.8, linestyle="--")
     place.set_xlim(0, 1.15 * max(1, *values.values()))
     place.set_xlabel("speed over backpropagation in one process")

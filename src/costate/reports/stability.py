@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -40,6 +42,8 @@ def spectra(networks: Sequence[Trained]) -> Figure:
         _eigenvalues(column[1], [J for J in jacobians if J.shape[1] == J.shape[2]], network)
     axes[0, 0].set_ylabel("singular values of $P_j$")
     axes[1, 0].set_ylabel("imaginary part")
+    shades = ScalarMappable(cmap=ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256))))
+    style.colour_bar(figure, shades, list(axes[1]), label="layer j / depth")
     style.legend(figure, list(axes[0]))
     return figure
 
@@ -75,8 +79,9 @@ def robustness(networks: Sequence[Trained]) -> Figure:
 
     A colour an architecture, a dash a method.
     """
-    figure, axes = style.table(1, 2, (3.1, 2.6))
-    inside, outside = axes[0]
+    depths = sorted({network.depth for network in networks})
+    figure, axes = style.table(1, 1 + (len(depths) > 1), (3.1, 2.6))
+    inside = axes[0, 0]
     arches, methods = (list(dict.fromkeys(getattr(n, name) for n in networks)) for name in ("arch", "method"))
     deepest = {(n.arch, n.method): n for n in sorted(networks, key=lambda n: n.depth)}
     for (arch, method), network in deepest.items():
@@ -91,16 +96,17 @@ def robustness(networks: Sequence[Trained]) -> Figure:
         time = np.linspace(0, 1, len(growth))
         inside.plot(time, growth, markevery=max(1, len(time) // 6), label=f"{arch}, {method}", **look)
         same = sorted((n for n in networks if (n.arch, n.method) == (arch, method)), key=lambda n: n.depth)
-        outside.plot([n.depth for n in same], [change(n) for n in same], **look)
+        for outside in axes[0, 1:]:
+            outside.plot([n.depth for n in same], [change(n) for n in same], **look)
     style.logarithmic(inside)
     inside.set_xlabel("place in the network (0 opening, 1 last layer)")
     inside.set_ylabel("growth of the disturbance")
-    outside.set_xscale("log", base=2)
-    outside.set_ylim(bottom=0)
-    depths = sorted({n.depth for n in networks})
-    outside.set_xticks(depths, [str(depth) for depth in depths])
-    outside.set_xlabel("depth")
-    outside.set_ylabel("relative change of the output")
+    for outside in axes[0, 1:]:
+        outside.set_xscale("log", base=2)
+        outside.set_ylim(bottom=0)
+        outside.set_xticks(depths, [str(depth) for depth in depths])
+        outside.set_xlabel("depth")
+        outside.set_ylabel("relative change of the output")
     style.legend(figure, [inside])
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from costate.reports import style
-from costate.reports.curves import Figures, by_data
+from costate.reports.curves import Figures, by_data, spread_of
 from costate.reports.groups import Group
 
 COSINE = "stage/0/gradient_cosine"
@@ -16,10 +16,10 @@ COSINE = "stage/0/gradient_cosine"
 
 def draw(groups: Sequence[Group]) -> Figures:
     """A figure a data set, where methods were tried on several numbers of stages."""
-    for data, own in by_data(groups).items():
-        if len({group.settings.get("stages") for group in own}) > 2:
+    for data, own in by_data([group for group in groups if "stages" in group.settings]).items():
+        if any(len(points) > 1 for points in cuts(own).values()):
             caption = (
-                f"{data}: test error by the number of stages, mean and standard deviation over seeds, and at the end "
+                f"{data}: test error by the number of stages{spread_of(own)}, and at the end "
                 "of training the cosine of the gradient that the first stage steps on with the true one."
             )
             yield f"stages_{data}", caption, errors(own)
@@ -55,6 +55,14 @@ def errors(groups: Sequence[Group]) -> Figure:
     return figure
 
 
+def cuts(groups: Sequence[Group]) -> dict[tuple[str, str], set[int]]:
+    """Numbers of stages by network and method."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for group in groups:
+        found.setdefault((name_of(group, "network"), name_of(group, "way")), set()).add(group.settings["stages"])
+    return found
+
+
 def name_of(group: Group, kind: str) -> str:
     """The group's network or way without its number of stages, which is the abscissa."""
     return ", ".join(word for word in getattr(group, kind).split(", ") if not word.startswith("stages="))
@@ -68,5 +76,9 @@ def _line(place: Axes, groups: Sequence[Group], name: str, label: str, look: dic
     if complement:
         means, deviations = 100 * (1 - means), 100 * deviations
     place.plot(counts, means, label=label, **look)
-    if deviations.any():
-        place.errorbar(counts, means, deviations, color=look["color"], linewidth=0, elinewidth=0.8, capsize=2)
+    known = deviations > 0
+    if known.any():
+        # On a logarithmic axis a bar may not reach down to 0.
+        low = np.minimum(deviations, 0.9 * means) if complement else deviations
+        bars = np.stack([low, deviations])[:, known]
+        place.errorbar(counts[known], means[known], bars, color=look["color"], linewidth=0, elinewidth=0.8, capsize=2)

@@ -3,6 +3,7 @@
 Figures are made without pyplot: nothing stays in a global, and no window is asked for.
 """
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 # Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -55,7 +56,7 @@ def panels(titles: Sequence[str], size: tuple[float, float] = (2.5, 2.1), **sett
     for place in axes[len(titles) :]:
         place.remove()
     for place, title in zip(axes, titles, strict=False):
-        place.set_title(title)
+        place.set_title(wrapped(title, size[0] - 0.4))
     return figure, axes[: len(titles)]
 
 
@@ -78,22 +79,30 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     if entries:
-        inches = 0.55 + 0.07 * max(map(len, entries))
+        names = [wrapped(name, figure.get_figwidth() - 0.7) for name in entries]
+        inches = 0.5 + 0.062 * max(len(part) for name in names for part in name.splitlines())
         columns = max(1, min(len(entries), int(figure.get_figwidth() / inches)))
-        figure.set_figheight(figure.get_figheight() + 0.16 * (-(-len(entries) // columns) - 1))
-        figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=columns)
+        lines = -(-sum(name.count("\n") + 1 for name in names) // columns)
+        figure.set_figheight(figure.get_figheight() + 0.16 * (lines - 1))
+        figure.legend(list(entries.values()), names, loc="outside lower center", ncols=columns)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Over as many lines as it takes."""
+    lines = (textwrap.wrap(line, max(8, int(inches / 0.07)), break_on_hyphens=False) for line in text.splitlines())
+    return "\n".join(part for line in lines for part in line)
 
 
 def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour, a mark and a dash for each line's name; backpropagation is black."""
+    """A colour, a mark and a dash for each line's name; backpropagation alone is black."""
     ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), name))
     if ordered and not ordered[0].startswith("backprop"):
         ordered = ["", *ordered]
     return {
         name: {
-            "color": COLOURS[i % len(COLOURS)],
+            "color": COLOURS[1 + (i - 1) % (len(COLOURS) - 1) if i else 0],
             # Where colours come a second time, each has another mark.
-            "marker": MARKS[(i + i // len(COLOURS)) % len(MARKS)],
+            "marker": MARKS[(i + 2 * ((i - 1) // (len(COLOURS) - 1))) % len(MARKS)],
             "linestyle": DASHES[i % len(DASHES)],
             "markersize": 3.5,
         }
@@ -102,11 +111,18 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def logarithmic(place: Axes) -> None:
-    """A logarithmic ordinate, with ticks at powers of ten alone: the others cost more than they tell."""
+    """A logarithmic ordinate: ticks at powers of ten, where there are few of these at 2 and 5 times them, too."""
     place.set_yscale("log")
     low, high = place.get_ylim()
-    if high / low > 100:
-        place.yaxis.set_minor_locator(NullLocator())
+    place.yaxis.set_minor_locator(NullLocator())
+    if high / low < 300:
+        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 3 else tuple(range(1, 10))))
+        place.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+
+
+def colour_bar(figure: Figure, drawn: Any, axes: Any, **settings: Any) -> Any:
+    """Beside some panels, with ticks at round numbers an equal way apart."""
+    return figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]), **settings)
 
 
 def plain(place: Axes) -> None:
@@ -124,6 +140,8 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
         engine.execute(figure)
         figure.set_layout_engine("none")
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    figure.savefig(paths[0], dpi=150)
-    figure.savefig(paths[1], dpi=110, metadata={"Date": None})
+    # What a layout leaves empty around panels of a fixed shape is cut away.
+    crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
+    figure.savefig(paths[0], dpi=150, **crop)
+    figure.savefig(paths[1], dpi=110, metadata={"Date": None}, **crop)
     return paths

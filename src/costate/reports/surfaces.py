@@ -47,5 +47,5 @@ def draw(runs: Sequence[Learned]) -> Figure:
         for place in row[len(pictures) :]:
             place.remove()
         row[0].set_ylabel(run.title.replace(", ", ",\n"))
-    figure.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.8, format="%.1f")
+    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None])
     return figure

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from costate.reports.groups import AXES, Group, baseline
+from costate.reports.groups import AXES, Group, baseline, varied
 from costate.reports.numbers import plus_minus, statistics
 
 Table = list[list[str]]
 NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")
-WHERE_MEASURED = ("seconds to backprop", "ms a batch", "peak MB", "MFLOP a sample", "cosine")
+WHERE_MEASURED = ("best epoch", "seconds to backprop", "ms a batch", "peak MB", "MFLOP a sample", "cosine")
 """Columns that are left out where no run has the number: see `costs`."""
 NEAR = {"accuracy": 0.01}
 """How near to backpropagation's best validation score is near enough; of other scores a tenth of it."""
@@ -48,17 +48,18 @@ def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | 
 
 
 def costs(group: Group, groups: Sequence[Group]) -> list[str]:
-    """How soon it is as good as backpropagation; a batch's time, its bytes held for the backward pass, and the
-    floating-point operations of a sample's forward pass; the cosine of the first stage's gradient with the true one
-    at the end.
+    """The epoch that was tested; how soon it is as good as backpropagation; a batch's time, its bytes held for the
+    backward pass, and the floating-point operations of a sample's forward pass; the cosine of the first stage's
+    gradient with the true one at the end.
     """
     seconds, deviation = seconds_to_backprop(group, groups)
     names = ("samples_per_second", "peak_bytes", "flops_per_sample", "stage/0/gradient_cosine")
     rate, peak, flops, cosine = (group.statistics(name)[0] for name in names)
-    rows = group.settings.get("method.outer_batch", group.settings.get("data.batch_size"))
+    rows = group.runs[0].rows
     return [
+        plus_minus(*group.statistics("best_epoch")),
         "never" if seconds == math.inf else plus_minus(seconds, deviation),
-        f"{1000 * rows / rate:.2f}" if rate and isinstance(rows, int) else "",
+        f"{1000 * rows / rate:.2f}" if rate and rows else "",
         "" if peak is None else f"{peak / 1e6:.1f}",
         "" if flops is None else f"{flops / 1e6:.3g}",
         "" if cosine is None else f"{cosine:.3f}",
@@ -67,12 +68,17 @@ def costs(group: Group, groups: Sequence[Group]) -> list[str]:
 
 def build(groups: Sequence[Group]) -> Table:
     """The header and a row a group."""
-    extras = list(dict.fromkeys(key for group in groups for key in group.extras))
+    extras = differing(groups)
     more = [costs(group, groups) for group in groups]
     kept = [i for i in range(len(WHERE_MEASURED)) if any(cells[i] for cells in more)]
     header = [*AXES, *extras, *NUMBERS, *(WHERE_MEASURED[i] for i in kept)]
     rows = zip(groups, more, strict=True)
     return [header, *([*_row(group, groups, extras), *(cells[i] for i in kept)] for group, cells in rows)]
+
+
+def differing(groups: Sequence[Group]) -> list[str]:
+    """The settings in which groups differ, on whatever network and data."""
+    return varied([group.runs[0] for group in groups])
 
 
 def texts(table: Table) -> int:
@@ -89,7 +95,7 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
     return [
         *map(group.label, AXES),
         *(_value(group.settings.get(key)) for key in extras),
-        str(len(group.runs)),
+        str(len(group.seeds)) + (f" ({len(group.runs)} runs)" if len(group.runs) > len(group.seeds) else ""),
         f"{score}{unit}" if score else "",
         "" if difference is None else f"{difference:+.2f}" if percent == 100 else f"{difference:+.2g}",
         plus_minus(*group.statistics("fit_seconds")),
@@ -109,16 +115,24 @@ def markdown(table: Table) -> str:
 
 def comma_separated(groups: Sequence[Group]) -> str:
     """With all digits: a row a group, mean and deviation of every number."""
-    extras = list(dict.fromkeys(key for group in groups for key in group.extras))
+    extras = differing(groups)
     names = dict.fromkeys(k for g in groups for run in g.runs for k, v in run.results.items() if _is_number(v))
     columns = [name for name in names if name not in ("seed", "epochs", "stages", *extras)]
-    header = [*AXES, *extras, "seeds", "gap", "speed_up", *(f"{name}{end}" for name in columns for end in ("", " std"))]
+    header = [
+        *AXES,
+        *extras,
+        "seeds",
+        "runs",
+        "gap",
+        "speed_up",
+        *(f"{name}{end}" for name in columns for end in ("", " std")),
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for g in groups:
         values = [x for name in columns for x in g.statistics(name)]
-        own = [*map(g.label, AXES), *map(g.settings.get, extras), len(g.runs)]
+        own = [*map(g.label, AXES), *map(g.settings.get, extras), len(g.seeds), len(g.runs)]
         writer.writerow([*own, gap(g, groups), speed_up(g, groups), *values])
     return text.getvalue()
 

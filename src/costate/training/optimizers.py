@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from costate.settings import Amount, Rate, Share
+from costate.training.muon import Muon
 
 Groups = list[dict[str, Any]]
 
@@ -43,6 +44,49 @@ class Adam(Optimizer):
         first, second = self.betas
         return torch.optim.AdamW(
             groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True
+        )
+
+
+class MuonAdam(Optimizer):
+    """Muon for the stacked layers of stable networks (Jordan et al., 2024), decoupled Adam for all else."""
+
+    moments: ClassVar[dict[str, int]] = Adam.moments
+
+    def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
+        self.lr, self.interfaces = lr, interfaces
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+        first, second = self.betas
+        return Muon(groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True)
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat, 2016) and decoupled weight decay; early stages have more of it.
+
+    β₁ goes along a line from `first`, of the first group, to betas[0], of the last: with much of it a step points along
+    the way that the weights have gone since a late gradient's forward pass (Ajanthan et al., 2025, 2505.01099).
+    """
+
+    moments: ClassVar[dict[str, int]] = Adam.moments
+
+    def __init__(
+        self, *, lr: Rate, interfaces: Rate, first: Share, betas: list[float], eps: Rate, weight_decay: Amount
+    ):
+        self.lr, self.interfaces, self.first = lr, interfaces, first
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+
+    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+        last, second = self.betas
+        rise = (self.first - last) / max(len(groups) - 1, 1)
+        firsts = [last + rise * behind for behind in reversed(range(len(groups)))]
+        return torch.optim.NAdam(
+            [group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)],
+            lr=self.lr,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            decoupled_weight_decay=True,
+            foreach=True,
         )
 
 

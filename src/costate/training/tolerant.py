@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, final
 
 from lightning.pytorch.loggers import Logger
+
+from costate.training.pictures import show
 
 
 @final
@@ -34,6 +37,9 @@ class Tolerant(Logger):
 
     def log_hyperparams(self, params: Any, *arguments: Any) -> None:
         self._try(self.logger.log_hyperparams, params, *arguments)
+
+    def log_picture(self, name: str, picture: Path, step: int) -> None:
+        self._try(show, self.logger, name, picture, step)
 
     def save(self) -> None:
         self._try(self.logger.save)

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from requests.utils import get_netrc_auth
 
 from costate.execution import launch
 from costate.runs import sweep_of
 from costate.training.loggers import needs
+from costate.training.one_row import OneRow
 from costate.training.tolerant import Tolerant
 from costate.writing import write
 
@@ -70,7 +71,7 @@ def wandb(
         run.define_metric(metric, step_metric=step, step_sync=bool(step), summary=summary)
     upload = f"wandb sync {os.path.relpath(Path(run.dir).parent)}"
     print(f"W&B, offline; to upload: {upload}" if run.offline else f"W&B: {run.url}")
-    return Tolerant(WandbLogger(experiment=run, project=project))
+    return Tolerant(OneRow(run, project))
 
 
 def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> Any:
