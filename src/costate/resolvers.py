@@ -103,7 +103,25 @@ def guide(_root_: Any) -> str:
     return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
 
 
+def coarsening(T: Any) -> int:
+    """Layers that become one in a coarse copy: 4 that are steps in time, up to T; others are copied as they are."""
+    return 1 if T is None else 4
+
+
 def register() -> None:
     """Makes them known to OmegaConf."""
-    for function in (product, roles, adam_rate, groups, layers, chosen, coarse_method, having, guide, parts, differs):
+    for function in (
+        product,
+        roles,
+        adam_rate,
+        groups,
+        layers,
+        chosen,
+        coarse_method,
+        coarsening,
+        having,
+        guide,
+        parts,
+        differs,
+    ):
         OmegaConf.register_new_resolver(function.__name__, function, replace=True)

@@ -19,7 +19,7 @@ OWN = ("arch=sequential", "arch.module=own_network:layers")
 
 def trained(rule: str) -> list[torch.Tensor]:
     """The gradients of a batch where every module is a stage of its own."""
-    each = method(f"method={rule}", *(["method.delay=0"] if rule in {"delayed", "replay"} else []))
+    each = method("arch=mlp", f"method={rule}", *(["method.delay=0"] if rule in {"delayed", "replay"} else []))
     torch.manual_seed(0)
     parts = make_stages(network(SHAPE, CLASSES, *OWN).cut(7), SHAPE, Classification(CLASSES), each)
     Serial(parts, each, lag=0).step(0, torch.ones(8, *SHAPE).tril(), torch.arange(8) % CLASSES)

@@ -19,7 +19,9 @@ from costate.architectures import Network
 from costate.architectures.block import Block
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
+from costate.methods import Method
 from costate.tasks import Classification
+from costate.training.balance import by_work
 from costate.training.module import stages
 
 
@@ -40,9 +42,12 @@ class Setting(NamedTuple):
         torch.manual_seed(0)
         return instantiate(self.arch, self.shape, self.classes, _convert_="all")
 
-    def cut(self, stages: int) -> list[Block]:
-        """The network, for whoever puts a stage on each rank."""
-        return self.network().cut(stages, self.balance if stages > 1 else None)
+    def cut(self, stages: int, rule: Method | None = None) -> list[Block]:
+        """The network, for whoever puts a stage on each rank; where stages ask copies, by the work of both."""
+        network, balance = self.network(), self.balance if stages > 1 else None
+        if rule is not None and rule.copies is not None:
+            balance = by_work(network, rule, stages, self.shape, Classification(self.classes))
+        return network.cut(stages, balance)
 
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """A few, to be taken in turn."""
@@ -123,7 +128,7 @@ class SerialStages(Contestant):
     def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
         super().__init__(setting)
         rule = instantiate(method, _convert_="all")
-        parts = stages(setting.cut(2), setting.shape, Classification(setting.classes), rule)
+        parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
         self.execution = Serial(parts, rule, lag=lag)
         self.adam = self.optimizer([p for part in parts for p in part.parameters()])
 
@@ -131,6 +136,7 @@ class SerialStages(Contestant):
         self.adam.zero_grad()
         self.execution.step(n, x, y, more)
         self.adam.step()
+        self.execution.stepped()
 
 
 class PipelineStages(Contestant):
@@ -139,7 +145,7 @@ class PipelineStages(Contestant):
     def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
         super().__init__(setting)
         rule = instantiate(method, _convert_="all")
-        parts = stages(setting.cut(2), setting.shape, Classification(setting.classes), rule)
+        parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
         self.execution = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False)
         self.execution.connect()
         self.adam = self.optimizer(list(parts[self.execution.own].parameters()))
@@ -148,6 +154,7 @@ class PipelineStages(Contestant):
         self.adam.zero_grad()
         self.execution.step(n, x, y, more)
         self.adam.step()
+        self.execution.stepped()
         if not more:
             self.execution.drain()
         self.sent = self.execution.sent

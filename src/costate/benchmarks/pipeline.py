@@ -28,6 +28,7 @@ from costate.reports import contest
 WARMUP, SECONDS, STEPS = 3, 2.5, 10
 METHODS = {
     "backprop": ["method=backprop"],
+    "coarse": ["method=coarse"],
     "delayed": ["method=delayed"],
     "delayed by 2": ["method=delayed", "method.delay=2"],
     "replay": ["method=replay"],
@@ -99,7 +100,9 @@ def setting_of(case: str, *settings: str) -> tuple[Setting, dict[str, Any]]:
     name, batch, shape, classes, overrides = CASES[case]
     cfg = composed("arch=verlet", "method=sg", *overrides, *settings)
     nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
-    methods: Any = {name: OmegaConf.to_container(composed(*words).method) for name, words in METHODS.items()}
+    methods: Any = {
+        name: OmegaConf.to_container(composed(*words).method, resolve=True) for name, words in METHODS.items()
+    }
     arch, method, optimizer = nodes
     return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance), methods
 

@@ -36,7 +36,7 @@ class Unmade(UninitializedParameter):
             raise ValueError(WEIGHTLESS) from error
 
     @property
-    def shape(self) -> NoReturn:
+    def shape(self) -> NoReturn:  # type: ignore[override]
         raise ValueError(WEIGHTLESS)
 
 
