@@ -72,8 +72,8 @@ def module(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
             path_is_there(word)
         return
     path = ROOT / "src" / Path(*name.split("."))
-    program = f"{name}.__main__" if path.is_dir() else name
-    assert (ROOT / "src" / Path(*program.split("."))).with_suffix(".py").exists(), f"python -m {name}: no such program"
+    package = (path / "__main__.py").exists()
+    assert package or path.with_suffix(".py").exists(), f"python -m {name}: there is no such program"
     if name == "costate.search":
         compose(tuple(w for w in rest if "=" in w and not re.search(r"=(tag|interval|choice|range)\(", w)))
     if name == "costate.experiments":
@@ -84,7 +84,7 @@ def module(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     nested = rest[:1] if name == "costate.benchmarks" else []
     monkeypatch.setattr(sys, "argv", [name, *nested, "--help"])
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(program).main()
+        importlib.import_module(f"{name}.__main__" if package else name).main()
     assert ended.value.code == 0, f"python -m {shlex.join(words)}"
     told = capsys.readouterr().out
     assert all(re.search(rf"{option}\b", told) for option in given), f"python -m {shlex.join(words)}"

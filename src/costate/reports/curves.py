@@ -51,7 +51,12 @@ def errors(groups: Sequence[Group]) -> Callable[[Run], Series] | None:
         return None
     # A logarithmic axis has no 0.
     least = 100 * (1 - known[known < 1].max()) / 2
-    return lambda run: (lambda x, y: (x, np.maximum(100 * (1 - y), least)))(*epochs(run, "val/accuracy"))
+
+    def read(run: Run) -> Series:
+        x, y = epochs(run, "val/accuracy")
+        return x, np.maximum(100 * (1 - y), least)
+
+    return read
 
 
 def by_data(groups: Sequence[Group]) -> dict[str, list[Group]]:

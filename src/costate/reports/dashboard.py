@@ -52,7 +52,7 @@ def _send(project: str, entity: str | None, draft: bool) -> int:
     import wandb
 
     try:
-        owner = entity or wandb.Api().default_entity
+        owner = str(entity or wandb.Api().default_entity)
         report = compose(project, owner)
         report.save(draft=draft)
     except Exception as error:  # W&B's client raises whatever its libraries do
@@ -90,7 +90,7 @@ def compose(project: str, entity: str) -> Any:
         for title, metric in BARS
     ]
     pictures = wr.MediaBrowser(title="Pictures", media_keys=["surface"])
-    panels = [*bars, *lines, cosines, pictures, wr.RunComparer(diff_only="split")]
+    panels: list[Any] = [*bars, *lines, cosines, pictures, wr.RunComparer(diff_only="split")]
     for i, panel in enumerate(panels):
         panel.layout = wr.Layout(x=8 * (i % 3), y=7 * (i // 3), w=8, h=7)
     # Without a project of its own it is the report's; to name one asks the server for it.

@@ -54,7 +54,8 @@ def against(groups: Sequence[Group], key: str, label: str) -> Figure:
         place.plot(xs, middle, label=name, **looks[name])
         spreads = [(x, y, percent * spread) for x, y, (_, spread) in zip(xs, middle, numbers, strict=True) if spread]
         if spreads:
-            place.errorbar(*zip(*spreads, strict=True), color=looks[name]["color"], fmt="none", capsize=2)
+            at, means, deviations = (list(column) for column in zip(*spreads, strict=True))
+            place.errorbar(at, means, deviations, color=looks[name]["color"], fmt="none", capsize=2)
     place.set_xscale("log", base=2)
     ticks = sorted({x for points in found.values() for x in points})
     place.set_xticks(ticks, [f"{x:g}" for x in ticks])
