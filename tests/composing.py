@@ -28,3 +28,24 @@ def network(shape: tuple[int, ...], outputs: int, *overrides: str) -> Any:
 
 def method(*overrides: str) -> Any:
     return instantiate(config(*overrides).method, _convert_="all")
+
+
+class Nobody:
+    """Plays nothing, and has no workers: all that can be asked is what a method would do with it."""
+
+    stages = ()
+
+    def step(self, *arguments: Any) -> None:
+        raise AssertionError("nobody plays")
+
+    def team(self) -> Any:
+        raise ValueError("nobody works")
+
+
+def scheduled(rule: Any) -> bool:
+    """Whether a method steps on the gradients of a schedule, so that a pipeline can play it; the others want workers."""
+    try:
+        rule.iteration(Nobody())
+    except ValueError:
+        return False
+    return True

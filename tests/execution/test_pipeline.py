@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from composing import method, options, words
+from composing import method, options, scheduled, words
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
@@ -61,7 +61,7 @@ def rules() -> dict[str, Method]:
 @cache
 def cases() -> list[Case]:
     """All methods that train stages, with every lag where there is one."""
-    staged = {name: rule for name, rule in rules().items() if type(rule).iteration is Method.iteration}
+    staged = {name: rule for name, rule in rules().items() if scheduled(rule)}
     late = {name for name, rule in staged.items() if hasattr(rule, "delay") or name in NORMED}
     return [(name, lag) for name in staged for lag in ((1,) if name in late else (0, 1, 2))]
 

@@ -6,19 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from composing import method, options, words
+from composing import method, options, scheduled, words
 from costate.execution.serial import Serial
 from costate.interfaces import Silent
 from costate.methods import Method, NoBprop
 from costate.stage import Stage
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
-
-
-def scheduled(rule: Method) -> bool:
-    """Whether it steps on the gradients of its schedule; the others have an algorithm of their own."""
-    return type(rule).iteration is Method.iteration
-
 
 RULES = {name: words("method", name) for name in options("method")}
 
