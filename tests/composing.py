@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 
 from costate.configuration import CONF
 from costate.configuration import composed as config
+from costate.methods.iteration import Player
 
 
 def options(axis: str) -> list[str]:
@@ -30,20 +31,17 @@ def method(*overrides: str) -> Any:
     return instantiate(config(*overrides).method, _convert_="all")
 
 
-class Nobody:
+class Nobody(Player):
     """Plays nothing, and has no workers: all that can be asked is what a method would do with it."""
 
     stages = ()
-
-    def step(self, *arguments: Any) -> None:
-        raise AssertionError("nobody plays")
 
     def team(self) -> Any:
         raise ValueError("nobody works")
 
 
 def scheduled(rule: Any) -> bool:
-    """Whether a method steps on the gradients of a schedule, so that a pipeline can play it; the others want workers."""
+    """Whether a method steps on the gradients of a schedule, which a pipeline can play; the others want workers."""
     try:
         rule.iteration(Nobody())
     except ValueError:
