@@ -31,7 +31,7 @@ def run(folder: Path, arch: str, method: str, seed: int, accuracy: float, speed:
         "stages": settings.pop("stages", 2),
         "arch": {"_target_": arch, "depth": settings.pop("depth", 8)},
         "method": {"_target_": method, **settings},
-        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed, "batch_size": 32},
+        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed},
         "trainer": {"devices": 1},
         "labels": {"arch": arch, "method": method, "data": "digits"},
     }
@@ -267,7 +267,9 @@ def test_errors_are_drawn_where_accuracies_saturate(tmp_path):
 
 
 def test_the_loss_is_drawn_by_samples_and_by_seconds_as_well(tmp_path):
-    folder = run(tmp_path, "verlet", "sg", 0, 0.9)
+    folder = run(tmp_path / "run", "verlet", "sg", 0, 0.9)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": {**config["data"], "batch_size": 32}}))
     (folder / "metrics.csv").write_text("step,val/loss,fit_seconds\n3,1,0.5\n7,0.5,1.25\n")
     figure = curves.costs(grouped(find([tmp_path])[0]))
     by_samples, by_seconds = (place.lines[0] for place in figure.axes)
