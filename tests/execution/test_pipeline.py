@@ -61,7 +61,7 @@ def rules() -> dict[str, Method]:
 @cache
 def cases() -> list[Case]:
     """All methods that train stages, with every lag where there is one."""
-    staged = {name: rule for name, rule in rules().items() if type(rule).iteration is Method.iteration}
+    staged = {name: rule for name, rule in rules().items() if type(rule).cut is Method.cut}
     late = {name for name, rule in staged.items() if hasattr(rule, "delay") or name in NORMED}
     return [(name, lag) for name in staged for lag in ((1,) if name in late else (0, 1, 2))]
 
@@ -176,7 +176,7 @@ def ragged(sizes: tuple[int, ...], execution: Pipeline | Serial, parts: list[Sta
 
 def ragged_pipeline() -> dict[Any, Any]:
     found = {}
-    for name in ("sg", "delayed", "petra"):
+    for name in ("as it is: sg", "as it is: delayed", "as it is: petra"):
         for sizes in SIZES:
             parts = parts_of(name, 3)
             execution = Pipeline(parts, rules()[name], lag=1, window=2, replicas=1, trace=False)

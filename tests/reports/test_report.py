@@ -132,7 +132,7 @@ def test_another_depth_is_another_row_with_its_own_baseline(runs):
 def test_figures_are_there_in_both_formats_and_the_page_needs_nothing_else(runs, tmp_path):
     out = write([runs], tmp_path / "report")
     names = {path.stem for path in out.glob("*.png")}
-    assert {"loss_digits", "error_digits", "cost_digits", "gradients_digits", "speed_digits"} <= names
+    assert {"loss_digits", "error_digits", "gradients_digits", "speed_digits"} <= names
     assert {path.stem for path in out.glob("*.svg")} == names
     page = (out / "index.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == len(names)
