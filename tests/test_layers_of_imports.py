@@ -19,11 +19,11 @@ ALLOWED = {
     "posts": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
     "pvd": {"types", "settings"},
-    "overrides": set(),
+    "words": set(),
     "methods": VOCABULARY | {"architectures", "interfaces", "memory", "posts", "pvd", "schedules"},
     "stage": VOCABULARY | {"architectures", "interfaces", "memory", "posts"},
     "execution": VOCABULARY
-    | {"architectures", "interfaces", "memory", "methods", "overrides", "posts", "pvd", "schedules", "stage"},
+    | {"architectures", "interfaces", "memory", "methods", "posts", "pvd", "schedules", "stage", "words"},
 }
 
 

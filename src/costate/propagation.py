@@ -72,8 +72,10 @@ def amplification(through: Map, Y: State, rounds: int = 3) -> Float[Tensor, ""]:
         v = v / _norm(v)
         w = _push(through, Y, v)
         found = _norm(w).flatten().mean()
-        pull: Any = torch.func.vjp(through, Y)[1]
-        (v,) = pull(w)
+        # Not torch.func.vjp, which does not go with hooks on saved tensors: who measures memory has some.
+        with torch.enable_grad():
+            end = Y.detach().requires_grad_()
+            (v,) = torch.autograd.grad(through(end), end, w)
     return found.detach()
 
 

@@ -156,5 +156,5 @@ def test_a_network_takes_the_depth_of_the_weights_that_it_loads(product):
 def test_layers_without_time_are_refused(product):
     torch.manual_seed(0)
     plain = network(SHAPE, OUTPUTS, *product.split())
-    with pytest.raises(ValueError, match=r"^arch=mlp and arch=cnn have layers without a time step"):
+    with pytest.raises(ValueError, match=r"have no time step, and cannot be prolonged"):
         prolong(linear, plain.cut(2))

@@ -7,7 +7,7 @@ import torch
 
 from composing import network
 from costate.architectures.integrators import one_way
-from small import PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, dense, refusal, turned
+from small import PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, dense, normed, refusal, turned
 
 SHAPE, OUTPUTS, BATCH = (2, 8, 8), 3, 6
 

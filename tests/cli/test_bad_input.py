@@ -44,7 +44,7 @@ def test_without_a_home_a_folder_below_it_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", nobody)
-    reason = refusal(tmp_path, "data=mnist", "data.cache=~/.cache/costate")
+    reason = refusal(tmp_path, "data=mnist", "data.cache='~/.cache/costate'")
     assert reason == (
         "data.cache=~/.cache/costate: there is no home folder here, for HOME is not set: set HOME, or data.cache to a "
         "folder."

@@ -253,4 +253,4 @@ def test_pictures_are_pictures_in_wandb_and_tensorboard(tmp_path):
     assert len(list(tmp_path.glob("wandb/**/media/images/surface*.png"))) == 1
     (path,) = offline(tmp_path)
     items = [json.loads(line).get("history", {}).get("item", {}) for line in inspect(path).splitlines()]
-    assert [item for item in items if "image" in str(item.get("surface", "")) or "surface/_type" in item]
+    assert [item for item in items if str(item.get("surface._type", "")).startswith("images")]

@@ -32,6 +32,8 @@ def test_a_sentence_names_what_was_meant(tmp_path, monkeypatch, capsys, words, s
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [str(ROOT / "train.py"), *words])
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    # The command sets it, for Hydra to hand errors on.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     GlobalHydra.instance().clear()

@@ -12,7 +12,8 @@ from running import QUIET, SMALL, fit
 def test_the_run_folder(tmp_path, capfd):
     folder = fit(tmp_path, *SMALL, "stages=3", "trainer.progress=lines", "log_every=2")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {"config.yaml", "metrics.csv", "summary.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+    kept = {"config.yaml", "origin.json", "metrics.csv", "summary.json", "network.safetensors"}
+    assert files == kept | {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
 
     results = json.loads(folder.summary.read_text())
     wanted = {
@@ -75,7 +76,9 @@ def test_seed_0_is_a_seed_and_others_are_others(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_earlier_rows_are_in_the_file_before_the_first_new_one(tmp_path):
+def test_earlier_rows_stay_and_later_ones_give_way_to_new_ones(tmp_path):
     (tmp_path / "metrics.csv").write_text("loss,step\n0.3,4\n,9\n0.1,14\n")
-    loggers.csv(tmp_path, 10, {})
-    assert (tmp_path / "metrics.csv").read_text().split() == ["loss,step", "0.3,4", ",9"]
+    logger = loggers.csv(tmp_path, 10, {})
+    logger.log_metrics({"loss": 0.2}, step=10)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().split() == ["loss,step", "0.3,4", ",9", "0.2,10"]

@@ -161,7 +161,7 @@ def test_what_is_not_found_in_source_is_left_alone(target):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("seed", -1, "seed must be an integer at least 0, not -1."),
+        ("seed", -1, "seed must be an integer at least 0 and at most 4294967295, not -1."),
         ("stages", 0, "stages must be an integer at least 1, not 0."),
         ("clip", 0, "clip must be a number above 0 or null, not 0."),
         ("epoch", 3, "epoch: no such setting (did you mean epochs?)."),

@@ -21,7 +21,7 @@ METHODS = {
     "backprop": ("method=backprop",),
     "none": ("method=none",),
     "sg": ("method=sg",),
-    "coarse": ("method=coarse", "method.factor=2", "method.step=9", "method.refresh=2"),
+    "coarse": ("method=coarse", "method.factor=1", "method.refresh=2"),
     "feedback": ("method=feedback",),
     "critic": ("method=critic", "method.width=16"),
     "signs": ("method=backprop", "method.compress=sign"),

@@ -31,7 +31,7 @@ def test_no_more_messages_are_under_way_than_the_window_has_room_for(monkeypatch
     monkeypatch.setattr(dist, "isend", isend)
     outbox = Outbox(1, None, window)
     for _ in range(8):
-        outbox.send(torch.zeros(3))
+        outbox.send((torch.zeros(3),))
     assert most == [min(n, window) for n in range(1, 9)]
     outbox.room()
     assert Work.under_way == window - 1, "room is for one more"

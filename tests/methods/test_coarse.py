@@ -9,11 +9,14 @@ import torch
 from composing import method, network
 from costate.architectures.prolong import RULES, prolong
 from costate.architectures.restrict import Coarsening, restrict
+from costate.execution.serial import Serial
 from costate.interfaces import Coarse, Likeness
 from costate.methods.copies import Copies
 from costate.tasks import Classification
+from costate.training.module import stages as make_stages
 from small import STABLE
-from trained import NETWORKS, assert_same, blocks, bodies, train
+from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train
+from trained import SHAPE as SHAPE_OF_TRAINED
 
 SHAPE, CLASSES = (6,), 3
 
@@ -186,3 +189,29 @@ def test_no_copy_makes_longer_steps_than_allowed(n, h, layers):
     rule = Coarsening(4, 0.5)
     assert rule.layers(n, h) == layers
     assert n * h / layers <= max(0.5, h) + 1e-9
+
+
+@pytest.mark.parametrize("inputs", ["received", "coarse"])
+@pytest.mark.parametrize("pause", [5, 6, 7, 8])
+def test_a_run_that_is_resumed_while_a_copy_is_under_way_is_an_uninterrupted_one(inputs, pause):
+    words = "method.factor=2", "method.step=9", "method.refresh=4", "method.travel=2", "method.tune=2"
+    rule = method("method=coarse", f"method.inputs={inputs}", *words)
+    assert [rule.copies.made(n) for n in range(3, 8)] == [True, False, False, False, True]
+    assert rule.copies.taken(6)
+    straight, _ = train(blocks("verlet", 3), rule, 12)
+    stages = make_stages(blocks("verlet", 3), SHAPE_OF_TRAINED, TASK, rule)
+    serial, optimizer = Serial(stages, rule, lag=0), step_all([p for s in stages for p in s.parameters()])
+    for n, (x, y) in enumerate(batches(12)):
+        if n == pause:
+            kept = [s.state_dict() for s in stages], optimizer.state_dict(), copy.deepcopy(serial.state_dict())
+            stages = make_stages(blocks("verlet", 3), SHAPE_OF_TRAINED, TASK, rule)
+            serial, optimizer = Serial(stages, rule, lag=0), step_all([p for s in stages for p in s.parameters()])
+            for stage, state in zip(stages, kept[0], strict=True):
+                stage.load_state_dict(state)
+            optimizer.load_state_dict(kept[1])
+            serial.load_state_dict(kept[2], torch.device("cpu"))
+        optimizer.zero_grad()
+        serial.step(n, x, y)
+        optimizer.step()
+        serial.stepped()
+    assert_same(stages, straight)

@@ -129,7 +129,7 @@ def test_a_convolution_reads_no_vector():
 @pytest.mark.parametrize("loss", ["sim", "predsim"])
 def test_images_of_one_pixel_are_compared_too(loss):
     """Of one pixel there is no deviation: VGG8B on pictures of 8 × 8 came to nan."""
-    interface = method("method=greedy", f"method.loss={loss}").interface((5, 1, 1), TASK)
+    interface = method("method=greedy", f"method.loss={loss}").interface((5, 1, 1), TASK, [])
     g = interface.gradient(torch.randn(6, 5, 1, 1), torch.arange(6) % CLASSES, None, 0)
     assert g.isfinite().all()
     assert g.abs().max() > 0

@@ -25,7 +25,8 @@ def panels(tmp_path, monkeypatch):
 def test_panels_compare_by_method_and_do_not_lie_on_each_other(panels):
     grouped = [panel["config"]["groupBy"] for panel in panels if "groupBy" in panel["config"]]
     assert len(grouped) == len(dashboard.LINES) + len(dashboard.BARS) + 1
-    assert {key.removeprefix("config:").removesuffix(".value") for key in grouped} == {"labels.method"}
+    # As W&B keeps settings: the value of `labels`, and in it the method.
+    assert {key.removeprefix("config:") for key in grouped} == {"labels.value.method"}
     assert "method" in config().labels
     places = {(panel["layout"]["x"], panel["layout"]["y"]) for panel in panels}
     assert len(places) == len(panels)

@@ -31,7 +31,7 @@ def run(folder: Path, arch: str, method: str, seed: int, accuracy: float, speed:
         "stages": settings.pop("stages", 2),
         "arch": {"_target_": arch, "depth": settings.pop("depth", 8)},
         "method": {"_target_": method, **settings},
-        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed, "batch_size": 32},
+        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed},
         "trainer": {"devices": 1},
         "labels": {"arch": arch, "method": method, "data": "digits"},
     }
@@ -89,18 +89,19 @@ def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
         assert not set(WHERE_MEASURED) & set(build(grouped(find([folder])[0]))[0])
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": {**config["data"], "batch_size": 64}}))
-        own = {"val/accuracy": scores[-1], "peak_bytes": 5e6, "flops_per_sample": 1.5e6, "stage/0/gradient_cosine": 0.5}
+        own = {"best_epoch": 3, "val/accuracy": scores[-1], "peak_bytes": 5e6, "flops_per_sample": 1.5e6}
+        own["stage/0/gradient_cosine"] = 0.5
         results = json.loads((folder / "summary.json").read_text())
         (folder / "summary.json").write_text(json.dumps(results | own))
         lines = [f"{i},{score},{2.0 + i}" for i, score in enumerate(scores)]
         (folder / "metrics.csv").write_text("\n".join(["step,val/accuracy,fit_seconds", *lines]) + "\n")
     header, *rows = build(grouped(find([tmp_path])[0]))
-    assert header[-5:] == list(WHERE_MEASURED)
-    found = {row[1]: row[-5:] for row in rows}
+    assert header[-6:] == list(WHERE_MEASURED)
+    found = {row[1]: row[-6:] for row in rows}
     assert found == {
-        "backprop": ["3", "64.00", "5.0", "1.5", "0.500"],
-        "none": ["never", "64.00", "5.0", "1.5", "0.500"],
-        "sg": ["4", "64.00", "5.0", "1.5", "0.500"],
+        "backprop": ["3", "3", "64.00", "5.0", "1.5", "0.500"],
+        "none": ["3", "never", "64.00", "5.0", "1.5", "0.500"],
+        "sg": ["3", "4", "64.00", "5.0", "1.5", "0.500"],
     }
 
 
@@ -131,7 +132,7 @@ def test_another_depth_is_another_row_with_its_own_baseline(runs):
 def test_figures_are_there_in_both_formats_and_the_page_needs_nothing_else(runs, tmp_path):
     out = write([runs], tmp_path / "report")
     names = {path.stem for path in out.glob("*.png")}
-    assert {"loss_digits", "error_digits", "cost_digits", "gradients_digits", "speed_digits"} <= names
+    assert {"loss_digits", "error_digits", "gradients_digits", "speed_digits"} <= names
     assert {path.stem for path in out.glob("*.svg")} == names
     page = (out / "index.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == len(names)
@@ -266,7 +267,9 @@ def test_errors_are_drawn_where_accuracies_saturate(tmp_path):
 
 
 def test_the_loss_is_drawn_by_samples_and_by_seconds_as_well(tmp_path):
-    folder = run(tmp_path, "verlet", "sg", 0, 0.9)
+    folder = run(tmp_path / "run", "verlet", "sg", 0, 0.9)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": {**config["data"], "batch_size": 32}}))
     (folder / "metrics.csv").write_text("step,val/loss,fit_seconds\n3,1,0.5\n7,0.5,1.25\n")
     figure = curves.costs(grouped(find([tmp_path])[0]))
     by_samples, by_seconds = (place.lines[0] for place in figure.axes)

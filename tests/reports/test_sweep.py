@@ -145,10 +145,11 @@ def test_a_run_that_went_astray_does_not_break_the_table(tmp_path: Path) -> None
 
 
 def test_a_new_sweep_into_an_old_folder_forgets_the_old_jobs(sweep: Path) -> None:
-    SweepTable().on_multirun_start(config(sweep))
+    table = SweepTable()
+    table.on_multirun_start(config(sweep))
     for number in (0, 1):
-        SweepTable().on_job_start(config(sweep, number, ("arch=mlp", f"seed={number}")))
-    SweepTable().on_job_end(config(sweep), JobReturn())
+        table.on_job_start(config(sweep, number, ("arch=mlp", f"seed={number}")))
+    table.on_job_end(config(sweep), JobReturn())
     assert [run["job"] for run in rows(sweep / "runs.csv")] == ["0", "1"]
 
 

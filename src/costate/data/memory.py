@@ -104,7 +104,9 @@ def _check_numbers(parts: Parts) -> None:
     """Whether all numbers are finite: a single one that is not makes every weight NaN in the step that reads it."""
     for part, rows in parts._asdict().items():
         for what, values in (("samples", rows.x), ("labels", rows.y)):
-            bad = torch.zeros(0) if not values.is_floating_point() else ~values.isfinite().view(len(values), -1).all(1)
+            # Bytes and classes are whole numbers, be they in memory or in a file.
+            real = isinstance(values, Tensor) and values.is_floating_point()
+            bad = ~values.isfinite().view(len(values), -1).all(1) if real else torch.zeros(0)
             if bad.any():
                 raise ValueError(
                     f"The {part} {what} have numbers that are NaN or infinite in {int(bad.sum())} of {len(bad)} rows, "

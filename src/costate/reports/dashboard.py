@@ -96,7 +96,12 @@ def compose(project: str, entity: str) -> Any:
     # Without a project of its own it is the report's; to name one asks the server for it.
     runs = wr.Runset(
         name="All runs",
-        pinned_columns=["run:state", f"config:{BY}.value", "summary:test/accuracy", "summary:best_epoch"],
+        pinned_columns=[
+            "run:state",
+            f"config:{BY.replace('.', '.value.', 1)}",
+            "summary:test/accuracy",
+            "summary:best_epoch",
+        ],
     )
     told = (
         "Test scores are of the best epoch: the one with the best validation score, and of equal ones that with the "

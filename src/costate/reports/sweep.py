@@ -63,7 +63,7 @@ class SweepTable(Callback):
         if config.hydra.mode == RunMode.MULTIRUN:
             path = Path(config.hydra.runtime.output_dir) / JOB
             job = {"number": config.hydra.job.num, "overrides": OmegaConf.to_container(config.hydra.overrides.task)}
-            if config.resume is not None:
+            if config.get("resume") is not None:
                 job["run"] = str(Path(config.resume).absolute())
             known, taken = _job(path), (path.parent / "config.yaml").exists()
             # A run of another sweep, or somebody else's file, stays as it is.

@@ -41,7 +41,8 @@ def operations(model: Training) -> list[tuple[Tensor, int]]:
     """What each stage gives for a sample, and the floating-point operations of its forward pass, as torch counts them:
     those of matrix products, convolutions and attention.
     """
-    training, x = model.training, torch.zeros(1, *model.shape, device=model.device)
+    dtype = next(model.parameters()).dtype
+    training, x = model.training, torch.zeros(1, *model.shape, device=model.device, dtype=dtype)
     found = []
     for stage in model.eval().stages:
         with FlopCounterMode(display=False) as counter:
