@@ -13,6 +13,7 @@ import torch
 from composing import method, options, scheduled, words
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
+from costate.interfaces import Learning
 from costate.methods import Method
 from costate.stage import Stage
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
@@ -60,10 +61,10 @@ def rules() -> dict[str, Method]:
 
 @cache
 def cases() -> list[Case]:
-    """All methods that train stages, with every lag where there is one."""
+    """All methods that train stages; where interfaces learn, as late as they may."""
     staged = {name: rule for name, rule in rules().items() if scheduled(rule)}
-    late = {name for name, rule in staged.items() if hasattr(rule, "delay") or name in NORMED}
-    return [(name, lag) for name in staged for lag in ((1,) if name in late else (0, 1, 2))]
+    learn = {name for name in staged if isinstance(parts_of(name, 2)[0].interface, Learning)}
+    return [(name, lag) for name in staged for lag in ((0, 1, 2) if name in learn - NORMED.keys() else (1,))]
 
 
 def parts_of(name: str, count: int) -> list[Stage]:
