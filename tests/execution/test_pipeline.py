@@ -179,7 +179,7 @@ def ragged(sizes: tuple[int, ...], execution: Pipeline | Serial, parts: list[Sta
 
 def ragged_pipeline() -> dict[Any, Any]:
     found = {}
-    for name in ("sg", "delayed", "petra"):
+    for name in ("as it is: sg", "as it is: delayed", "as it is: petra"):
         for sizes in SIZES:
             parts = parts_of(name, 3)
             execution = Pipeline(parts, rules()[name], lag=1, window=2, replicas=1, trace=False)
