@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from costate import resolvers
-from costate.execution import launch
+from costate.execution import meeting
 from costate.execution.supervisor import is_supervised
 from costate.making import made, note, remove
 from costate.schema import SettingError
@@ -46,7 +46,7 @@ def fresh(resume: str | None, root: str, date: str, time: str) -> str:
     if resume is not None:
         # Hydra makes it, which it cannot where a checkpoint lies.
         return str(Path(resume).parent) if Path(resume).is_file() else resume
-    return launch.agreed(root, lambda: _make(root, date, time))
+    return meeting.kept(root, lambda: _make(root, date, time))
 
 
 def _make(root: str, date: str, time: str) -> str:
@@ -108,7 +108,7 @@ class RunFolder:
         Raises:
             SettingError: somebody is training it.
         """
-        if launch.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
+        if meeting.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
             yield
             return
         note(self.path / LOCK)
@@ -132,7 +132,7 @@ class RunFolder:
         """
         if is_supervised():
             return False
-        return launch.agreed("goes on", lambda: str(self._is_mine(cfg))) == "True"
+        return meeting.agreed("goes on", lambda: str(self._is_mine(cfg))) == "True"
 
     def _is_mine(self, cfg: DictConfig) -> bool:
         if not self.config.exists():
