@@ -24,7 +24,9 @@ from typing import Any, final
 
 TOOLS = "ip", "tc", "unshare", "nsenter"
 SWITCH = "switch"
-ROOT = 'mount --bind "$1/hosts" /etc/hosts && hostname "$2" && ip link set lo up && touch "$1/$2" && exec sleep infinity'
+ROOT = (
+    'mount --bind "$1/hosts" /etc/hosts && hostname "$2" && ip link set lo up && touch "$1/$2" && exec sleep infinity'
+)
 """The first process of a host, in a shell: hosts know each other by name."""
 
 LISTENS = "0A"

@@ -1,10 +1,8 @@
-"""Ranks that somebody else has started find each other, before there is a process group, by the store of torch.
+"""Ranks that somebody else has started find each other, before there is a process group, by a store of torch.
 
-A store of torchrun's outlives its ranks, and what a rank of an earlier start has said is not to be believed. So rank 0
-makes a new place in it at each start, and says where as long as it lives:
-
-    door          rank 0's new place and a number that rises: the others go where they have seen it rise
-    <place>/...   what is agreed on in this start
+Torchrun's store outlives its ranks, and what ranks of an earlier start have said there is not to be believed. So at
+each start rank 0 opens a store of its own, and announces it in torchrun's as long as it lives: the others go where they
+have seen it announced anew.
 """
 
 import contextlib
@@ -12,17 +10,17 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from costate.execution.supervisor import is_supervised
-from costate.execution.watch import BEAT, Watch
+from costate.execution.watch import BEAT, FIRST, Watch
 
-DOOR = "costate/door"
+AGENT, DOOR = "TORCHELASTIC_USE_AGENT_STORE", "costate/door"
 LOCAL = ("127.0.0.1", "localhost")
 
 _watching: list[Watch] = []
@@ -60,9 +58,10 @@ def kept(name: str, make: Callable[[], str]) -> str:
     """The same, and the same again when torchrun starts the ranks once more."""
     if rank() is None:
         return make()
-    if rank() == 0 and not _door().check([name]):
-        _door().set(name, make())
-    return _door().get(name).decode()
+    store = _agent() or _store()
+    if rank() == 0 and not store.check([name]):
+        store.set(name, make())
+    return store.get(name).decode()
 
 
 def compare(settings: Any) -> None:
@@ -94,13 +93,13 @@ def looked_after() -> Iterator[None]:
     if number is None or is_supervised() or _watching:
         yield
         return
-    client = _client()
+    agent, _ = _agent(), _store()
 
     def announce(count: int) -> None:
-        if number == 0 and _kept_by_agent():
-            client.set(DOOR, f"{_place()} {count}")
+        if number == 0 and agent is not None:
+            agent.set(DOOR, f"{os.environ['MASTER_PORT']} {count}")
 
-    with Watch(_at_place(client), number, int(os.environ["WORLD_SIZE"]), os.environ["MASTER_ADDR"], announce) as watch:
+    with Watch(_client(), number, int(os.environ["WORLD_SIZE"]), os.environ["MASTER_ADDR"], announce) as watch:
         _watching.append(watch)
         try:
             yield
@@ -133,60 +132,54 @@ def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple
 
 @cache
 def _store() -> Any:
-    """This start's."""
-    return _at_place(_door())
+    """This start's; kept as long as the process lives: on rank 0 it is the one that the others connect to."""
+    agent = _agent()
+    if agent is None:
+        return _open(int(os.environ["MASTER_PORT"])) if rank() == 0 else _client()
+    store = _open(0) if rank() == 0 else None
+    port = str(store.port) if store is not None else _announced(agent)
+    # For the process group, too: it would read where ranks of an earlier start have listened.
+    os.environ |= {"MASTER_PORT": port, AGENT: "False"}
+    return store or _client()
 
 
-def _at_place(store: Any) -> Any:
-    from torch.distributed import PrefixStore
-
-    return PrefixStore(f"costate/{_place()}", store)
-
-
-@cache
-def _place() -> str:
-    if not _kept_by_agent():
-        return "once"
-    if rank() == 0:
-        return uuid.uuid4().hex
-    before = _door().get(DOOR)
+def _announced(agent: Any) -> str:
+    """The port that rank 0 announces while we look."""
+    before = agent.get(DOOR).split()
     while True:
         time.sleep(BEAT / 4)
-        now = _door().get(DOOR)
-        if now != before and now.split()[0] == before.split()[0]:
-            return now.split()[0].decode()
+        now = agent.get(DOOR).split()
+        if now != before and now[0] == before[0]:
+            return now[0].decode()
         before = now
 
 
-def _kept_by_agent() -> bool:
-    """Whether torchrun keeps the store, for one start after the other."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-
 @cache
-def _door() -> Any:
-    """Kept as long as the process lives: it may be the one that the others, and the process group, connect to."""
-    from torch.distributed import TCPStore, rendezvous
-
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if rank() == 0 and not _kept_by_agent() and _is_of_one_interface(address):
-        # Torch's own would listen on every interface; the process group finds this one in its place.
-        door = socket.create_server((address, port))
-        return TCPStore(address, port, is_master=True, multi_tenant=True, master_listen_fd=door.detach())
-    store, _, _ = next(rendezvous("env://"))
-    return store
+def _agent() -> Any:
+    """Torchrun's store, which sees one start after the other; None where there is none."""
+    return _client(FIRST) if os.environ.get(AGENT) == "True" else None
 
 
-def _is_of_one_interface(address: str) -> bool:
-    """Whether others find this host at what we take its name for: many a host takes its own name for loopback."""
+def _open(port: int) -> Any:
+    """A store of this process; torch's own would listen on every interface."""
+    from torch.distributed import TCPStore
+
+    address = os.environ["MASTER_ADDR"]
+    door = socket.create_server((address if _is_found_at(address) else "", port))
+    port = door.getsockname()[1]
+    return TCPStore(address, port, is_master=True, multi_tenant=True, master_listen_fd=door.detach())
+
+
+def _is_found_at(address: str) -> bool:
+    """Whether others find this host at what it takes a name for: many a host takes its own name for loopback."""
     with contextlib.suppress(OSError):
         return address in LOCAL or not socket.gethostbyname(address).startswith("127.")
     return False
 
 
-def _client() -> Any:
-    """A connection of its own: one that waits for an answer keeps whoever shares it waiting."""
+def _client(seconds: float = 300.0) -> Any:
+    """A connection of its own, for as long to wait: one that waits for an answer keeps whoever shares it waiting."""
     from torch.distributed import TCPStore
 
-    _door()
-    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))

@@ -30,7 +30,7 @@ class Watch:
     """Of one rank, for as long as it is entered.
 
     Args:
-        store: a connection of its own, where this start's ranks meet: one that waits keeps all others waiting.
+        store: a connection of its own to where ranks meet: one that waits keeps all others waiting.
         host: what the store's is called.
         announce: called with each number.
 
@@ -62,7 +62,7 @@ class Watch:
             thread.join(timeout=NAP)
 
     def tell(self, error: BaseException) -> None:
-        """Tells the others of an error. What a lost connection raises is a consequence, and waits here for its cause."""
+        """Tells the others of an error; that a connection is lost is a consequence, and waits here for its cause."""
         if isinstance(error, RuntimeError) and not self.word:
             time.sleep(SILENCE + 2 * BEAT)
         self.word = self.word or f"{FAILED} {_sentence(error)}"
