@@ -29,6 +29,12 @@ ROOT = (
 )
 """The first process of a host, in a shell: hosts know each other by name."""
 
+TICKS = 250
+"""Of the kernel, a second."""
+
+NETWORK = 0x40000000
+"""CLONE_NEWNET."""
+
 LISTENS = "0A"
 """As /proc writes it."""
 
@@ -41,7 +47,7 @@ def lacking() -> str:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(missing)} not there (iproute2, util-linux)"
     try:
-        with Hosts(2, "100mbit"):
+        with Hosts(2, 100):
             return ""
     except (OSError, RuntimeError) as fault:
         return f"no network namespaces here ({fault})"
@@ -52,7 +58,9 @@ class Hosts:
     """So many hosts, for as long as it is entered.
 
     Args:
-        rate: what each host sends at most, as tc writes it, "100mbit"; null is as fast as the machine can.
+        rate: Mb/s that each host sends at most; None is as fast as the machine can.
+        delay: seconds that a packet takes from host to host, by a switch of ours (`costate.benchmarks.switch`), as few
+            kernels have netem; 0 is the kernel's own switch.
 
     Attributes:
         names: of the hosts.
@@ -61,9 +69,9 @@ class Hosts:
 
     interface = "eth0"
 
-    def __init__(self, count: int, rate: str | None = None):
+    def __init__(self, count: int, rate: float | None = None, delay: float = 0.0):
         self.names = [f"host{i}" for i in range(count)]
-        self.rate = rate
+        self.rate, self.delay = rate, delay
         self._roots: dict[str, subprocess.Popen[bytes]] = {}
         self._inside: dict[str, int] = {}
         self._started: list[subprocess.Popen[Any]] = []
@@ -125,20 +133,36 @@ class Hosts:
             self._roots[name] = _root(name, folder)
         for name, root in self._roots.items():
             self._inside[name] = _first(root, folder / name)
-        self._on(SWITCH, "ip", "link", "add", SWITCH, "type", "bridge")
-        self._on(SWITCH, "ip", "link", "set", SWITCH, "up")
+        if self.delay:
+            self._start_switch()
+        else:
+            self._on(SWITCH, "ip", "link", "add", SWITCH, "type", "bridge")
+            self._on(SWITCH, "ip", "link", "set", SWITCH, "up")
         for name in self.names:
-            self._plug_in(name)
+            if not self.delay:
+                port = ["peer", "name", name, "netns", str(self._inside[SWITCH])]
+                self._on(name, "ip", "link", "add", self.interface, "type", "veth", *port)
+                self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
+            self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
+            self._on(name, "ip", "link", "set", self.interface, "up")
+            if self.rate is not None:
+                # What may go at once: a tick's worth, and not less than the largest packet.
+                burst = max(128_000, round(self.rate * 1e6 / 8 / TICKS))
+                limit = ["rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
+                self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
 
-    def _plug_in(self, name: str) -> None:
-        port = ["peer", "name", name, "netns", str(self._inside[SWITCH])]
-        self._on(name, "ip", "link", "add", self.interface, "type", "veth", *port)
-        self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
-        self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
-        self._on(name, "ip", "link", "set", self.interface, "up")
-        if self.rate is not None:
-            limit = ["rate", self.rate, "burst", "128kb", "latency", "400ms"]
-            self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
+    def _start_switch(self) -> None:
+        ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]
+        command = [sys.executable, "-m", "costate.benchmarks.switch", self.interface, str(self.delay), *ports]
+        switch = subprocess.Popen(command, preexec_fn=_end_with_parent, stdout=subprocess.PIPE)
+        self._started.append(switch)
+        assert switch.stdout is not None, "asked for"
+        if not switch.stdout.readline():
+            raise RuntimeError("the switch has ended")
+
+    def network(self, name: str) -> int:
+        """A process of the host, for others to take its network by `enter`."""
+        return self._inside[name]
 
     def _on(self, name: str, *command: str) -> None:
         # With our own numbers of processes, by which a link's other end is put elsewhere.
@@ -165,6 +189,14 @@ def _first(root: subprocess.Popen[bytes], mark: Path) -> int:
 
 def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def enter(pid: int) -> None:
+    """Takes the network of another process, for all that this one opens from now on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/proc/{pid}/ns/net") as space:
+        if libc.setns(space.fileno(), NETWORK):
+            raise OSError(ctypes.get_errno(), f"the network of {pid} cannot be entered")
 
 
 def listening(pid: int) -> set[str]:
