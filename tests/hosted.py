@@ -44,10 +44,6 @@ class Started:
             assert time.monotonic() < end, "\n".join(map(self.told, self.hosts.names))
             time.sleep(0.1)
 
-    def trains(self) -> None:
-        """Waits for the end of its first epoch."""
-        self.wait(lambda: any("epoch   1/" in self.told(name) for name in self.hosts.names))
-
     def codes(self, *names: str, seconds: float = 180) -> list[int]:
         """With what the program on each host, or on some, has ended."""
         chosen = [self.programs[name] for name in names or self.hosts.names]

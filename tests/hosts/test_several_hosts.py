@@ -73,7 +73,7 @@ def gone(hosts: Hosts, fault: str) -> None:
 def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts, fault):
     words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
     started = torchrun(hosts, tmp_path / "first", 1, *words)
-    started.trains()
+    started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
     gone(hosts, fault)
     since = time.monotonic()
     assert started.codes("host0", "host2", seconds=60) == [1, 1]
