@@ -27,7 +27,10 @@ PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.down
 """Settings that say where data lie, and variables of the environment that do: they change no number."""
 
 REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers", "summary"}
-"""Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
+"""Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
+
+OF_THE_TRAINING = ("execution.lag", "execution.wire")
+"""Settings of an execution that do change numbers."""
 
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
@@ -207,13 +210,13 @@ class RunFolder:
             if key == "execution":
                 # Another execution brings its trainer's processes; the lag, where there is one, is part of what is
                 # trained.
-                same = {"lag"} & saved.execution.keys() & cfg.execution.keys()
+                same = {"lag", "wire"} & saved.execution.keys() & cfg.execution.keys()
                 saved.execution = OmegaConf.merge(cfg.execution, {name: saved.execution[name] for name in same})
                 saved.trainer = cfg.trainer
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
                     saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
-            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key != "execution.lag"):
+            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key not in OF_THE_TRAINING):
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
                 raise SettingError(f"{key} cannot change when a run is resumed: start a new run, without resume=.")

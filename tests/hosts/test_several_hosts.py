@@ -65,11 +65,14 @@ def gone(hosts: Hosts, fault: str) -> None:
     elif fault == "it is switched off":
         hosts.power_off("host1")
     else:
-        for pid in hosts.processes("host1", "-u"):
+        for pid in hosts.processes("host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("fault", ["its link is taken away", "it is switched off", "its ranks are killed"])
+FAULTS = "its link is taken away", "it is switched off", "its ranks are killed", "its torchrun is killed"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts, fault):
     words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
     started = torchrun(hosts, tmp_path / "first", 1, *words)
@@ -85,6 +88,8 @@ def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts
             f"checkpoint with resume={tmp_path / 'run'}."
         ]
         assert hosts.processes(name) == []
+    if "killed" in fault:
+        assert hosts.processes("host1") == []
     with Hosts(3) as others:
         again = torchrun(others, tmp_path / "second", 1, *words)
         assert again.codes() == [0, 0, 0], again.told("host0")

@@ -47,6 +47,7 @@ class Watch:
         self._said: dict[int, list[str]] = {}
         self._awake(time.monotonic())
         self._over = threading.Event()
+        self._parent = os.getppid()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._look)]
 
     def __enter__(self) -> "Watch":
@@ -94,6 +95,9 @@ class Watch:
             if now - last > NAP:
                 self._awake(now)
             last = now
+            if os.getppid() != self._parent and "TORCHELASTIC_RUN_ID" in os.environ:
+                # Killed, torchrun leaves its ranks behind.
+                _leave("The torchrun that has started this rank is gone, and the rank ended with it.")
             if sentence := self._lost(now):
                 _leave(f"{sentence}, and this run ended with it: {advice(self.folder)}")
 
