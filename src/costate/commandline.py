@@ -47,6 +47,7 @@ class CommandLine:
             return REFUSED
         sys.argv[1:] = forced(sys.argv[1:])
         try:
+            meeting.take_place()
             meeting.check_address()
             with meeting.looked_after():
                 main()
@@ -78,6 +79,8 @@ class CommandLine:
         def run(cfg: DictConfig) -> None:
             os.environ.pop(FULL, None)
             speak()
+            # A launcher may have come here by another way than `run`.
+            meeting.take_place()
             try:
                 with meeting.looked_after():
                     task(cfg)

@@ -42,7 +42,8 @@ def delegate(ranks: int, hosts: int = 1, again: bool = False) -> bool:
                 f"{os.environ['WORLD_SIZE']} ranks were started and the settings ask for {ranks}: "
                 f"let trainer.devices × trainer.num_nodes and the number of processes agree."
             )
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        # Of the jobs that SLURM runs each has its own ranks.
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "Slurm" not in HydraConfig.get().launcher._target_:
             raise ValueError("A sweep starts the ranks of each job itself: leave torchrun out, or run a single job.")
         return False
     if ranks == 1:

@@ -8,6 +8,7 @@ have seen it announced anew.
 import contextlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,33 @@ _watching: list[Watch] = []
 def rank() -> int | None:
     """This process's number among the ranks of a run, or None if it is no rank, or the only one."""
     return int(os.environ["RANK"]) if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
+
+
+def take_place() -> None:
+    """A task of `srun`, one a rank, to whom nobody has said its place takes it from what SLURM says."""
+    told = os.environ
+    if "RANK" in told or told.get("SLURM_STEP_NUM_TASKS", "1") == "1":
+        return
+    job, here = int(told["SLURM_JOB_ID"]), re.match(r"\d+", told["SLURM_STEP_TASKS_PER_NODE"])
+    assert here is not None, "2(x3),1"
+    told |= {
+        "RANK": told["SLURM_PROCID"],
+        "WORLD_SIZE": told["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": told["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": here[0],
+        "MASTER_ADDR": first_host(told["SLURM_STEP_NODELIST"]),
+        # Below those that systems give away by themselves.
+        "MASTER_PORT": str(20000 + job % 12000),
+        # By this Lightning knows that its processes have been started for it.
+        "TORCHELASTIC_RUN_ID": f"slurm-{job}",
+    }
+
+
+def first_host(nodes: str) -> str:
+    """Of a list as SLURM writes it: node[03-05,07],other -> node03."""
+    found = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    assert found is not None, "a name"
+    return found[1] + (found[2] or "")
 
 
 def check_address() -> None:

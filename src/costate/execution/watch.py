@@ -97,7 +97,7 @@ class Watch:
             last = now
             if os.getppid() != self._parent and "TORCHELASTIC_RUN_ID" in os.environ:
                 # Killed, torchrun leaves its ranks behind.
-                _leave("The torchrun that has started this rank is gone, and the rank ended with it.")
+                _leave("What has started this rank is gone, and the rank ended with it.")
             if sentence := self._lost(now):
                 _leave(f"{sentence}, and this run ended with it: {advice(self.folder)}")
 
