@@ -38,13 +38,13 @@ class Started:
     def told(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
-    def wait(self, happened: Callable[[], object], seconds: float = 180) -> None:
+    def wait(self, happened: Callable[[], object], seconds: float = 600) -> None:
         end = time.monotonic() + seconds
         while not happened():
             assert time.monotonic() < end, "\n".join(map(self.told, self.hosts.names))
             time.sleep(0.1)
 
-    def codes(self, *names: str, seconds: float = 180) -> list[int]:
+    def codes(self, *names: str, seconds: float = 600) -> list[int]:
         """With what the program on each host, or on some, has ended."""
         chosen = [self.programs[name] for name in names or self.hosts.names]
         self.wait(lambda: all(program.poll() is not None for program in chosen), seconds)
