@@ -2,9 +2,9 @@
 
     python tests/host_kills.py [--moments 20] [--seed 0] [--batches 600]      root on Linux
 
-Two hosts of this machine train a pipeline. At each moment, from when both have their ranks, one of them loses its link, is switched off, or has its ranks
-or its torchrun killed. A line tells what came of it; the exit code is 1 if the other host went on for more than a
-minute, if a process stayed, or if the second start ended with other numbers.
+Two hosts of this machine train a pipeline. At each moment, from when both have their ranks, one of them loses its link,
+is switched off, or has its ranks or its torchrun killed. A line tells what came of it; the exit code is 1 if the other
+host went on for more than a minute, if a process stayed, or if the second start ended with other numbers.
 """
 
 import argparse

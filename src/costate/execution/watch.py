@@ -57,6 +57,10 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self.word = self.word or END
+        begin = time.monotonic()
+        # With rank 0 goes the store, in which the others would look for it in vain.
+        while self.rank == 0 and self.word == END and not self._parted() and time.monotonic() - begin < SILENCE:
+            time.sleep(BEAT / 2)
         self._over.set()
         for thread in self._threads:
             # A thread at work while the interpreter ends would end it by SIGABRT.
@@ -100,6 +104,11 @@ class Watch:
                 _leave("What has started this rank is gone, and the rank ended with it.")
             if sentence := self._lost(now):
                 _leave(f"{sentence}, and this run ended with it: {advice(self.folder)}")
+
+    def _parted(self) -> bool:
+        """Whether all others have said their last word."""
+        said = dict(self._said)
+        return all(r in said and said[r][1] in (END, FAILED) for r in self._others)
 
     def _awake(self, now: float) -> None:
         self._heard, self._reached = dict.fromkeys(self._others, now), now
