@@ -201,7 +201,7 @@ def test_a_last_batch_may_be_smaller(tmp_path):
             assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10
 
 
-CODED = [(name, wire) for name in ("sg", "coarse", "delayed", "backprop") for wire in ("bf16", "float16", "int8")]
+CODED = [("sg", "bf16"), ("sg", "int8"), ("coarse", "int8"), ("delayed", "float16"), ("backprop", "bf16")]
 
 
 def coded_pipeline() -> list[tuple[Any, int]]:
@@ -231,10 +231,8 @@ def test_fewer_bytes_are_the_same_in_one_process_and_in_several(tmp_path):
                 else:
                     with pytest.raises(AssertionError):
                         assert_equal(found[i][0], expected, f"{name}, {wire}")
-    sent = {
-        wire: sum(found[i][1] for found in ranks for i, row in enumerate(CODED) if row[1] == wire) for _, wire in CODED
-    }
-    assert sent["int8"] < 0.7 * sent["bf16"]
+    halves, bytes_ = (sum(found[i][1] for found in ranks) for i in (0, 1))
+    assert bytes_ < 0.7 * halves
 
 
 def test_states_that_are_rebuilt_are_sent_whole():
