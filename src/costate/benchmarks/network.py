@@ -81,18 +81,20 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"{line.name}: " + ", ".join(f"{way} {row['per_second']:.0f}" for way, row in measured[line.name].items())
         )
-    result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, "measured": measured, "links": {}}
-    free = measured[FAST]
-    for line in lines:
-        link = {"rate": line.rate, "trip": line.trip}
-        rows = predicted(free, setting.batch, link)
-        result["links"][line.name] = link | {"predicted": rows, "many": many(free, setting.batch, link)}
-        result["links"][line.name] |= {"grid": grid(free[LEARNS], setting.batch, link)}
+    result = {"name": setting.name, "batch": setting.batch, "measured": measured}
+    result["links"] = {line.name: foretold(line, measured[FAST], setting.batch) for line in lines}
     (options.out / "network.json").write_text(json.dumps(result, indent=2) + "\n")
     (options.out / "network.md").write_text(table(result))
     figures.links(result).savefig(options.out / "network.png", dpi=150)
     figures.many(result, COUNTS).savefig(options.out / "network_many.png", dpi=150)
     print(f"\n{table(result)}\nWritten: network.json, .md, .png and network_many.png in {options.out}/")
+
+
+def foretold(line: Line, free: dict[str, dict[str, float]], rows: int) -> dict[str, Any]:
+    """What a simulation says of a link, from what was measured without a limit."""
+    link = {"rate": line.rate, "trip": line.trip}
+    says = {"predicted": predicted(free, rows, link), "many": many(free, rows, link), "grid": grid(free, rows, link)}
+    return link | says
 
 
 def over(line: Line, setting: Setting, seconds: float) -> dict[str, dict[str, float]]:
@@ -146,7 +148,9 @@ def _time(contestant: Contestant, seconds: float, lot: int) -> dict[str, float]:
     dist.all_gather_object(ranks, own)
     times, busy, left = zip(*ranks, strict=True)
     rate = count * contestant.setting.batch / max(times)
-    return {"per_second": rate, "busy": max(busy), "up": left[0], "down": left[-1] if len(left) > 1 else 0.0}
+    # One process sends nothing, whatever else leaves the machine.
+    up, down = (left[0], left[1]) if len(left) > 1 else (0.0, 0.0)
+    return {"per_second": rate, "busy": max(busy), "up": up, "down": down}
 
 
 def _left() -> int:

@@ -44,10 +44,10 @@ def many(free: Free, rows: int, link: dict[str, Any]) -> dict[str, dict[str, flo
     return found
 
 
-def grid(row: dict[str, float], rows: int, link: dict[str, Any]) -> dict[str, float]:
-    """Samples a second of R × K decoupled stages; replicas send a stage's gradients around."""
-    T0 = rows / row["per_second"]
-    costs = _costs(2 * T0, rows, (row["down"] + row["up"]) / 2)
+def grid(free: Free, rows: int, link: dict[str, Any]) -> dict[str, float]:
+    """Samples a second of R × K decoupled stages; replicas send around the gradients of a stage."""
+    row = free["pipeline sg"]
+    costs = _costs(2 * rows / row["per_second"], rows, (row["down"] + row["up"]) / 2, _weights(free["torch DDP"]))
     return {
         f"{R}x{K}": rows / decoupled_step(costs, link_of(link), rows, K, R) for R in COUNTS for K in _up_to(64 // R)
     }
@@ -64,8 +64,7 @@ def _step(way: str, row: dict[str, float], rows: int, link: Link, K: int) -> flo
     if row["down"] + row["up"] == 0:
         return T0
     if way == "torch DDP":
-        # A ring of K ranks on a K-th of the rows each: what two send is what all gradients weigh.
-        return 2 * T0 / K + link.all_reduce((row["down"] + row["up"]) / 2, K)
+        return 2 * T0 / K + link.all_reduce(_weights(row), K)
     if way in ORDERS:
         order, m = ORDERS[way]
         work = 2 * T0 * m / (m + 1)
@@ -74,10 +73,15 @@ def _step(way: str, row: dict[str, float], rows: int, link: Link, K: int) -> flo
     return decoupled_step(costs, link, rows, K, sizes=(row["down"], row["up"]), learns=way in WAITING)
 
 
-def _costs(work: float, rows: int, state: float) -> Costs:
+def _weights(ddp: dict[str, float]) -> float:
+    """Bytes of all gradients: what each of two ranks sends of a ring."""
+    return (ddp["down"] + ddp["up"]) / 2
+
+
+def _costs(work: float, rows: int, state: float, weights: float = 0.0) -> Costs:
     """Of a network that takes so long for a batch: a third of it forward."""
     forward, backward = (Seconds(0.0, part * work / rows) for part in (1 / 3, 2 / 3))
-    return Costs(forward, backward, NOTHING, NOTHING, 0.0, 0.0, state / rows)
+    return Costs(forward, backward, NOTHING, NOTHING, 0.0, weights, state / rows)
 
 
 def _up_to(most: int) -> Iterable[int]:
