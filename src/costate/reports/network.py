@@ -19,8 +19,8 @@ def links(result: dict[str, Any]) -> Figure:
     for place, key, label in zip(places, ("rate", "trip"), ("Mb/s", "ms"), strict=True):
         names = [name for name, link in result["links"].items() if link[key]]
         at = [result["links"][name][key] for name in names]
-        for way, look in looks.items():
-            own = result["measured"]["no limit"][way]["per_second"]
+        for way, row in result["measured"]["no limit"].items():
+            own, look = row["per_second"], looks[way]
             found = [result["measured"][name].get(way, {"per_second": own})["per_second"] for name in names]
             guess = [result["links"][name]["predicted"][way] for name in names]
             marks = {"marker": look["marker"], "linestyle": "", "color": look["color"], "markersize": 4}
