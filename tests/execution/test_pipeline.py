@@ -201,14 +201,20 @@ def test_a_last_batch_may_be_smaller(tmp_path):
             assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10
 
 
-CODED = [("sg", "bf16"), ("sg", "int8"), ("coarse", "int8"), ("delayed", "float16"), ("backprop", "bf16")]
+CODED = [
+    (("method=sg",), "bf16"),
+    (("method=sg",), "int8"),
+    (SETTINGS["coarse"], "int8"),
+    (("method=delayed",), "float16"),
+    (("method=backprop",), "bf16"),
+]
 
 
 def coded_pipeline() -> list[tuple[Any, int]]:
     """Tensors, and bytes that this rank has sent."""
     found = []
-    for name, wire in CODED:
-        rule = method(f"method={name}")
+    for overrides, wire in CODED:
+        rule = method(*overrides)
         parts = stages(2, rule)
         execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False, wire=wire)
         execution.connect()
@@ -219,18 +225,18 @@ def coded_pipeline() -> list[tuple[Any, int]]:
 def test_fewer_bytes_are_the_same_in_one_process_and_in_several(tmp_path):
     """And others than with all bytes."""
     ranks = on_ranks(2, tmp_path, coded_pipeline)
-    for i, (name, wire) in enumerate(CODED):
-        rule = method(f"method={name}")
+    for i, (overrides, wire) in enumerate(CODED):
+        rule = method(*overrides)
         for wires in ((wire, wire), ("full", wire)):
             parts = stages(2, rule)
             serial = Serial(parts, rule, lag=1, wire=wires[0])
             expected = train(parts, serial)
             for found in ranks:
                 if wires[0] == wire:
-                    assert assert_equal(found[i][0], expected, f"{name}, {wire}") > 10
+                    assert assert_equal(found[i][0], expected, f"{overrides}, {wire}") > 10
                 else:
                     with pytest.raises(AssertionError):
-                        assert_equal(found[i][0], expected, f"{name}, {wire}")
+                        assert_equal(found[i][0], expected, f"{overrides}, {wire}")
     halves, bytes_ = (sum(found[i][1] for found in ranks) for i in (0, 1))
     assert bytes_ < 0.7 * halves
 

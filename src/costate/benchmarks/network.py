@@ -29,9 +29,9 @@ from costate.reports import network as figures
 METHODS = {
     "pipeline backprop": ["method=backprop"],
     "pipeline sg": ["method=sg", "method/synthesizer=linear"],
-    "pipeline coarse": ["method=coarse"],
+    "pipeline coarse": ["method=coarse", "method.refresh=32"],
     "pipeline delayed": ["method=delayed"],
-    "full unlock": ["method=coarse", "method.inputs=coarse"],
+    "full unlock": ["method=coarse", "method.refresh=32", "method.inputs=coarse"],
 }
 LEARNS = "pipeline sg"
 """Its interfaces learn, one batch late."""
