@@ -29,7 +29,7 @@ from costate.reports import contest
 WARMUP, SECONDS, STEPS = 3, 2.5, 10
 METHODS = {
     "backprop": ["method=backprop"],
-    "coarse": ["method=coarse"],
+    "coarse": ["method=coarse", "method.refresh=32"],
     "delayed": ["method=delayed"],
     "delayed by 2": ["method=delayed", "method.delay=2"],
     "replay": ["method=replay"],
