@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from costate.commandline import CommandLine
-from costate.execution import launch
+from costate.execution import launch, meeting
 from costate.mistakes import crowd
 from costate.runs import RunFolder
 from costate.schema import check
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> None:
     hydra_cfg = HydraConfig.get()
     folder = RunFolder(cfg.resume or hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
     composed = check(folder.saved(cfg) if cfg.resume else cfg)
-    if launch.rank() is None:
+    if meeting.rank() is None:
         crowd(composed.trainer.devices, composed.trainer.accelerator)
     with folder.lock():
         again = cfg.resume is not None or folder.goes_on(composed)
@@ -33,13 +33,9 @@ def main(cfg: DictConfig) -> None:
         if again and folder.is_finished(cfg):
             done = folder.results()["epochs"]
             print(f"{folder} has finished its {done} epochs: to go on, add epochs=... to {folder.resume}")
-        elif not launch.delegate(
-            cfg.trainer.devices * cfg.trainer.num_nodes,
-            cfg.trainer.num_nodes,
-            cfg.execution.get("restart", False),
-            again,
-        ):
-            launch.compare(OmegaConf.to_container(cfg))
+        elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
+            meeting.compare(OmegaConf.to_container(cfg))
+            meeting.at_work_in(folder.path)
             train(cfg, folder)
 
 
@@ -63,7 +59,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     def build(node: Any, *objects: Any) -> Any:
         return instantiate(node, *objects, _convert_="all")
 
-    take_rank(launch.rank() or 0)
+    take_rank(meeting.rank() or 0)
     depth, T = cfg.arch.get("depth"), cfg.arch.get("T")
     plan = build(cfg.levels).plan(depth, cfg.stages, cfg.epochs, cfg.optimizer.lr, cfg.balance, T)
     composed = cfg.copy()

@@ -7,12 +7,12 @@ import torch
 
 from costate import posts
 from costate.execution.links import packed, unpacked
-from costate.posts import Gradient, Largest, OutputError, Passage, Post, Sign
+from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
 from costate.tasks import Classification, Regression
 
 ROWS, OUTPUTS = 5, 3
 TASK = Classification(OUTPUTS)
-MADE = {Largest: lambda kind: kind(0.2)}
+MADE = {Largest: lambda kind: kind(0.2), Coded: lambda kind: kind(GradientAndState(), coding("int8"))}
 KINDS = [kind for kind in vars(posts).values() if inspect.isclass(kind) and issubclass(kind, Post) and kind is not Post]
 
 
@@ -46,7 +46,7 @@ def test_rows_of_a_letter_are_samples(kind):
     """So that replicas may share a batch: of every second row the same is said, on the scale of their own mean loss."""
     post, whole = made(kind), passage((7,))
     half = Passage(*(None if part is None else part[::2] for part in whole))
-    scale = 1.0 if kind in (Gradient, posts.GradientAndState, Sign, Largest) else len(half.x) / ROWS
+    scale = 1.0 if kind in (Gradient, GradientAndState, Sign, Largest, Coded) else len(half.x) / ROWS
     part, all_ = post.read(post.write(half), half.x).g, post.read(post.write(whole), whole.x).g
     torch.testing.assert_close(part * scale, all_[::2])
 
@@ -88,3 +88,24 @@ def test_the_outputs_error_is_handed_on():
     torch.testing.assert_close(e, (last.h.softmax(dim=1) - torch.nn.functional.one_hot(last.y, OUTPUTS)) / ROWS)
     (again,) = post.write(last._replace(h=last.x, told=e))
     assert torch.equal(again, e)
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "size"), [("bf16", 2**-8, 2), ("float16", 2**-11, 2), ("int8", 0.5 / 127, 1)]
+)
+def test_fewer_bytes_cost_a_known_error(precision, error, size):
+    """However small a gradient is: of its largest entry in a row at most, in bfloat16 of the entry itself."""
+    for small in (1.0, 1e-12):
+        g = small * torch.randn(ROWS, 64, generator=torch.Generator().manual_seed(0))
+        g[1] = 0
+        post = Coded(Gradient(), coding(precision))
+        letter = post.write(Passage(g, g, g, torch.zeros(ROWS)))
+        assert sum(part.nbytes for part in letter) <= ROWS * (64 * size + 4)
+        read = post.read(letter, g).g
+        assert ((read - g).abs() <= 1.01 * error * g.abs().amax(dim=1, keepdim=True)).all()
+        assert (read[1] == 0).all()
+
+
+def test_what_is_whole_or_single_travels_as_it_is():
+    letter = Coded(Sign(), coding("int8")).write(passage((16,)))
+    assert all(map(torch.equal, letter, Sign().write(passage((16,)))))

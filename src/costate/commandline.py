@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from costate.execution import launch
+from costate.execution import launch, meeting
 from costate.guide import CONF
 from costate.mistakes import flags, meant
 from costate.runs import RunFolder, TakenError
@@ -47,8 +47,10 @@ class CommandLine:
             return REFUSED
         sys.argv[1:] = forced(sys.argv[1:])
         try:
-            launch.check_address()
-            main()
+            meeting.take_place()
+            meeting.check_address()
+            with meeting.looked_after():
+                main()
         except CompactHydraException as error:
             print(_composition(error), file=sys.stderr)
             return REFUSED
@@ -77,8 +79,11 @@ class CommandLine:
         def run(cfg: DictConfig) -> None:
             os.environ.pop(FULL, None)
             speak()
+            # A launcher may have come here by another way than `run`.
+            meeting.take_place()
             try:
-                task(cfg)
+                with meeting.looked_after():
+                    task(cfg)
             except Exception as error:
                 self._fail(error)
 
@@ -86,6 +91,7 @@ class CommandLine:
 
     def _fail(self, error: Exception) -> None:
         error = cause(error)
+        meeting.tell(error)
         refused = _is_ours(error)
         told = refused or isinstance(error, launch.RankError)
         code = error.code if isinstance(error, launch.RankError) else REFUSED if refused else FAILED

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from costate import resolvers
-from costate.execution import launch
+from costate.execution import meeting
 from costate.execution.supervisor import is_supervised
 from costate.making import made, note, remove
 from costate.schema import SettingError
@@ -27,7 +27,10 @@ PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.down
 """Settings that say where data lie, and variables of the environment that do: they change no number."""
 
 REPLACEABLE = {"epochs", "trainer", "callbacks", "logger", "labels", "execution", "workers", "summary"}
-"""Settings that may change when a run is resumed: they are no part of what is trained, but for the lag."""
+"""Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
+
+OF_THE_TRAINING = ("execution.lag", "execution.wire")
+"""Settings of an execution that do change numbers."""
 
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
@@ -46,7 +49,7 @@ def fresh(resume: str | None, root: str, date: str, time: str) -> str:
     if resume is not None:
         # Hydra makes it, which it cannot where a checkpoint lies.
         return str(Path(resume).parent) if Path(resume).is_file() else resume
-    return launch.agreed(root, lambda: _make(root, date, time))
+    return meeting.kept(root, lambda: _make(root, date, time))
 
 
 def _make(root: str, date: str, time: str) -> str:
@@ -108,7 +111,7 @@ class RunFolder:
         Raises:
             SettingError: somebody is training it.
         """
-        if launch.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
+        if meeting.rank() not in (None, 0) or is_supervised():  # somebody holds it for them
             yield
             return
         note(self.path / LOCK)
@@ -132,7 +135,7 @@ class RunFolder:
         """
         if is_supervised():
             return False
-        return launch.agreed("goes on", lambda: str(self._is_mine(cfg))) == "True"
+        return meeting.agreed("goes on", lambda: str(self._is_mine(cfg))) == "True"
 
     def _is_mine(self, cfg: DictConfig) -> bool:
         if not self.config.exists():
@@ -207,13 +210,13 @@ class RunFolder:
             if key == "execution":
                 # Another execution brings its trainer's processes; the lag, where there is one, is part of what is
                 # trained.
-                same = {"lag"} & saved.execution.keys() & cfg.execution.keys()
+                same = {"lag", "wire"} & saved.execution.keys() & cfg.execution.keys()
                 saved.execution = OmegaConf.merge(cfg.execution, {name: saved.execution[name] for name in same})
                 saved.trainer = cfg.trainer
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
                     saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
-            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key != "execution.lag"):
+            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key not in OF_THE_TRAINING):
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
                 raise SettingError(f"{key} cannot change when a run is resumed: start a new run, without resume=.")

@@ -79,3 +79,17 @@ def test_replicas_pay_for_their_ring():
     assert found == pytest.approx((F + B) * ROWS / 4 + 6 * (1e-3 + 1e6 / 1e9) + O)
     both = decoupled_step(costs(weights=4e6), link, ROWS, 2, R=4)
     assert both == pytest.approx(((F + B) * ROWS / 4 + O) / 2 + 6 * (1e-3 + 0.5e6 / 1e9))
+
+
+def test_messages_of_a_link_leave_one_after_the_other():
+    """Four under way at once do not make a link four times as fast."""
+    narrow = Link(0.0, 1e6)
+    assert decoupled_step(costs(state=1e6), narrow, ROWS, 2, lag=4, window=4) == pytest.approx(ROWS, rel=0.01)
+    found = synchronous_step(costs(state=1e6), narrow, ROWS, 2, 4)
+    assert found == pytest.approx(5 / 4 * ROWS, rel=0.05), "the last micro-batch of four comes back a quarter later"
+
+
+def test_stages_that_send_little_and_wait_for_nobody_do_not_mind_a_link():
+    poor = Link(0.1, 1e5)
+    found = decoupled_step(costs(state=1e6), poor, ROWS, 2, sizes=(1e3, 1e3), learns=False)
+    assert found == pytest.approx(((F + B) * ROWS + O) / 2)

@@ -6,7 +6,7 @@ import pytest
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities import rank_zero_only
 
-from costate.execution import launch
+from costate.execution import meeting
 from running import QUIET, SMALL, fit
 
 SRUN = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "0"}
@@ -30,7 +30,7 @@ def test_a_run_of_one_process_writes_its_numbers(tmp_path, monkeypatch, environm
     # As Lightning has it when it is imported in such an environment.
     monkeypatch.setattr(rank_zero_only, "rank", _get_rank() or 0)
     folder = fit(tmp_path / "run", *SMALL, *QUIET, "epochs=1", "callbacks=none")
-    assert launch.rank() is None
+    assert meeting.rank() is None
     with folder.metrics.open(encoding="utf-8") as file:
         assert {int(row["step"]) for row in csv.DictReader(file)} >= {3, 5}
     assert "test/accuracy" in folder.results()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from composing import config
 from costate.callbacks.checkpoints import Checkpoints
 from costate.callbacks.interruption import Interruption
 from costate.execution.serial import Serial
@@ -205,3 +206,10 @@ def test_a_preempted_job_of_slurm_is_queued_again(monkeypatch):
         signal.raise_signal(signal.SIGUSR1)
         listener.hand_over()
     assert (stopped, calls) == ([signal.SIGTERM], [["scontrol", "requeue", "12"]])
+
+
+@pytest.mark.parametrize("word", ["execution.lag=2", "execution.wire=bf16"])
+def test_what_an_execution_changes_of_the_numbers_stays(tmp_path, word):
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config()))
+    with pytest.raises(SettingError, match=f"{word.partition('=')[0]} cannot change when a run is resumed"):
+        RunFolder(tmp_path, [word]).saved(config(word, f"resume={tmp_path}"))

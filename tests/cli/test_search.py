@@ -210,7 +210,9 @@ def test_a_refused_trial_says_why(tmp_path):
         TrialRun(tmp_path / "0", 0, [*SMALL, "stages=99"], "val/loss").run(lambda epoch, value: False)
 
 
-@pytest.mark.parametrize(("launcher", "package"), [("slurm", "submitit"), ("local", "joblib")])
+@pytest.mark.parametrize(
+    ("launcher", "package"), [("slurm", "submitit"), ("slurm_nodes", "submitit"), ("local", "joblib")]
+)
 def test_launchers_compose_to_what_their_plugins_take(launcher, package):
     pytest.importorskip(f"hydra_plugins.hydra_{package}_launcher")
     from hydra import compose, initialize_config_dir
@@ -221,5 +223,6 @@ def test_launchers_compose_to_what_their_plugins_take(launcher, package):
     assert package in cfg.hydra.launcher._target_
     made = Plugins.instance()._instantiate(cfg.hydra.launcher)
     assert isinstance(made, Launcher)
-    if launcher == "slurm":
+    if package == "submitit":
         assert (made.params["timeout_min"], made.params["setup"]) == (240, ["export OMP_NUM_THREADS=1"])
+        assert made.params["nodes"] == 1 + (launcher == "slurm_nodes")

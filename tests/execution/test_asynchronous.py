@@ -38,7 +38,7 @@ def rules() -> dict[str, Method]:
 
 def asynchronous(parts: list[Stage], rule: Method, **others: Any) -> Asynchronous:
     settings: dict[str, Any] = {"lag": 1, "max_staleness": 4, "queue": 8, "replay": 4, "oracle": "dedicated"}
-    fixed: dict[str, Any] = {"restart": False, "interface": None, "trace": False}
+    fixed: dict[str, Any] = {"interface": None, "trace": False}
     return Asynchronous(parts, rule, **(settings | others), **fixed)
 
 

@@ -199,3 +199,49 @@ def test_a_last_batch_may_be_smaller(tmp_path):
             parts = parts_of(name, 3)
             expected = ragged(sizes, Serial(parts, rules()[name], lag=1), parts)
             assert assert_equal(tensors, expected, f"{name}, {sizes}") >= 10
+
+
+CODED = [
+    (("method=sg",), "bf16"),
+    (("method=sg",), "int8"),
+    (SETTINGS["coarse"], "int8"),
+    (("method=delayed",), "float16"),
+    (("method=backprop",), "bf16"),
+]
+
+
+def coded_pipeline() -> list[tuple[Any, int]]:
+    """Tensors, and bytes that this rank has sent."""
+    found = []
+    for overrides, wire in CODED:
+        rule = method(*overrides)
+        parts = stages(2, rule)
+        execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False, wire=wire)
+        execution.connect()
+        found.append((train(parts, execution), execution.sent))
+    return found
+
+
+def test_fewer_bytes_are_the_same_in_one_process_and_in_several(tmp_path):
+    """And others than with all bytes."""
+    ranks = on_ranks(2, tmp_path, coded_pipeline)
+    for i, (overrides, wire) in enumerate(CODED):
+        rule = method(*overrides)
+        for wires in ((wire, wire), ("full", wire)):
+            parts = stages(2, rule)
+            serial = Serial(parts, rule, lag=1, wire=wires[0])
+            expected = train(parts, serial)
+            for found in ranks:
+                if wires[0] == wire:
+                    assert assert_equal(found[i][0], expected, f"{overrides}, {wire}") > 10
+                else:
+                    with pytest.raises(AssertionError):
+                        assert_equal(found[i][0], expected, f"{overrides}, {wire}")
+    halves, bytes_ = (sum(found[i][1] for found in ranks) for i in (0, 1))
+    assert bytes_ < 0.7 * halves
+
+
+def test_states_that_are_rebuilt_are_sent_whole():
+    rule = method("method=petra")
+    with pytest.raises(ValueError, match=r"leave execution\.wire=bf16 out"):
+        Serial(stages(2, rule), rule, lag=0, wire="bf16")

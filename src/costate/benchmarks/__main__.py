@@ -2,7 +2,18 @@
 
 import argparse
 
-from costate.benchmarks import asynchronous, callbacks, overhead, pipeline, pvd, reading, reversible, scaling, start
+from costate.benchmarks import (
+    asynchronous,
+    callbacks,
+    network,
+    overhead,
+    pipeline,
+    pvd,
+    reading,
+    reversible,
+    scaling,
+    start,
+)
 
 BENCHMARKS = {
     "overhead": overhead,
@@ -12,6 +23,7 @@ BENCHMARKS = {
     "reversible": reversible,
     "pipeline": pipeline,
     "scaling": scaling,
+    "network": network,
     "asynchronous": asynchronous,
     "pvd": pvd,
 }

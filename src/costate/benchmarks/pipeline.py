@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import torch.distributed as dist
 from omegaconf import OmegaConf
 
 from costate.benchmarks.contest import Contestant, Setting, alone, together
+from costate.benchmarks.hosts import Hosts, enter
 from costate.configuration import composed
 from costate.reports import contest
 
 WARMUP, SECONDS, STEPS = 3, 2.5, 10
 METHODS = {
     "backprop": ["method=backprop"],
-    "coarse": ["method=coarse"],
+    "coarse": ["method=coarse", "method.refresh=32"],
     "delayed": ["method=delayed"],
     "delayed by 2": ["method=delayed", "method.delay=2"],
     "replay": ["method=replay"],
@@ -116,13 +117,18 @@ def alternately(setting: Setting, methods: dict[str, dict[str, Any]], ways: tupl
     return rows
 
 
-def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any) -> Any:
-    """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads."""
+def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any, networks: Sequence[int] = ()) -> Any:
+    """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads.
+
+    Args:
+        networks: a process of each rank's host, where they are on several (`costate.benchmarks.hosts`).
+    """
     context = multiprocessing.get_context("spawn")
     results = context.SimpleQueue()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     with tempfile.TemporaryDirectory() as folder:
-        places = [(rank, ranks, folder, results, work, things) for rank in range(ranks)]
+        inside = networks or [0] * ranks
+        places = [(rank, ranks, folder, results, work, things, inside[rank]) for rank in range(ranks)]
         processes = [context.Process(target=_rank, args=place) for place in places]
         for process in processes:
             process.start()
@@ -133,8 +139,12 @@ def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any) -> 
     return results.get()
 
 
-def _rank(rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Rows], things: Any) -> None:
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+def _rank(
+    rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Rows], things: Any, network: int
+) -> None:
+    if network:
+        enter(network)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", Hosts.interface if network else "lo")
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
     rows = work(*things)
     if rank == 0:

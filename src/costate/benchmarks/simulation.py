@@ -46,6 +46,18 @@ class Link:
         return 2 * (ranks - 1) * self(size / ranks) if ranks > 1 else 0.0
 
 
+class Wire:
+    """One direction of a link: a message leaves when the one before it has left."""
+
+    def __init__(self, link: Link):
+        self.link, self._free = link, 0.0
+
+    def carry(self, start: float, size: float) -> float:
+        """When a message arrives that is handed over at `start`."""
+        self._free = max(self._free, start) + size / self.link.bandwidth
+        return self._free + self.link.latency
+
+
 @dataclass(frozen=True)
 class Costs:
     """What the parts of a step cost on the machine at hand.
@@ -68,13 +80,29 @@ class Costs:
     ring: Link | None = None
 
 
-def decoupled_step(costs: Costs, link: Link, rows: float, K: int, R: int = 1, lag: int = 1, window: int = 2) -> float:
-    """Seconds a step of R replicas of K decoupled stages, each replica on rows / R."""
+def decoupled_step(
+    costs: Costs,
+    link: Link,
+    rows: float,
+    K: int,
+    R: int = 1,
+    lag: int = 1,
+    window: int = 2,
+    sizes: tuple[float, float] | None = None,
+    learns: bool = True,
+) -> float:
+    """Seconds a step of R replicas of K decoupled stages, each replica on rows / R.
+
+    Args:
+        sizes: bytes a batch that go down a boundary and up, where they are not a state's each.
+        learns: whether somebody waits for what comes up.
+    """
     rows /= R
     f, u = costs.forward(rows) / K, costs.backward(rows) / K
-    travel = link(rows * costs.state)
+    below, above = sizes or (rows * costs.state, rows * costs.state)
     end = costs.optimizer / K + (costs.ring or link).all_reduce(costs.weights / K, R)
     free = [0.0] * K
+    down, up = [[Wire(link) for _ in range(K)] for _ in range(2)]
     arrived = [[0.0] * STEPS for _ in range(K)]
     taken = [[0.0] * STEPS for _ in range(K)]
     gradient = [[0.0] * STEPS for _ in range(K)]
@@ -87,12 +115,12 @@ def decoupled_step(costs: Costs, link: Link, rows: float, K: int, R: int = 1, la
                 if k + 1 < K:
                     if n >= window:
                         free[k] = max(free[k], taken[k + 1][n - window])
-                    arrived[k + 1][n] = free[k] + travel
+                    arrived[k + 1][n] = down[k].carry(free[k], below)
             elif operation is Operation.UPDATE:
                 free[k] += u + (costs.predict(rows) if k + 1 < K else 0)
                 if k > 0:
-                    gradient[k - 1][n] = free[k] + travel
-            else:
+                    gradient[k - 1][n] = up[k].carry(free[k], above)
+            elif learns:
                 free[k] = max(free[k], gradient[k][batch]) + costs.learn(rows)
         free = [time + end for time in free]
         steps.append(max(free))
@@ -119,7 +147,7 @@ def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, orde
     """Seconds a step of K stages that wait for the true gradients of m micro-batches, and then step together."""
     part = rows / m
     seconds = {name: line(part) / K + costs.engine / 2 for name, line in (("F", costs.forward), ("B", costs.backward))}
-    travel = link(part * costs.state)
+    wires = {name: [Wire(link) for _ in range(K)] for name in "FB"}
     done: dict[tuple[str, int, int], float] = {}
     work = [list(order(K, m, k)) for k in range(K)]
     free, place = [0.0] * K, [0] * K
@@ -131,8 +159,9 @@ def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, orde
                 edge = k == 0 if name == "F" else k == K - 1
                 if not edge and (name, before, i) not in done:
                     break
-                ready = 0.0 if edge else done[name, before, i] + travel
-                free[k] = done[name, k, i] = max(free[k], ready) + seconds[name]
+                ready = 0.0 if edge else done[name, before, i]
+                free[k] = max(free[k], ready) + seconds[name]
+                done[name, k, i] = wires[name][k].carry(free[k], part * costs.state)
                 place[k] += 1
     return max(free) + costs.optimizer / K
 

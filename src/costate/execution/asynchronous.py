@@ -49,7 +49,6 @@ class Asynchronous(Execution):
         queue: messages that wait for a role; the oldest one makes room, and is counted.
         replay: messages that a role keeps, to train on again when it is ahead of the others.
         oracle: on a process of its own, or each synthesizer on that of the stage behind it.
-        restart: whether a run of which a process has died goes on by itself; the launcher reads it.
         interface: of the network, that other hosts can reach; null listens on loopback alone.
         trace: whether to remember what was done when, for a timeline.
 
@@ -70,7 +69,6 @@ class Asynchronous(Execution):
         queue: Count,
         replay: Count,
         oracle: Literal["dedicated", "colocated"],
-        restart: bool,
         interface: str | None,
         trace: bool,
     ):

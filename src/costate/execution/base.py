@@ -11,7 +11,7 @@ from costate.execution.clock import Span
 from costate.interfaces import Coarse, CopiedBlocks, Interface, Learning, Loss
 from costate.memory import Flight
 from costate.methods import Method
-from costate.posts import Post, Reply
+from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
 from costate.pvd import Team
 from costate.schedules import Event, Operation
 from costate.stage import Stage
@@ -26,6 +26,7 @@ class Execution(ABC):
         stages: in the order of the forward pass; the last one's interface is the loss.
         method: whose schedule is played.
         lag: how many batches late the interfaces learn.
+        coding: how states and letters travel from stage to stage.
         exact: the method by which true gradients come up for stages to train under, whatever the run's own method
             answers, while interfaces learn from them: on the coarse levels of a multilevel run.
         replies: those that have come up and are of use yet, by stage in front of the boundary and batch.
@@ -43,8 +44,11 @@ class Execution(ABC):
 
     alike, lockstep = False, True
 
-    def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
+    def __init__(self, stages: Sequence[Stage], method: Method, lag: int, wire: Precision = "full"):
         self.stages, self.method, self.lag = stages, method, lag
+        self.coding, self.coded = coding(wire), wire != "full"
+        if self.coded and isinstance(method.post(self.task), GradientAndState):
+            raise ValueError(f"method=petra rebuilds states from their last digits: leave execution.wire={wire} out.")
         self.replies: dict[tuple[int, int], Reply] = {}
         self.staleness: dict[int, int] = {}
         self.updated: dict[int, int] = {}
@@ -187,7 +191,8 @@ class Execution(ABC):
     @property
     def post(self) -> Post | None:
         """What goes up for each batch, if anything does."""
-        return (self.exact or self.method).post(self.task)
+        post = (self.exact or self.method).post(self.task)
+        return Coded(post, self.coding) if self.coded and post is not None else post
 
     @property
     def task(self) -> Task:

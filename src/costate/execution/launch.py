@@ -6,106 +6,28 @@ do their share at once. Light on purpose (no torch): it is called before anythin
 """
 
 import contextlib
-import json
 import os
 import random
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from costate.execution.meeting import rank
 from costate.execution.supervisor import RankError, Supervisor, report
 from costate.words import override
 
-__all__ = ["RankError", "agreed", "compare", "delegate", "rank", "report"]
+__all__ = ["RankError", "delegate", "report"]
 
 
-def rank() -> int | None:
-    """This process's number among the ranks of a run, or None if it is no rank, or the only one."""
-    return int(os.environ["RANK"]) if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None
-
-
-def check_address() -> None:
-    """Of ranks that somebody else has started, before they look for each other.
-
-    Raises:
-        ValueError: nobody has said where they are to meet.
-    """
-    lacking = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
-    if rank() is not None and lacking:
-        raise ValueError(
-            f"RANK and WORLD_SIZE are set, and {' and '.join(lacking)} not: without it ranks do not find each other. "
-            "Start them by torchrun, set all four, or unset RANK for a run of one process."
-        )
-
-
-def agreed(name: str, make: Callable[[], str]) -> str:
-    """What `make` returns on rank 0, on every rank: for ranks of torchrun, which share nothing but an address."""
-    if rank() is None:
-        return make()
-    if rank() == 0:
-        _store().set(name, make())
-    return _store().get(name).decode()
-
-
-def compare(settings: Any) -> None:
-    """Every rank compares its settings with those of rank 0.
-
-    Raises:
-        ValueError: they are not the same, as where hosts have been started by different commands.
-    """
-    if rank() is None:
-        return
-    theirs = json.loads(agreed("settings", lambda: json.dumps(settings)))
-    mine = json.loads(json.dumps(settings))
-    for key, value in _leaves(mine | dict.fromkeys(theirs.keys() - mine.keys())):
-        other: Any = theirs
-        for name in key:
-            other = other.get(name) if isinstance(other, dict) else None
-        if value != other:
-            name = ".".join(key)
-            raise ValueError(
-                f"Rank {rank()} was started with {name}={value} and rank 0 with {name}={other}: "
-                "start all ranks by the same command."
-            )
-
-
-def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, name))
-        else:
-            yield (*above, name), value
-
-
-@cache
-def _store() -> Any:
-    """Kept as long as the process lives: it may be the one that the others, and the process group, connect to."""
-    from torch.distributed import PrefixStore, TCPStore, rendezvous
-
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if rank() == 0 and address == "127.0.0.1" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        # Torch's own would listen on every interface; the process group finds this one in its place.
-        door = socket.create_server((address, port))
-        store = TCPStore(address, port, is_master=True, multi_tenant=True, master_listen_fd=door.detach())
-    else:
-        store, _, _ = next(rendezvous("env://"))
-    return PrefixStore("costate", store)
-
-
-def delegate(ranks: int, hosts: int = 1, restart: bool = False, again: bool = False) -> bool:
+def delegate(ranks: int, hosts: int = 1, again: bool = False) -> bool:
     """Runs the current Hydra job as `ranks` processes; False where this process is to do its share of it itself.
 
     Args:
         ranks: over all hosts.
         hosts: that the ranks are spread over; more than one needs torchrun.
-        restart: whether a run of which a rank has failed goes on from its last checkpoint, as long as there is a newer
-            one each time.
         again: whether the run is there already, to go on with.
 
     Raises:
@@ -120,7 +42,8 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False, again: bool = Fa
                 f"{os.environ['WORLD_SIZE']} ranks were started and the settings ask for {ranks}: "
                 f"let trainer.devices × trainer.num_nodes and the number of processes agree."
             )
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        # Of the jobs that SLURM runs each has its own ranks.
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "Slurm" not in HydraConfig.get().launcher._target_:
             raise ValueError("A sweep starts the ranks of each job itself: leave torchrun out, or run a single job.")
         return False
     if ranks == 1:
@@ -128,31 +51,13 @@ def delegate(ranks: int, hosts: int = 1, restart: bool = False, again: bool = Fa
     if hosts > 1:
         raise ValueError(
             f"trainer.num_nodes={hosts} needs torchrun on every host: "
-            f"torchrun --nnodes={hosts} --nproc-per-node={ranks // hosts} --rdzv-endpoint=HOST:PORT train.py ..."
+            f"torchrun --nnodes={hosts} --nproc-per-node={ranks // hosts} --rdzv-backend=c10d "
+            "--rdzv-endpoint=HOST:29400 train.py ..."
         )
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    seen: list[float] = []
-    while True:
-        try:
-            _supervise(ranks, folder, again or (seen[-1:] > [0.0] and (folder / "config.yaml").exists()))
-            return True
-        except RankError as error:
-            seen.append(_saved(folder))
-            if not restart or seen[-1:] == seen[-2:-1]:
-                raise
-            print(f"{error} Starting again (execution.restart=true).", file=sys.stderr, flush=True)
-
-
-def _supervise(ranks: int, folder: Path, again: bool) -> None:
     environment = shared_environment(ranks)
     environments = [{**environment, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(ranks)]
-    Supervisor(_command(again), environments, folder).run()
-
-
-def _saved(folder: Path) -> float:
-    """When the last checkpoint was written; 0 without one."""
-    last = folder / "checkpoints" / "last.ckpt"
-    return last.stat().st_mtime if last.exists() else 0.0
+    Supervisor(_command(again), environments, Path(HydraConfig.get().runtime.output_dir)).run()
+    return True
 
 
 def _command(again: bool) -> list[str]:

@@ -30,7 +30,7 @@ from costate.execution.sharing import from_all, share_module, share_optimizer
 from costate.execution.traffic import SPANS, Traffic
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
-from costate.posts import Reply
+from costate.posts import Letter, Precision, Reply
 from costate.schedules import Operation
 from costate.settings import Count, Size
 from costate.stage import Stage
@@ -45,6 +45,7 @@ class Pipeline(Execution):
         lag: how many batches late the interfaces learn; 0 waits for the gradient of the batch itself.
         window: messages of a kind under way at once; bounds memory where no gradient holds a stage back.
         replicas: pipelines that share each batch out; every stage's gradients are averaged over them.
+        wire: in which precision states and letters travel; one process does the same where it is set so, too.
         trace: whether to remember what was done when, for a timeline.
 
     Raises:
@@ -52,9 +53,17 @@ class Pipeline(Execution):
     """
 
     def __init__(
-        self, stages: Sequence[Stage], method: Method, *, lag: Size, window: Count, replicas: Count, trace: bool
+        self,
+        stages: Sequence[Stage],
+        method: Method,
+        *,
+        lag: Size,
+        window: Count,
+        replicas: Count,
+        trace: bool,
+        wire: Precision = "full",
     ):
-        super().__init__(stages, method, lag)
+        super().__init__(stages, method, lag, wire)
         if len(stages) < 2:
             raise ValueError("execution=pipeline puts each stage on a process of its own: choose stages=2 or more.")
         self.window, self.replicas, self.alike = window, replicas, replicas == 1
@@ -218,12 +227,12 @@ class Pipeline(Execution):
             self.stopping = any_rank(self.asked, x.device, self.grid.peers)
         else:
             if not self._states_in:
-                self._states_in.expect((x.new_empty(rows, *stage.inlet),))
+                self._states_in.expect(self._packed_room(x, rows))
             with self.clock.span("wait for state", n):
-                (x,), self.stopping = self._states_in.take()
-            x = x[: len(y)]
+                parts, self.stopping = self._states_in.take()
+            x = self.coding.unpack(parts, x.new_empty(rows, *stage.inlet))[: len(y)]
             if more and not self.stopping:
-                self._states_in.expect((torch.empty_like(x),))
+                self._states_in.expect(self._packed_room(x, len(x)))
         self._ahead = len(x) if travels and more and not self.stopping else 0
         with self.clock.span("forward", n):
             h = stage.send(n, x, y, first)
@@ -232,8 +241,11 @@ class Pipeline(Execution):
                 self._states_out.room()
             with self.clock.span("send state", n):
                 whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
-                self._states_out.send((whole,), self.stopping)
+                self._states_out.send(self.coding.pack(whole), self.stopping)
         return h
+
+    def _packed_room(self, like: Tensor, rows: int) -> Letter:
+        return self.coding.pack(like.new_empty(rows, *self.stages[self.own].inlet))
 
     def _expect(self, batches: list[int], h: Tensor) -> None:
         """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what

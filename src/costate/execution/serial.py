@@ -11,7 +11,7 @@ from costate.execution.base import Execution
 from costate.execution.clock import Clock
 from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
 from costate.methods import Method
-from costate.posts import Post
+from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
 from costate.schedules import Event, Operation, waits
 from costate.settings import Size
@@ -25,10 +25,11 @@ class Serial(Execution):
 
     Args:
         lag: how many batches late the interfaces learn.
+        wire: in which precision states and letters go from stage to stage, as in a pipeline.
     """
 
-    def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size):
-        super().__init__(stages, method, lag)
+    def __init__(self, stages: Sequence[Stage], method: Method, *, lag: Size, wire: Precision = "full"):
+        super().__init__(stages, method, lag, wire)
         self.clock = Clock()
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
@@ -77,7 +78,9 @@ class Serial(Execution):
         operation, k, batch = event
         stage = self.stages[k]
         if operation is Operation.FORWARD:
-            return stage.send(batch, h if stage.front is None else stage.guess(x), y, first=k == 0)
+            if k > 0:
+                h = self.coding.round_trip(h) if stage.front is None else stage.guess(x)
+            return stage.send(batch, h, y, first=k == 0)
         if operation is Operation.UPDATE and batch in stage.flights:
             passage = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.tuning(batch))
             if passage is not None and post is not None:

@@ -210,7 +210,7 @@ class Supervisor:
         if told:
             _say(told["traceback"])
         sentence = f"Rank {rank.number} of {len(self._ranks)} {_end(rank)}, and the others were ended with it"
-        raise RankError(f"{sentence}: {_advice(self.folder)}", 1 if told else _exit_code(rank.code))
+        raise RankError(f"{sentence}: {advice(self.folder)}", 1 if told else _exit_code(rank.code))
 
     def _cause(self) -> _Rank:
         """The first to fail; of those that have said why the first to say so, even if others have ended before it."""
@@ -231,8 +231,9 @@ def _end(rank: _Rank) -> str:
     return f"ended with exit code {rank.code}" + (f" (its output: {rank.log})" if rank.log.exists() else "")
 
 
-def _advice(folder: Path) -> str:
-    if (folder / "checkpoints" / "last.ckpt").exists():
+def advice(folder: Path | None) -> str:
+    """How to go on with the run in a folder, if its ranks had come to have one."""
+    if folder is not None and (folder / "checkpoints" / "last.ckpt").exists():
         return f"go on from its last checkpoint with {pasted('resume', folder)}."
     return "there is no checkpoint yet to resume from."
 

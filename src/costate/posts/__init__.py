@@ -8,12 +8,14 @@ many batches at a time, a copy of a stage, goes up by `costate.methods.copies`. 
 """
 
 from costate.posts.base import Letter, Passage, Post, Reply
+from costate.posts.coding import Coded, Precision, coding
 from costate.posts.compressed import Compress, Largest, Sign, compressed
 from costate.posts.error import OutputError
 from costate.posts.gradient import Gradient, GradientAndState
 from costate.posts.losses import Losses
 
 __all__ = [
+    "Coded",
     "Compress",
     "Gradient",
     "GradientAndState",
@@ -23,7 +25,9 @@ __all__ = [
     "OutputError",
     "Passage",
     "Post",
+    "Precision",
     "Reply",
     "Sign",
+    "coding",
     "compressed",
 ]

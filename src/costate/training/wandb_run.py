@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from requests.utils import get_netrc_auth
 
-from costate.execution import launch
+from costate.execution import meeting
 from costate.runs import sweep_of
 from costate.training.loggers import needs
 from costate.training.one_row import OneRow
@@ -46,7 +46,7 @@ def wandb(
     Raises:
         ValueError: wandb is not installed, or refuses a project, a tag or whatever else is not what it takes.
     """
-    if launch.rank() not in (None, 0):
+    if meeting.rank() not in (None, 0):
         return DummyLogger()
     needs("wandb", "wandb")
     identity = folder / "wandb" / "id.txt"

@@ -1,0 +1,220 @@
+"""Hosts on one machine: Linux namespaces with their own address, name, loopback and processes, joined by a switch.
+
+    host0 — eth0 — switch — eth0 — host1        10.77.0.1, 10.77.0.2, ...; each sends no faster than a rate
+
+A host is one process in namespaces of its own. When that ends, as it does when we end, however we end, the kernel ends
+the others in it and takes its links away. Needs root, `ip` and `tc` (iproute2), `unshare` and `nsenter` (util-linux).
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, final
+
+TOOLS = "ip", "tc", "unshare", "nsenter"
+SWITCH = "switch"
+ROOT = (
+    'mount --bind "$1/hosts" /etc/hosts && hostname "$2" && ip link set lo up && touch "$1/$2" && exec sleep infinity'
+)
+"""The first process of a host, in a shell: hosts know each other by name."""
+
+TICKS = 250
+"""Of the kernel, a second."""
+
+NETWORK = 0x40000000
+"""CLONE_NEWNET."""
+
+LISTENS = "0A"
+"""As /proc writes it."""
+
+
+@cache
+def lacking() -> str:
+    """What this machine lacks for hosts of its own; nothing if they can be had."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "network namespaces are made by root on Linux"
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"{', '.join(missing)} not there (iproute2, util-linux)"
+    try:
+        with Hosts(2, 100):
+            return ""
+    except (OSError, RuntimeError) as fault:
+        return f"no network namespaces here ({fault})"
+
+
+@final
+class Hosts:
+    """So many hosts, for as long as it is entered.
+
+    Args:
+        rate: Mb/s that each host sends at most; None is as fast as the machine can.
+        delay: seconds that a packet takes from host to host, by a switch of ours (`costate.benchmarks.switch`), as few
+            kernels have netem; 0 is the kernel's own switch.
+
+    Attributes:
+        names: of the hosts.
+        interface: of each, by which it reaches the others.
+    """
+
+    interface = "eth0"
+
+    def __init__(self, count: int, rate: float | None = None, delay: float = 0.0):
+        self.names = [f"host{i}" for i in range(count)]
+        self.rate, self.delay = rate, delay
+        self._roots: dict[str, subprocess.Popen[bytes]] = {}
+        self._inside: dict[str, int] = {}
+        self._started: list[subprocess.Popen[Any]] = []
+
+    def address(self, name: str) -> str:
+        return f"10.77.0.{1 + self.names.index(name)}"
+
+    def __enter__(self) -> "Hosts":
+        self._folder = tempfile.TemporaryDirectory()
+        try:
+            self._build(Path(self._folder.name))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in self._roots:
+            self.power_off(name)
+        for process in self._started:
+            process.kill()
+            process.wait()
+        self._folder.cleanup()
+
+    def start(self, name: str, command: Sequence[str], **settings: Any) -> "subprocess.Popen[Any]":
+        """A command on a host; settings are those of Popen."""
+        spaces = ["--net", "--pid", "--uts", "--mount", f"--wdns={settings.pop('cwd', Path.cwd())}"]
+        words = ["nsenter", f"--target={self._inside[name]}", *spaces, "--", *command]
+        process = subprocess.Popen(words, preexec_fn=_end_with_parent, **settings)
+        self._started.append(process)
+        return process
+
+    def processes(self, name: str, *words: str) -> list[int]:
+        """Those on a host whose command lines have these words."""
+        root, found = self._inside[name], []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                same = (entry / "ns" / "pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
+            except OSError:
+                continue
+            if same and int(entry.name) != root and set(words) <= set(line):
+                found.append(int(entry.name))
+        return sorted(found)
+
+    def cut(self, name: str, end: str = "down") -> None:
+        """Takes a host's link down, or "up" again."""
+        self._on(name, "ip", "link", "set", self.interface, end)
+
+    def power_off(self, name: str) -> None:
+        """Ends a host with all that runs on it."""
+        self._roots[name].kill()
+        self._roots[name].wait()
+
+    def _build(self, folder: Path) -> None:
+        lines = ["127.0.0.1 localhost", *(f"{self.address(name)} {name}" for name in self.names)]
+        (folder / "hosts").write_text("\n".join(lines) + "\n")
+        for name in (SWITCH, *self.names):
+            self._roots[name] = _root(name, folder)
+        for name, root in self._roots.items():
+            self._inside[name] = _first(root, folder / name)
+        if self.delay:
+            self._start_switch()
+        else:
+            self._on(SWITCH, "ip", "link", "add", SWITCH, "type", "bridge")
+            self._on(SWITCH, "ip", "link", "set", SWITCH, "up")
+        for name in self.names:
+            if not self.delay:
+                port = ["peer", "name", name, "netns", str(self._inside[SWITCH])]
+                self._on(name, "ip", "link", "add", self.interface, "type", "veth", *port)
+                self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
+            self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
+            self._on(name, "ip", "link", "set", self.interface, "up")
+            if self.rate is not None:
+                # What may go at once: a tick's worth, and not less than the largest packet.
+                burst = max(128_000, round(self.rate * 1e6 / 8 / TICKS))
+                limit = ["rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
+                self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
+
+    def _start_switch(self) -> None:
+        ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]
+        command = [sys.executable, "-m", "costate.benchmarks.switch", self.interface, str(self.delay), *ports]
+        switch = subprocess.Popen(command, preexec_fn=_end_with_parent, stdout=subprocess.PIPE)
+        self._started.append(switch)
+        assert switch.stdout is not None, "asked for"
+        if not switch.stdout.readline():
+            raise RuntimeError("the switch has ended")
+
+    def network(self, name: str) -> int:
+        """A process of the host, for others to take its network by `enter`."""
+        return self._inside[name]
+
+    def _on(self, name: str, *command: str) -> None:
+        # With our own numbers of processes, by which a link's other end is put elsewhere.
+        words = ["nsenter", f"--target={self._inside[name]}", "--net", "--", *command]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+def _root(name: str, folder: Path) -> subprocess.Popen[bytes]:
+    spaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    words = ["unshare", *spaces, "sh", "-c", ROOT, "sh", str(folder), name]
+    return subprocess.Popen(words, preexec_fn=_end_with_parent, stdin=subprocess.DEVNULL)
+
+
+def _first(root: subprocess.Popen[bytes], mark: Path) -> int:
+    """The host's first process, as we number it, once it is there."""
+    while not mark.exists():
+        if root.poll() is not None:
+            raise RuntimeError(f"{mark.name} has ended with exit code {root.returncode}")
+        time.sleep(0.01)
+    return int(Path(f"/proc/{root.pid}/task/{root.pid}/children").read_text().split()[0])
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def enter(pid: int) -> None:
+    """Takes the network of another process, for all that this one opens from now on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/proc/{pid}/ns/net") as space:
+        if libc.setns(space.fileno(), NETWORK):
+            raise OSError(ctypes.get_errno(), f"the network of {pid} cannot be entered")
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process listens; 0.0.0.0 and :: stand for all that its host has."""
+    own, found = set(), set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(str(entry.readlink()))
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == LISTENS and f"socket:[{words[9]}]" in own:
+                found.add(_written(words[1].partition(":")[0]))
+    return found
+
+
+def _written(address: str) -> str:
+    """An address of /proc/net/tcp, whose words of four bytes are in the machine's own order."""
+    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))

@@ -1,0 +1,56 @@
+"""What the benchmark of links makes of what it measures."""
+
+import pytest
+
+from costate.benchmarks.network import METHODS, SERIAL, Line, foretold, table
+from costate.benchmarks.network_model import COUNTS
+from costate.reports import network as figures
+
+ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6
+LINES = Line(), Line(rate=100.0), Line(rate=10.0), Line(trip=10.0)
+
+
+def way(speed: float, down: float, up: float) -> dict[str, float]:
+    return {"per_second": speed, "busy": 0.9, "down": down, "up": up}
+
+
+FREE = {
+    SERIAL: way(10_000, 0, 0),
+    "torch DDP": way(15_000, WEIGHTS, WEIGHTS),
+    "torch 1F1B": way(11_000, STATE, STATE),
+    "torch GPipe": way(11_000, STATE, STATE),
+    **{name: way(17_000, STATE, STATE) for name in METHODS},
+    "full unlock": way(14_000, 8e3, 8e3),
+}
+
+
+def test_without_a_limit_the_prediction_is_the_measurement():
+    for name, speed in foretold(LINES[0], FREE, ROWS)["predicted"].items():
+        assert speed == pytest.approx(FREE[name]["per_second"], rel=0.01), name
+
+
+def test_a_slow_link_holds_up_who_sends_much_and_a_far_one_who_waits():
+    slow, far = (foretold(line, FREE, ROWS)["predicted"] for line in (LINES[2], LINES[3]))
+    assert slow["torch DDP"] == pytest.approx(ROWS / (ROWS / 15_000 + 8 * WEIGHTS / 10e6), rel=0.01)
+    assert slow["pipeline coarse"] == pytest.approx(ROWS / (8 * STATE / 10e6), rel=0.01)
+    assert slow["full unlock"] == pytest.approx(14_000, rel=0.01)
+    assert far["pipeline coarse"] == pytest.approx(17_000, rel=0.01)
+    assert far["torch 1F1B"] < 0.8 * 11_000
+    assert slow[SERIAL] == far[SERIAL] == pytest.approx(10_000)
+
+
+def test_replicas_pay_for_their_gradients():
+    grid = foretold(LINES[1], FREE, ROWS)["grid"]
+    assert all(R * K <= 64 for R, K in (map(int, key.split("x")) for key in grid))
+    assert foretold(LINES[0], FREE, ROWS)["grid"]["2x2"] > grid["2x2"]
+
+
+def test_its_table_and_figures_have_every_way(tmp_path):
+    result = {"name": "net", "batch": ROWS, "measured": {line.name: FREE for line in LINES}}
+    result["links"] = {line.name: foretold(line, FREE, ROWS) for line in LINES}
+    text = table(result)
+    assert all(f"| {name} |" in text for name in FREE)
+    for figure in (figures.links(result), figures.many(result, COUNTS)):
+        shown = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
+        assert {name for name in FREE if name != SERIAL} <= shown
+        figure.savefig(tmp_path / "figure.png")

@@ -1,0 +1,78 @@
+"""train.py on hosts of this machine, started on each as the docs say."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from costate.benchmarks.hosts import Hosts, listening
+from costate.runs import RunFolder
+from running import ROOT, differences, last
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=host0:29400")
+PAUSE = ("+callbacks.pause._target_=alarm.Pause", "trainer.progress=lines")
+"""A tenth of a second a batch, for something to happen to it."""
+
+
+class Started:
+    """The same command on every host, each with its output in a file of the folder; started from there.
+
+    Args:
+        environments: of each host, by name.
+    """
+
+    def __init__(self, hosts: Hosts, folder: Path, command: Sequence[str], **environments: dict[str, str]):
+        self.hosts, self.folder = hosts, folder
+        kept = {name: value for name, value in os.environ.items() if name not in ("GLOO_SOCKET_IFNAME", "RANK")}
+        paths = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.programs = {}
+        for name in hosts.names:
+            with (folder / f"{name}.log").open("wb") as log:
+                own = {**kept, **paths, **environments.get(name, {})}
+                settings = {"cwd": folder, "env": own, "stdout": log, "stderr": subprocess.STDOUT}
+                self.programs[name] = hosts.start(name, command, **settings)
+
+    def told(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def wait(self, happened: Callable[[], object], seconds: float = 600) -> None:
+        end = time.monotonic() + seconds
+        while not happened():
+            assert time.monotonic() < end, "\n".join(map(self.told, self.hosts.names))
+            time.sleep(0.1)
+
+    def codes(self, *names: str, seconds: float = 600) -> list[int]:
+        """With what the program on each host, or on some, has ended."""
+        chosen = [self.programs[name] for name in names or self.hosts.names]
+        self.wait(lambda: all(program.poll() is not None for program in chosen), seconds)
+        return [program.returncode for program in chosen]
+
+    def listening(self) -> dict[str, set[str]]:
+        """Addresses at which the ranks of each host have listened, until all have ended."""
+        heard: dict[str, set[str]] = {name: set() for name in self.hosts.names}
+        while any(program.poll() is None for program in self.programs.values()):
+            for name in self.hosts.names:
+                for pid in self.hosts.processes(name, str(ROOT / "train.py"), "-u"):
+                    try:
+                        heard[name] |= listening(pid)
+                    except OSError:
+                        continue
+            time.sleep(0.1)
+        return heard
+
+
+def torchrun(hosts: Hosts, folder: Path, ranks: int, *words: str, restarts: int = 0) -> Started:
+    """So many ranks on each host."""
+    nodes = len(hosts.names)
+    share = [f"--nnodes={nodes}", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
+    places = [f"trainer.devices={ranks}", f"trainer.num_nodes={nodes}"]
+    return Started(hosts, folder, [*TORCHRUN, *share, str(ROOT / "train.py"), *words, *places])
+
+
+def unlike(found: RunFolder, expected: RunFolder) -> list[str]:
+    """Tensors of the last checkpoints that are not the same, bit for bit."""
+    ours, theirs = last(found), last(expected)
+    return [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]
