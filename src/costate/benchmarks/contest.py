@@ -150,7 +150,6 @@ class PipelineStages(Contestant):
         rule = instantiate(method, _convert_="all")
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
         self.execution = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False)
-        self.execution.plan(RUN)
         self.execution.connect()
         self.adam = self.optimizer(list(parts[self.execution.own].parameters()))
 
