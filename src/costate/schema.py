@@ -46,6 +46,7 @@ class Run:
     callbacks: Any
     logger: Any
     workers: Count = 1
+    span: Count = 1
     summary: bool = False
 
 

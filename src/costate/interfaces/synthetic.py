@@ -40,12 +40,16 @@ class Synthetic(Learning):
         if share == 1:
             assert arrived is not None, "a share of the true gradient needs a schedule that waits for it"
             return arrived
-        with torch.no_grad():
-            g = self.synthesizer(h, self._context(y)).to(h.dtype) / len(h)
+        g = self.predict(h, y)
         if share == 0:
             return g
         assert arrived is not None, "a share of the true gradient needs a schedule that waits for it"
         return torch.lerp(g, arrived, share)
+
+    @torch.no_grad()
+    def predict(self, h: State, y: Labels) -> Tensor:
+        """ĝ, of the batch's mean loss."""
+        return self.synthesizer(h, self._context(y)).to(h.dtype) / len(h)
 
     def fit(self, h: State, y: Labels, target: State) -> Float[Tensor, ""]:
         # Detached here, so that the regression never reaches the network, wherever h comes from.

@@ -25,6 +25,8 @@ class SyntheticGradients(Method):
         share: of the entries, where the largest are sent.
     """
 
+    in_time = True
+
     def __init__(
         self,
         *,
