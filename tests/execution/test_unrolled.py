@@ -1,9 +1,11 @@
 """Spans of steps: what comes out of them is backpropagation through time, or what its truncation says."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +17,7 @@ from costate.interfaces.synthesizers import Synthesizer
 from costate.sequence_tasks import AtEnd, Characters, Symbols
 from costate.tasks import Classification, Regression
 from costate.training.module import stages as make_stages
-from small import RECURRENT, refusal
+from small import NODES, RECURRENT, refusal
 
 BATCH, STEPS, FEATURES, CLASSES, SPAN = 5, 11, 3, 4, 4
 RULES = {"sg": ["method=sg", "method/synthesizer=linear"], "backprop": ["method=backprop"], "none": ["method=none"]}
@@ -31,12 +33,21 @@ def batch(task=TASKS["symbols"], seed=1, steps=STEPS):
     return x, torch.randint(CLASSES, (BATCH, steps), generator=random).masked_fill(torch.arange(steps) % 3 == 0, -1)
 
 
-def made(rule, arch="lstm", task=TASKS["symbols"], span=SPAN, later=0.0):
+@cache
+def rules():
+    """Composing takes longer than all that is done here."""
+    return {name: method(*words) for name, words in RULES.items()}
+
+
+def blocks(arch, outputs):
     torch.manual_seed(0)
-    each = method(*RULES[rule])
-    blocks = network((STEPS, FEATURES), task.outputs, *words("arch", arch)).cut(1)
-    parts = [stage.double() for stage in make_stages(blocks, (STEPS, FEATURES), task, each)]
-    return Unrolled(parts, each, span=span, later=later)
+    return instantiate(NODES[arch], (STEPS, FEATURES), outputs, _convert_="all").cut(1)
+
+
+def made(rule, arch="lstm", task=TASKS["symbols"], span=SPAN, later=0.0):
+    each = copy.deepcopy(rules()[rule])
+    parts = make_stages(blocks(arch, task.outputs), (STEPS, FEATURES), task, each)
+    return Unrolled([part.double() for part in parts], each, span=span, later=later)
 
 
 def played(execution, x, y, n=0, more=False):
@@ -271,21 +282,20 @@ def test_other_weights_can_be_asked_for_the_same_batch():
 
 @pytest.mark.parametrize("rule", sorted(set(options("method")) - set(RULES)))
 def test_a_method_that_is_none_in_time_says_so(rule):
-    blocks = network((STEPS, FEATURES), CLASSES, *words("arch", "lstm")).cut(1)
     with pytest.raises(ValueError, match="does not train recurrent networks"):
-        make_stages(blocks, (STEPS, FEATURES), TASKS["symbols"], method(*words("method", rule)))
+        make_stages(blocks("lstm", CLASSES), (STEPS, FEATURES), TASKS["symbols"], method(*words("method", rule)))
 
 
 def test_what_does_not_go_together_is_refused():
-    rule = method("method=sg")
+    rule = rules()["sg"]
     with pytest.raises(ValueError, match="execution=unrolled is for recurrent networks"):
         Unrolled(
             make_stages(network((4,), 2, "arch=mlp").cut(1), (4,), Classification(2), rule), rule, span=2, later=0.0
         )
     recurrent = make_stages(
-        network((STEPS, FEATURES), 1, *words("arch", "gru")).cut(1), (STEPS, FEATURES), AtEnd(Regression(1)), rule
+        blocks("gru", 1), (STEPS, FEATURES), AtEnd(Regression(1)), rule
     )
     with pytest.raises(ValueError, match="execution=serial plays stages in depth"):
         Serial(recurrent, rule, lag=0)
-    assert "reads sequences" in refusal(lambda: network((4,), 2, "arch=lstm"))
+    assert "reads sequences" in refusal(lambda: instantiate(NODES["lstm"], (4,), 2))
     assert isinstance(recurrent[0].interface.between, Synthetic)

@@ -46,8 +46,8 @@ class Execution(ABC):
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int):
         if not self.in_time and any(isinstance(stage.interface, EachSpan) for stage in stages):
             raise ValueError(
-                f"execution={type(self).__name__.lower()} plays stages in depth, and a recurrent network is unrolled in "
-                "time: leave execution=... out, or choose execution=unrolled."
+                f"execution={type(self).__name__.lower()} plays stages in depth, and a recurrent network is unrolled "
+                "in time: leave execution=... out, or choose execution=unrolled."
             )
         self.stages, self.method, self.lag = stages, method, lag
         self.replies: dict[tuple[int, int], Reply] = {}
