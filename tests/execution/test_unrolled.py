@@ -292,9 +292,7 @@ def test_what_does_not_go_together_is_refused():
         Unrolled(
             make_stages(network((4,), 2, "arch=mlp").cut(1), (4,), Classification(2), rule), rule, span=2, later=0.0
         )
-    recurrent = make_stages(
-        blocks("gru", 1), (STEPS, FEATURES), AtEnd(Regression(1)), rule
-    )
+    recurrent = make_stages(blocks("gru", 1), (STEPS, FEATURES), AtEnd(Regression(1)), rule)
     with pytest.raises(ValueError, match="execution=serial plays stages in depth"):
         Serial(recurrent, rule, lag=0)
     assert "reads sequences" in refusal(lambda: instantiate(NODES["lstm"], (4,), 2))

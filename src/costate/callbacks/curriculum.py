@@ -1,6 +1,6 @@
 """Sequences that become longer, one step of the data's own measure whenever those that there are have been solved.
 
-    b ← 0.9 b + 0.1 (bits of the latest batch, a symbol that is asked for);   solved: b < threshold
+b ← 0.9 b + 0.1 (bits of the latest batch, a symbol that is asked for);   solved: b < threshold
 """
 
 import math

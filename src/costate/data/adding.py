@@ -1,7 +1,7 @@
 """The adding problem (Hochreiter & Schmidhuber, 1997): two marked numbers of a sequence are to be added up.
 
-    x_t = (u_t, m_t)   u_t uniform in [0, 1]; m_t is 1 at one step of each half, else 0
-    y   = Σ_t m_t u_t  asked for at the last step; its variance is 1/6: to know nothing costs 0.167
+x_t = (u_t, m_t)   u_t uniform in [0, 1]; m_t is 1 at one step of each half, else 0
+y   = Σ_t m_t u_t  asked for at the last step; its variance is 1/6: to know nothing costs 0.167
 """
 
 from typing import final

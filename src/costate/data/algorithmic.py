@@ -42,9 +42,7 @@ def turns(length: int) -> tuple[int, int]:
     return length // 2 + 1, (length + 1) // 2
 
 
-def _repeated(
-    rows: int, N: int, R: int, mark: float, symbols: int, random: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _repeated(rows: int, N: int, R: int, mark: float, symbols: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     drawn = torch.randint(symbols, (rows, N), generator=random)
     x = torch.zeros(rows, N + 1 + N * R, symbols + 1)
     x[:, :N, :symbols] = F.one_hot(drawn, symbols).float()

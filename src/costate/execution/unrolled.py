@@ -190,6 +190,7 @@ class Unrolled(Replicated):
             found.append((span.s.detach(), t))
         if not found:
             return
+        self._behind.rows = len(y)
         states, targets = (torch.cat(rows) for rows in zip(*found, strict=True))
         labels = y.repeat(len(found), *[1] * (y.ndim - 1))
         # On the scale of the mean over all these rows, as the interface takes it to be.

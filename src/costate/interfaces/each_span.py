@@ -15,13 +15,24 @@ class EachSpan(Loss):
 
     Args:
         between: it answers what g is at the state in front of a span.
+
+    Attributes:
+        rows: of the latest batch.
     """
 
     def __init__(self, task: Task, between: Interface):
         super().__init__(task)
         self.between = between
+        self.rows = 0
 
     @property
-    def last(self) -> tuple[Tensor, Tensor] | None:
-        """Predictions and targets of all boundaries of the latest batch, as rows below each other."""
-        return self.between.last if isinstance(self.between, Learning) else None
+    def last(self) -> list[tuple[Tensor, Tensor]]:
+        """Prediction and target of each boundary of the latest batch, in the order of time; none without learning.
+
+        Where the state was carried on, the first one is that between this batch and the one before.
+        """
+        if not isinstance(self.between, Learning) or self.between.last is None:
+            return []
+        # They were learnt as rows below each other, from the end.
+        predictions, targets = (rows.split(self.rows) for rows in self.between.last)
+        return list(zip(predictions, targets, strict=True))[::-1]
