@@ -1,4 +1,4 @@
-"""Sequences that are drawn for each batch, of a length that may grow while a network learns (Zaremba & Sutskever, 2014).
+"""Sequences that are drawn for each batch, of a length that may grow while a network learns.
 
 No two batches are the same ones, and what is drawn depends on the seed, the epoch and the batch alone: a resumed run
 goes on with the batches that an uninterrupted one would have.
@@ -24,7 +24,7 @@ HELD, TESTED = 1, 2
 
 
 class Drawn(LightningDataModule, ABC):
-    """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
+    """Symbols to be remembered (Zaremba & Sutskever, 2014, grow them so), at every length from 1 to `longest`; training sequences are `length` long.
 
     x_t is a symbol as one-hot with a mark beside it, y_t the symbol that is asked for, or -1 where none is.
 

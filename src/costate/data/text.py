@@ -1,6 +1,6 @@
 """The characters of a text, of which the next one is to be told: streams that go on from batch to batch.
 
-n characters, B streams of n / B; batch i has steps i L, ..., (i + 1) L − 1 of each, and asks for those one further on
+n characters, B streams of n / B; batch i has steps i L, ..., (i + 1) L − 1 of each, and asks for the ones behind
 """
 
 import sysconfig
