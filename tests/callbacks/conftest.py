@@ -1,7 +1,6 @@
 """A small training for the callbacks to look at."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch

@@ -1,7 +1,8 @@
-"""Sequences that are drawn or that are streams of a text; a new file of conf/data that is not in memory is picked up."""
+"""Sequences that are drawn, or streams of a text; a new file of conf/data that is not in memory is picked up."""
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,7 +110,7 @@ def test_streams_of_a_text_go_on_from_batch_to_batch(tmp_path):
     path.write_text(written)
     data = made("text", file=str(path), size=10_000, held=0.1, batch_size=4, length=7)
     batches = passed(data.train_dataloader())
-    for (x, y), (further, _) in zip(batches, batches[1:], strict=False):
+    for (x, y), (further, _) in pairwise(batches):
         assert torch.equal(x[:, 1:].argmax(2), y[:, :-1])
         assert torch.equal(y[:, -1], further[:, 0].argmax(1))
     streams = torch.cat([x.argmax(2) for x, _ in batches], dim=1)

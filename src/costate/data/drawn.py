@@ -24,7 +24,7 @@ HELD, TESTED = 1, 2
 
 
 class Drawn(LightningDataModule, ABC):
-    """Symbols to be remembered (Zaremba & Sutskever, 2014, grow them so), at every length from 1 to `longest`; training sequences are `length` long.
+    """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
 
     x_t is a symbol as one-hot with a mark beside it, y_t the symbol that is asked for, or -1 where none is.
 
