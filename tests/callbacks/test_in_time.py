@@ -92,6 +92,12 @@ def test_each_boundary_between_spans_has_its_quality():
     torch.testing.assert_close(torch.cat([target for _, target in pairs[::-1]]), joint[1])
 
 
+def test_every_measurement_goes_with_sequences():
+    _, recorder = fit(parts(TEXT), *(instantiate(node) for node in config(*TEXT, "callbacks=all").callbacks.values()))
+    logged = {name for _, numbers in recorder.rows for name in numbers}
+    assert {"stage/0/gradient_cosine", "stage/0/gradient_norm", "boundary/3/cosine", "val/perplexity"} <= logged
+
+
 @pytest.mark.parametrize("words", [[*TEXT, "method=sg", "execution.later=0.5"], [*COPY, "method=sg"]])
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_an_uninterrupted_one(words, tmp_path):
     """States carried on, lengths and what the curriculum has seen are in the checkpoint."""
