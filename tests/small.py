@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from torch import nn
 
 from composing import config, options, words
 from costate.architectures.fields import ConvField, DenseField, Field
 from costate.architectures.integrators import Integrator, Reversible
+from costate.architectures.recurrent import Recurrent
 from costate.architectures.stable import StableBlock
 
-ARCHS = {name: config(*words("arch", name)).arch for name in options("arch")}
+NODES = {name: config(*words("arch", name)).arch for name in options("arch")}
+RECURRENT = [name for name, node in NODES.items() if issubclass(get_class(node["_target_"]), Recurrent)]
+"""Cut in time, and not in depth."""
+ARCHS = {name: node for name, node in NODES.items() if name not in RECURRENT}
 STABLE = [name for name, node in ARCHS.items() if "integrator" in node]
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"types", "tasks", "settings", "compat", "lookup"}
+VOCABULARY = {"types", "tasks", "sequence_tasks", "settings", "compat", "lookup"}
 ALLOWED = {
     "types": set(),
     "settings": set(),
     "schedules": set(),
     "tasks": {"types", "compat"},
+    "sequence_tasks": {"types", "tasks", "compat"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from costate.settings import Count, Rate, Seed
+from costate.settings import Count, Rate, Seed, Share
 from costate.signatures import Setting, Signature, signature
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
@@ -46,6 +46,8 @@ class Run:
     callbacks: Any
     logger: Any
     workers: Count = 1
+    span: Count = 1
+    discount: Share = 1.0
     summary: bool = False
 
 

@@ -49,6 +49,10 @@ class Task(ABC):
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         """A fresh metric that accumulates the score over batches and, where asked to, over ranks."""
 
+    def readings(self, score: Tensor) -> dict[str, Tensor]:
+        """The score by its name, and what else people read it as."""
+        return {self.score: score}
+
 
 class Classification(Task):
     """Cross-entropy over logits (the softmax is inside the loss) and accuracy."""

@@ -17,8 +17,8 @@ State: TypeAlias = Float[Tensor, "batch *shape"]
 Input: TypeAlias = Float[Tensor, "batch ..."]
 """What goes into a stage, samples or a state: its shape is not that of what comes out."""
 
-Labels: TypeAlias = Int[Tensor, " batch"] | Float[Tensor, "batch outputs"]
-"""Classes as integers, or regression targets."""
+Labels: TypeAlias = Int[Tensor, " batch"] | Int[Tensor, "batch steps"] | Float[Tensor, "batch outputs"]
+"""Classes as integers, of a sample or of each step of a sequence, or regression targets."""
 
 Context: TypeAlias = Float[Tensor, "batch context"]
 """The label as a synthesizer reads it."""

@@ -1,39 +1,20 @@
 """A small training for the callbacks to look at."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from composing import config, network
 from costate.tasks import Classification
 from costate.training.module import Training
+from recorder import Recorder
 
 BATCHES = 8
 SHAPE, CLASSES = (4,), 3
-
-
-class Recorder(Logger):
-    """Keeps what is logged: (step, numbers)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[tuple[int, dict[str, float]]] = []
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.rows.append((step, dict(metrics)))
-
-    def log_hyperparams(self, *arguments: Any) -> None: ...
-
-    name = version = None
-
-    def column(self, name: str) -> dict[int, float]:
-        return {step: numbers[name] for step, numbers in self.rows if name in numbers}
 
 
 class Fit:

@@ -52,9 +52,12 @@ def test_fast_removes_what_it_has_made_itself_and_nothing_else(monkeypatch, tmp_
 
 
 def test_a_fast_experiment_has_an_epoch_a_level_and_digits_where_mnist_is_not_there():
-    both = [read(CONF / "experiment" / f"{name}.yaml") for name in ("multilevel_sg", "ellipse")]
-    assert fast.sweeps(both, mnist=False) == {
-        ("epochs=3", fast.DIGITS, *fast.SMALL): ["multilevel_sg"],
-        ("epochs=1", *fast.SMALL): ["ellipse"],
+    all_four = ("multilevel_sg", "ellipse", "dni_copy", "bplambda_mnist")
+    read_in = [read(CONF / "experiment" / f"{name}.yaml") for name in all_four]
+    assert fast.sweeps(read_in, mnist=False) == {
+        ("epochs=3", fast.DIGITS, "data.train=600", *fast.SMALL): ["multilevel_sg"],
+        ("epochs=1", "data.train=600", *fast.SMALL): ["ellipse"],
+        ("epochs=1", "data.batches=20", *fast.SMALL): ["dni_copy"],
+        ("epochs=1", fast.SEQUENCES, "data.train=600", *fast.SMALL): ["bplambda_mnist"],
     }
-    assert fast.sweeps(both[:1], mnist=True) == {("epochs=3", *fast.SMALL): ["multilevel_sg"]}
+    assert fast.sweeps(read_in[:1], mnist=True) == {("epochs=3", "data.train=600", *fast.SMALL): ["multilevel_sg"]}

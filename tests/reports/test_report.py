@@ -325,3 +325,20 @@ def test_many_lines_leave_the_panel_its_room_and_each_looks_like_no_other():
     box, below = place.get_window_extent(), figure.legends[0].get_window_extent()
     assert box.height > 1.3 * figure.dpi
     assert below.y1 < box.y0
+
+
+def test_the_length_that_was_solved_is_drawn_against_the_span_by_method(tmp_path):
+    for seed in (0, 1):
+        for method, solved in (("sg", 6), ("none", 3)):
+            for span in (2, 4):
+                folder = run(tmp_path / f"{method}{span}{seed}", "lstm", method, seed, 0.6)
+                config = yaml.safe_load((folder / "config.yaml").read_text())
+                (folder / "config.yaml").write_text(yaml.safe_dump({**config, "span": span}))
+                summary = json.loads((folder / "summary.json").read_text())
+                (folder / "summary.json").write_text(json.dumps({**summary, "solved": solved + span + seed}))
+    groups = grouped(find([tmp_path])[0])
+    (figure,) = [figure for name, _, figure in scaling.draw(groups) if name == "solved_digits"]
+    (place,) = figure.axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in place.lines if line.get_label()[0] != "_"}
+    assert drawn == {"lstm, sg": [[2, 8.5], [4, 10.5]], "lstm, none": [[2, 5.5], [4, 7.5]]}
+    assert place.get_ylabel() == "solved"

@@ -61,9 +61,7 @@ def true_network(training: Any, x: Tensor, y: Tensor) -> list[nn.Module]:
         # Those who look at what goes through the network are not to see this.
         block._forward_pre_hooks.clear()
     with torch.enable_grad():
-        h = x
-        for block in blocks:
-            h = block(h)
+        h = training.execution.through(blocks, x)
         penalties = [penalty for block in blocks if (penalty := block.penalty()) is not None]
         torch.stack([training.task.loss(h, y), *penalties]).sum().backward()
     return blocks

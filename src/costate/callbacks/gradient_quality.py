@@ -14,7 +14,8 @@ from costate.settings import Count
 class GradientQuality(Measurement):
     """Cosine, relative error and explained variance of each learning interface's latest prediction against its target.
 
-    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1.
+    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1, of a recurrent network for those between
+    spans of steps, in their order.
     """
 
     def __init__(self, *, every: Count):
@@ -26,7 +27,7 @@ class GradientQuality(Measurement):
         for k, stage in enumerate(stages):
             # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
             last = getattr(stage.interface, "last", None)
-            if last is not None:
+            for j, pair in enumerate([last] if isinstance(last, tuple) else last or [], k):
                 for quantity in (cosine, relative_error, explained_variance):
-                    numbers[f"boundary/{k}/{quantity.__name__}"] = quantity(*last)
+                    numbers[f"boundary/{j}/{quantity.__name__}"] = quantity(*pair)
         return numbers

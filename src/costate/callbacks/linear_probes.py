@@ -23,6 +23,7 @@ class LinearProbes(Callback):
     """Fits W on training rows after each epoch and logs its score on validation rows, `stage/<k>/probe_<score>`.
 
     Every process comes to the same numbers: after an epoch each holds the whole network, and all read the same rows.
+    Of a recurrent network, which is one stage, it logs nothing.
 
     Args:
         rows: of training and of validation that are looked at, the first ones.
@@ -33,9 +34,9 @@ class LinearProbes(Callback):
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
         module: Any = pl_module
+        if trainer.sanity_checking or module.execution.in_time:
+            return
         (x, y), (seen_x, seen_y) = (self._rows(loader, trainer) for loader in loaders(trainer))
         T = module.task.describe(y)
         numbers = {}

@@ -15,7 +15,7 @@ class StabilityProbe(Measurement):
     """Largest singular value of each stage's propagation, ∂(state behind its last layer) / ∂(state before its first).
 
     Logged as `stage/<k>/amplification`, the mean over a few samples of the latest batch; 1 is a stage that neither
-    amplifies nor forgets. Opening and head are left out.
+    amplifies nor forgets. Opening and head are left out. Of a recurrent network it logs nothing.
 
     Args:
         samples: of the batch that are looked at.
@@ -39,7 +39,10 @@ class StabilityProbe(Measurement):
         self.hooks, self.inputs = [], {}
 
     def measure(self, module: LightningModule) -> dict[str, Tensor]:
-        stages: Any = module.stages
+        training: Any = module
+        if training.execution.in_time:
+            return {}
+        stages = training.stages
         # A process that trains one stage has seen no inputs of the others.
         return {f"stage/{k}/amplification": self._of(stages[k].block, x) for k, x in sorted(self.inputs.items())}
 

@@ -14,6 +14,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from costate.data.pages import Pages, ahead
+from costate.data.places import Places
 from costate.types import Labels, State
 
 
@@ -123,18 +124,13 @@ def unchanged(x: Tensor, epoch: int, batch: int) -> Tensor:
     return x
 
 
-class Loader:
-    """Reads rows in an order, a fresh pair (x float, y) per batch; Lightning can save and restore its place.
-
-    torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
-    uninterrupted one, and it would stack rows one by one.
+class Loader(Places):
+    """Reads rows in an order, a fresh pair (x float, y) per batch; it would be slower to stack rows one by one.
 
     Args:
         prepare: what is done to the rows of any batch, last of all.
         augment: what is done to the rows of a batch of an epoch before that.
     """
-
-    batch_sampler = None  # Lightning asks for it wherever there is a sampler
 
     def __init__(
         self,
@@ -143,42 +139,16 @@ class Loader:
         prepare: Callable[[Tensor], Tensor],
         augment: Callable[[Tensor, int, int], Tensor] = unchanged,
     ):
+        super().__init__()
         self.rows = rows
         self.order = order
         self.prepare = prepare
         self.augment = augment
-        self.epoch = 0
-        self.batch = 0  # batches handed out in this epoch
-        self._skip = 0  # batches that the next pass leaves out, since they were handed out before a restart
-
-    @property
-    def sampler(self) -> "Loader":
-        """Where Lightning looks for `set_epoch`."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next pass; a place within another epoch is forgotten."""
-        if epoch != self.epoch:
-            self.epoch, self.batch, self._skip = epoch, 0, 0
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[tuple[State, Labels]]:
-        # A generator: nothing happens before the first batch is asked for. Lightning restores a loader, makes its
-        # iterator, and only then says which epoch it is.
-        self.batch, self._skip = self._skip, 0
-        batches = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[self.batch :])
-        for x, y in ahead(batches) if isinstance(self.rows.x, Pages) else batches:
-            x = self.augment(x, self.epoch, self.batch)
-            self.batch += 1
-            yield self.prepare(x), y
-
-    def state_dict(self) -> dict[str, int]:
-        """The place: epoch and batches handed out in it. It does not depend on the replica."""
-        return {"epoch": self.epoch, "batch": self.batch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass over that epoch go on behind that batch."""
-        self.epoch = state["epoch"]
-        self.batch = self._skip = state["batch"]
+    def batches(self, start: int) -> Iterator[tuple[State, Labels]]:
+        pairs = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[start:])
+        for i, (x, y) in enumerate(ahead(pairs) if isinstance(self.rows.x, Pages) else pairs, start):
+            yield self.prepare(self.augment(x, self.epoch, i)), y

@@ -71,6 +71,8 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     """
     cfg = trained.settings(folder)
     own = instantiate(cfg["data"], _convert_="all")
+    if not isinstance(own, InMemory):
+        raise ValueError(f"{folder}: sequences that are drawn or streamed have no rows to look at; see summary.json.")
     network = trained.joined(trained.stages(folder, cfg, own))
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from costate.execution.clock import Span
-from costate.interfaces import Coarse, CopiedBlocks, Interface, Learning, Loss
+from costate.interfaces import Coarse, CopiedBlocks, EachSpan, Interface, Learning, Loss
 from costate.memory import Flight
 from costate.methods import Method
 from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
@@ -34,6 +34,7 @@ class Execution(ABC):
             interface, has learnt from was late.
         updated: of the same stages, the batch of the latest update.
         alike: whether all processes are given the same rows, so that there is nothing to add up over them.
+        in_time: whether it plays spans of steps, and not stages in depth.
         lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
@@ -42,9 +43,14 @@ class Execution(ABC):
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
-    alike, lockstep = False, True
+    alike, lockstep, in_time = False, True, False
 
     def __init__(self, stages: Sequence[Stage], method: Method, lag: int, wire: Precision = "full"):
+        if not self.in_time and any(isinstance(stage.interface, EachSpan) for stage in stages):
+            raise ValueError(
+                f"execution={type(self).__name__.lower()} plays stages in depth, and a recurrent network is unrolled "
+                "in time: leave execution=... out, or choose execution=unrolled."
+            )
         self.stages, self.method, self.lag = stages, method, lag
         self.coding, self.coded = coding(wire), wire != "full"
         if self.coded and isinstance(method.post(self.task), GradientAndState):
@@ -187,6 +193,12 @@ class Execution(ABC):
     def stop(self) -> None:
         """Asks for an end behind a batch that is the same one for all processes; `stopping` says when it has come."""
         self.asked = True
+
+    def through(self, blocks: Sequence[Any], x: Input) -> State:
+        """What other weights, blocks like the stages' own, make of the samples of the latest batch."""
+        for block in blocks:
+            x = block(x)
+        return x
 
     @property
     def post(self) -> Post | None:

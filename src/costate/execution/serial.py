@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from costate.execution import pending
-from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.replicas import alone, any_rank, average_gradients, joint_mean, place
+from costate.execution.replicas import joint_mean, place
+from costate.execution.replicated import Replicated
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
@@ -20,7 +20,7 @@ from costate.types import Input, Labels, State
 
 
 @final
-class Serial(Execution):
+class Serial(Replicated):
     """One process holds all stages; several processes are replicas of each other.
 
     Args:
@@ -49,23 +49,6 @@ class Serial(Execution):
 
     def team(self) -> Team:
         return InTurn(joint_mean)
-
-    def average(self) -> None:
-        if alone():
-            self.stopping = self.asked
-            return
-        parameters = [p for stage in self.stages for p in stage.parameters()]
-        average_gradients(parameters)
-        self.stopping = any_rank(self.asked, parameters[0].device)
-
-    def gather(self) -> None:
-        """Replicas are equal."""
-
-    def collect(self, rows: list[Any]) -> list[Any]:
-        return rows
-
-    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Replicas are equal."""
 
     def state_dict(self) -> dict[str, Any]:
         return pending.joint(super().state_dict())

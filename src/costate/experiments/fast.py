@@ -14,8 +14,10 @@ from costate.experiments.headers import Experiment
 from costate.experiments.running import settings
 from costate.reports.sweep import Job, read
 
-SMALL = ("data.train=600", "trainer.eval_batches=2", "trainer.progress=none", "log_every=5")
-DIGITS = "data=digits"
+SMALL = ("trainer.eval_batches=2", "trainer.progress=none", "log_every=5")
+SIZES = {"train": 600, "batches": 20, "size": 20_000}
+"""Of data, by the name that its size has."""
+DIGITS, SEQUENCES = "data=digits", "data=adding"
 
 
 def sweeps(experiments: Sequence[Experiment], mnist: bool) -> dict[tuple[str, ...], list[str]]:
@@ -28,8 +30,10 @@ def sweeps(experiments: Sequence[Experiment], mnist: bool) -> dict[tuple[str, ..
     for experiment in experiments:
         cfg = settings(experiment.rows[0].overrides[0])
         own = [f"epochs={cfg['levels'].get('count', 1)}"]
-        if cfg["data"]["_target_"].endswith(".Mnist") and not mnist:
-            own.append(DIGITS)
+        images = cfg["data"]["_target_"].rpartition(".")[2]
+        if images in ("Mnist", "SequentialMnist") and not mnist:
+            own.append(DIGITS if images == "Mnist" else SEQUENCES)
+        own.append(next(f"data.{name}={size}" for name, size in SIZES.items() if name in cfg["data"]))
         found.setdefault((*own, *SMALL), []).append(experiment.name)
     return found
 

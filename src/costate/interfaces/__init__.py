@@ -4,6 +4,7 @@ from costate.interfaces.base import Interface, Learning
 from costate.interfaces.coarse import Coarse
 from costate.interfaces.copies import CopiedBlocks, Likeness
 from costate.interfaces.critic import Critic
+from costate.interfaces.each_span import EachSpan
 from costate.interfaces.exact import Exact
 from costate.interfaces.feedback import Feedback
 from costate.interfaces.late import Late
@@ -16,6 +17,7 @@ __all__ = [
     "Coarse",
     "CopiedBlocks",
     "Critic",
+    "EachSpan",
     "Exact",
     "Feedback",
     "Interface",

@@ -31,6 +31,7 @@ class Backprop(Method):
         self, *, checkpoint: bool = False, accumulate: Count = 1, compress: Compress = "none", share: Share = 1.0
     ):
         self.checkpoint, self.accumulate = checkpoint, accumulate
+        self.in_time = not checkpoint and accumulate == 1
         self.compressed = compressed(compress, share)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Exact:

@@ -20,9 +20,11 @@ class Method(ABC):
 
     Attributes:
         copies: of stages, that interfaces in front of them hold; None where they hold none.
+        in_time: whether its interface can stand between spans of a recurrent network, as it is set.
     """
 
     copies: Copies | None = None
+    in_time: bool = False
 
     @abstractmethod
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Interface:
@@ -35,6 +37,19 @@ class Method(ABC):
         Raises:
             ValueError: none of this method can stand there.
         """
+
+    def between_spans(self, size: int, task: Task) -> Interface:
+        """A fresh interface for the state of a recurrent network, of so many numbers, between two spans of steps.
+
+        Raises:
+            ValueError: none of this method can stand there.
+        """
+        if not self.in_time:
+            raise ValueError(
+                f"{type(self).__name__} as it is set does not train recurrent networks: choose method=backprop "
+                "(checkpoint and accumulate left alone), method=sg, or method=none, which is the truncated one."
+            )
+        return self.interface((size,), task, [])
 
     def likeness(self, block: Block, first: bool) -> Likeness | None:
         """What a stage sends of itself where there are `copies`."""

@@ -11,7 +11,9 @@ from costate.types import Shape
 
 
 class NoBprop(Method):
-    """Silent interfaces, decoupled schedule."""
+    """Silent interfaces, decoupled schedule; in time it is truncated backpropagation."""
+
+    in_time = True
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
         return Silent()

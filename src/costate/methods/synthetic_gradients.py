@@ -23,7 +23,10 @@ class SyntheticGradients(Method):
         synthesizer: makes a synthesizer for a shape and a number of label entries.
         compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
         share: of the entries, where the largest are sent.
+        discount: γ, what is used of a prediction.
     """
+
+    in_time = True
 
     def __init__(
         self,
@@ -34,19 +37,23 @@ class SyntheticGradients(Method):
         synthesizer: Callable[[Shape, int], Synthesizer],
         compress: Compress = "none",
         share: Share = 1.0,
+        discount: Share = 1.0,
     ):
         self.conditioned = conditioned
         self.warmup_steps = warmup_steps
         self.mix = mix
         self.synthesizer = synthesizer
         self.compressed = compressed(compress, share)
+        self.discount = discount
 
     def post(self, task: Task) -> Post:
         return self.compressed
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Synthetic:
         context = task.context if self.conditioned else 0
-        return Synthetic(self.synthesizer(shape, context), task if self.conditioned else None, self.share)
+        return Synthetic(
+            self.synthesizer(shape, context), task if self.conditioned else None, self.share, self.discount
+        )
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return (locked if self.share(n) > 0 else decoupled)(stages, n, lag)

@@ -1,4 +1,4 @@
-"""Score against the number of layers, and speed against backpropagation in one process."""
+"""Score against the number of layers, length solved against the span, speed against backpropagation in one process."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from costate.reports.curves import Figures, by_data, spread_of
 from costate.reports.groups import Group, baseline
 from costate.reports.table import speed_up
 
-DEPTH = "arch.depth"
+DEPTH, SPAN, SOLVED = "arch.depth", "span", "solved"
 
 
 def draw(groups: Sequence[Group]) -> Figures:
@@ -19,6 +19,10 @@ def draw(groups: Sequence[Group]) -> Figures:
         if any(len(points) > 1 for points in lines(own, DEPTH, ignore(DEPTH)).values()):
             caption = f"{data}: {own[0].score} on the test rows against depth{spread_of(own)}."
             yield f"depth_{data}", caption, against(own, DEPTH, "depth")
+        grown = [group for group in own if SOLVED in group.runs[0].results and SPAN in group.settings]
+        if grown:
+            caption = f"{data}: the greatest length that was solved, against the span{spread_of(grown)}."
+            yield f"solved_{data}", caption, against(grown, SPAN, "span (steps)", SOLVED, least=1)
         others = [g for g in own if baseline(g, groups) is not g]
         fast = {f"{g.network}, {g.way}": speed for g in others if (speed := speed_up(g, groups))}
         if fast:
@@ -41,15 +45,15 @@ def lines(groups: Sequence[Group], key: str, name: Callable[[Group], str]) -> di
     return found
 
 
-def against(groups: Sequence[Group], key: str, label: str) -> Figure:
-    """The test's score by a setting."""
-    found = {name: points for name, points in lines(groups, key, ignore(key)).items() if len(points) > 1}
+def against(groups: Sequence[Group], key: str, label: str, metric: str | None = None, least: int = 2) -> Figure:
+    """A result by a setting, the test's score if not another one; lines of so many points at least."""
+    found = {name: points for name, points in lines(groups, key, ignore(key)).items() if len(points) >= least}
     looks = style.look(list(found))
     figure, (place,) = style.panels([""], size=(4.2, 2.7))
-    percent = 100 if groups[0].score == "accuracy" else 1
+    percent = 100 if groups[0].score == "accuracy" and metric is None else 1
     for name, points in found.items():
         xs = sorted(points)
-        numbers = [points[x].statistics(f"test/{groups[0].score}") for x in xs]
+        numbers = [points[x].statistics(metric or f"test/{groups[0].score}") for x in xs]
         middle = [np.nan if average is None else percent * average for average, _ in numbers]
         place.plot(xs, middle, label=name, **looks[name])
         spreads = [(x, y, percent * spread) for x, y, (_, spread) in zip(xs, middle, numbers, strict=True) if spread]
@@ -60,7 +64,7 @@ def against(groups: Sequence[Group], key: str, label: str) -> Figure:
     ticks = sorted({x for points in found.values() for x in points})
     place.set_xticks(ticks, [f"{x:g}" for x in ticks])
     place.set_xlabel(label)
-    place.set_ylabel(f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
+    place.set_ylabel(metric or f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
     style.legend(figure, [place])
     return figure
 

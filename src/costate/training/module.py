@@ -9,7 +9,9 @@ import torchmetrics
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
+from costate.architectures.recurrent import recurrence
 from costate.execution.base import Execution
+from costate.interfaces import EachSpan
 from costate.methods import Method
 from costate.stage import Stage
 from costate.tasks import Task
@@ -157,18 +159,22 @@ class _Scores(nn.Module):
         self.score.update(output, y)
 
     def compute(self, prefix: str) -> dict[str, Tensor]:
-        values = {f"{prefix}/loss": self.loss.compute(), f"{prefix}/{self.task.score}": self.score.compute()}
+        readings = {"loss": self.loss.compute(), **self.task.readings(self.score.compute())}
+        values = {f"{prefix}/{name}": value for name, value in readings.items()}
         self.loss.reset()
         self.score.reset()
         return values
 
 
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
-    """Puts the method's interfaces between the blocks and the loss behind the last."""
+    """Puts the method's interfaces between the blocks and the loss behind the last; in time, between spans of steps."""
     result, memories = [], method.memories(blocks)
     for k, block in enumerate(blocks):
         inlet, shape = shape, _shape_behind(block, shape)
         interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else method.ending(task)
+        recurrent = recurrence(block)
+        if recurrent is not None:
+            interface = EachSpan(task, method.between_spans(recurrent.cell.size, task))
         front = method.front(blocks[:k]) if k > 0 else None
         result.append(Stage(block, interface, inlet, memories[k], method.likeness(block, k == 0), front))
     return result

@@ -1,0 +1,299 @@
+"""Spans of steps: what comes out of them is backpropagation through time, or what its truncation says."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from torch import nn
+from torch.nn import functional as F
+
+from composing import method, network, options, words
+from costate.execution.serial import Serial
+from costate.execution.unrolled import Unrolled
+from costate.interfaces import Synthetic
+from costate.interfaces.synthesizers import Synthesizer
+from costate.sequence_tasks import AtEnd, Characters, Symbols
+from costate.tasks import Classification, Regression
+from costate.training.module import stages as make_stages
+from small import NODES, RECURRENT, refusal
+
+BATCH, STEPS, FEATURES, CLASSES, SPAN = 5, 11, 3, 4, 4
+RULES = {"sg": ["method=sg", "method/synthesizer=linear"], "backprop": ["method=backprop"], "none": ["method=none"]}
+TASKS = {"symbols": Symbols(CLASSES), "at the end": AtEnd(Classification(CLASSES))}
+
+
+def batch(task=TASKS["symbols"], seed=1, steps=STEPS):
+    random = torch.Generator().manual_seed(seed)
+    x = torch.randn(BATCH, steps, FEATURES, generator=random, dtype=torch.float64)
+    if isinstance(task, AtEnd):
+        return x, torch.randint(CLASSES, (BATCH,), generator=random)
+    # A step in three does not count.
+    return x, torch.randint(CLASSES, (BATCH, steps), generator=random).masked_fill(torch.arange(steps) % 3 == 0, -1)
+
+
+@cache
+def rules():
+    """Composing takes longer than all that is done here."""
+    return {name: method(*words) for name, words in RULES.items()}
+
+
+def blocks(arch, outputs):
+    torch.manual_seed(0)
+    return instantiate(NODES[arch], (STEPS, FEATURES), outputs, _convert_="all").cut(1)
+
+
+def made(rule, arch="lstm", task=TASKS["symbols"], span=SPAN, later=0.0):
+    each = copy.deepcopy(rules()[rule])
+    parts = make_stages(blocks(arch, task.outputs), (STEPS, FEATURES), task, each)
+    return Unrolled([part.double() for part in parts], each, span=span, later=later)
+
+
+def played(execution, x, y, n=0, more=False):
+    for p in execution.stages[0].parameters():
+        p.grad = None
+    return execution.step(n, x, y, more=more)
+
+
+def network_of(execution):
+    return execution.stages[0].block.chain[0]
+
+
+def gradients(module):
+    return {name: p.grad for name, p in module.named_parameters()}
+
+
+def autograd(execution, x, y, cut=None):
+    """Gradients of the weights by autograd alone; with `cut` the state is detached every so many steps."""
+    net, task = copy.deepcopy(network_of(execution)), execution.task
+    net.zero_grad()
+    s, outputs = net.start(x), []
+    for t in range(0, x.shape[1], cut or x.shape[1]):
+        output, s = net.unroll(x[:, t : t + (cut or x.shape[1])], s.detach() if cut else s)
+        outputs.append(output)
+    task.loss(torch.cat(outputs, dim=1), y).backward()
+    return gradients(net)
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, g in expected.items():
+        torch.testing.assert_close(found[name], g, rtol=1e-9, atol=1e-12, msg=name)
+    assert any(g.abs().max() > 1e-4 for g in expected.values())
+
+
+class Oracle(Synthesizer):
+    """Knows the true gradient of each state, on the scale of each sample's own loss."""
+
+    def __init__(self, execution, x, y):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+        self.known = true_gradients(execution, x, y)
+
+    def forward(self, h, c):
+        rows = [g[i] for row in h for s, g in self.known for i in range(len(s)) if torch.allclose(s[i], row)]
+        return torch.stack(rows) * BATCH + self.weight
+
+
+def true_gradients(execution, x, y):
+    """(state, gradient of the batch's loss there) at each boundary."""
+    net, task = network_of(execution), execution.task
+    s, states, outputs = net.start(x), [], []
+    for t in range(0, x.shape[1], execution.span):
+        if t:
+            s.retain_grad()
+            states.append(s)
+        output, s = net.unroll(x[:, t : t + execution.span], s)
+        outputs.append(output)
+    found = torch.autograd.grad(task.loss(torch.cat(outputs, dim=1), y), states)
+    return [(s.detach(), g) for s, g in zip(states, found, strict=True)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("arch", RECURRENT)
+def test_exact_interfaces_are_backpropagation_through_time(arch, task):
+    execution = made("backprop", arch, TASKS[task])
+    x, y = batch(TASKS[task])
+    output = played(execution, x, y)
+    assert_same(gradients(network_of(execution)), autograd(execution, x, y))
+    torch.testing.assert_close(output, network_of(execution)(x))
+    torch.testing.assert_close(execution.stages[0].interface.value, execution.task.loss(output, y))
+
+
+@pytest.mark.parametrize("rule", ["none", "sg"])
+@pytest.mark.parametrize("arch", RECURRENT)
+def test_silence_and_an_untrained_synthesizer_are_truncated_backpropagation(arch, rule):
+    execution = made(rule, arch)
+    x, y = batch()
+    played(execution, x, y)
+    assert_same(gradients(network_of(execution)), autograd(execution, x, y, cut=SPAN))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_synthesizer_that_knows_is_backpropagation_through_time(task):
+    execution = made("sg", task=TASKS[task])
+    x, y = batch(TASKS[task])
+    execution.between.synthesizer = Oracle(execution, x, y)
+    played(execution, x, y)
+    assert_same(gradients(network_of(execution)), autograd(execution, x, y))
+    assert execution.between.synthesizer.weight.grad.abs() < 1e-12, "it has nothing to learn"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_span_as_long_as_the_sequence_is_backpropagation_through_time(rule):
+    execution = made(rule, span=STEPS)
+    x, y = batch()
+    played(execution, x, y)
+    assert_same(gradients(network_of(execution)), autograd(execution, x, y))
+
+
+def taught(execution):
+    """An interface with weights, as if it had learned."""
+    torch.manual_seed(2)
+    for p in execution.between.parameters():
+        nn.init.normal_(p, std=0.1)
+    return execution
+
+
+@pytest.mark.parametrize("λ", [0.0, 0.5, 1.0])
+def test_targets_are_the_mixture_of_later_ones(λ):
+    """t_k = ∂ℓ_k/∂s_k + J_kᵀ ((1 − λ) ĝ_{k+1} + λ t_{k+1}), from the end; λ = 1: the true gradients."""
+    execution = taught(made("sg", later=λ))
+    x, y = batch()
+    played(execution, x, y)
+    net, (predictions, targets) = network_of(execution), execution.between.last
+    states = [s for s, _ in true_gradients(execution, x, y)]
+    expected, t = [], None
+    for k in reversed(range(len(states))):
+        s, part = states[k].requires_grad_(), slice((k + 1) * SPAN, (k + 2) * SPAN)
+        output, end = net.unroll(x[:, part], s)
+        loss = execution.task.loss(output, y[:, part])
+        if t is not None:
+            ĝ = execution.between.synthesizer(end.detach(), None) / BATCH
+            loss = loss + ((1 - λ) * ĝ.detach() + λ * t).mul(end).sum()
+        (t,) = torch.autograd.grad(loss, s)
+        expected.append(t * BATCH)
+    torch.testing.assert_close(targets, torch.cat(expected))
+    assert predictions.abs().max() > 1e-3
+    if λ == 1:
+        true = [g * BATCH for _, g in reversed(true_gradients(execution, x, y))]
+        torch.testing.assert_close(targets, torch.cat(true))
+
+
+def test_the_whole_share_of_the_true_gradient_is_backpropagation_through_time():
+    execution = taught(made("sg"))
+    execution.between.share = execution.method.share = lambda n: 1.0
+    x, y = batch()
+    played(execution, x, y)
+    assert_same(gradients(network_of(execution)), autograd(execution, x, y))
+
+
+@pytest.mark.parametrize("later", [0.0, 0.9])
+def test_gradients_of_the_network_have_no_trace_of_the_fit(later):
+    """They are those of Σ_k ℓ_k + ⟨s_{k+1}, ĝ_{k+1}⟩ with every s_k and every ĝ cut off, whatever the targets are."""
+    execution = taught(made("sg", later=later))
+    x, y = batch()
+    played(execution, x, y)
+    net = copy.deepcopy(network_of(execution))
+    net.zero_grad()
+    s, total = net.start(x), 0.0
+    for t in range(0, STEPS, SPAN):
+        output, s = net.unroll(x[:, t : t + SPAN], s.detach())
+        total = total + execution.task.loss(output, y[:, t : t + SPAN])
+        if t + SPAN < STEPS:
+            total = total + (execution.between.synthesizer(s.detach(), None).detach() / BATCH * s).sum()
+    total.backward()
+    assert_same(gradients(network_of(execution)), gradients(net))
+
+
+def test_the_fit_is_that_of_all_boundaries_and_reaches_the_synthesizer_alone():
+    execution = taught(made("sg"))
+    x, y = batch()
+    played(execution, x, y)
+    predictions, targets = execution.between.last
+    found = gradients(execution.between)
+    states = torch.cat([s for s, _ in reversed(true_gradients(execution, x, y))])
+    clone = copy.deepcopy(execution.between.synthesizer)
+    clone.zero_grad()
+    (F.mse_loss(clone(states, None), targets, reduction="sum") / (2 * len(targets))).backward()
+    assert_same(found, {f"synthesizer.{name}": g for name, g in gradients(clone).items()})
+    torch.testing.assert_close(predictions, clone(states, None))
+
+
+def streams(count):
+    """Batches each of which goes on with what the one before has ended with."""
+    random = torch.Generator().manual_seed(3)
+    x = torch.randn(BATCH, count * 6, FEATURES, generator=random, dtype=torch.float64)
+    y = torch.randint(CLASSES, (BATCH, count * 6), generator=random)
+    return [(x[:, i : i + 6], y[:, i : i + 6]) for i in range(0, count * 6, 6)]
+
+
+def test_the_state_is_carried_from_batch_to_batch_and_reset_where_an_epoch_begins():
+    execution = made("sg", task=Characters(CLASSES))
+    parts = streams(3)
+    outputs = [played(execution, x, y, n, more=n < 2) for n, (x, y) in enumerate(parts)]
+    whole = network_of(execution)(torch.cat([x for x, _ in parts], dim=1))
+    torch.testing.assert_close(torch.cat(outputs, dim=1), whole)
+    torch.testing.assert_close(played(execution, *parts[0], n=3, more=True), whole[:, :6])
+
+
+def test_a_boundary_between_two_batches_is_one_like_the_others():
+    """Under fixed weights two batches make, together, the gradients of one that is as long as both."""
+    halves, task = streams(2), Characters(CLASSES)
+    together, apart = taught(made("sg", task=task, span=3)), taught(made("sg", task=task, span=3))
+    played(together, *(torch.cat(columns, dim=1) for columns in zip(*halves, strict=True)))
+    found = []
+    for n, (x, y) in enumerate(halves):
+        played(apart, x, y, n, more=n == 0)
+        found.append(gradients(network_of(apart)))
+    assert_same({k: found[0][k] + found[1][k] for k in found[0]}, gradients(network_of(together)))
+    # The second half's two boundaries, its beginning among them; the whole has one more.
+    torch.testing.assert_close(apart.between.last[1], together.between.last[1][: 2 * BATCH])
+
+
+@pytest.mark.parametrize("later", [0.0, 0.9])
+def test_a_resumed_run_is_an_uninterrupted_one_with_its_state(later):
+    def run(pause):
+        execution = made("sg", task=Characters(CLASSES), span=3, later=later)
+        optimizer = torch.optim.Adam(execution.stages[0].parameters(), lr=0.01)
+        for n, (x, y) in enumerate(streams(5)):
+            if n == pause:
+                kept = copy.deepcopy((execution.stages[0].state_dict(), optimizer.state_dict(), execution.state_dict()))
+                execution = made("sg", task=Characters(CLASSES), span=3, later=later)
+                optimizer = torch.optim.Adam(execution.stages[0].parameters(), lr=0.01)
+                execution.stages[0].load_state_dict(kept[0])
+                optimizer.load_state_dict(kept[1])
+                execution.load_state_dict(kept[2], torch.device("cpu"))
+            played(execution, x, y, n, more=n < 4)
+            optimizer.step()
+        return execution.stages[0].state_dict()
+
+    whole, resumed = run(None), run(3)
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def test_other_weights_can_be_asked_for_the_same_batch():
+    execution = made("sg", task=Characters(CLASSES))
+    for n, (x, y) in enumerate(streams(2)):
+        output = played(execution, x, y, n, more=True)
+    torch.testing.assert_close(execution.through([execution.stages[0].block], x), output)
+
+
+@pytest.mark.parametrize("rule", sorted(set(options("method")) - set(RULES)))
+def test_a_method_that_is_none_in_time_says_so(rule):
+    with pytest.raises(ValueError, match="does not train recurrent networks"):
+        make_stages(blocks("lstm", CLASSES), (STEPS, FEATURES), TASKS["symbols"], method(*words("method", rule)))
+
+
+def test_what_does_not_go_together_is_refused():
+    rule = rules()["sg"]
+    with pytest.raises(ValueError, match="execution=unrolled is for recurrent networks"):
+        Unrolled(
+            make_stages(network((4,), 2, "arch=mlp").cut(1), (4,), Classification(2), rule), rule, span=2, later=0.0
+        )
+    recurrent = make_stages(blocks("gru", 1), (STEPS, FEATURES), AtEnd(Regression(1)), rule)
+    with pytest.raises(ValueError, match="execution=serial plays stages in depth"):
+        Serial(recurrent, rule, lag=0)
+    assert "reads sequences" in refusal(lambda: instantiate(NODES["lstm"], (4,), 2))
+    assert isinstance(recurrent[0].interface.between, Synthetic)
