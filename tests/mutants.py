@@ -38,27 +38,78 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     # Numerics
-    Mutant("architectures/fields.py", ".transpose(-4, -3).flip(-1, -2)", ".transpose(-4, -3)", "architectures"),
-    Mutant("architectures/fields.py", "0.5 * (self.K - ", "(self.K - ", "architectures"),
-    Mutant("architectures/fields.py", "[kick] + [h] * (len(K) - 1)", "[h] * len(K)", "architectures"),
-    Mutant("architectures/leapfrog.py", "layer.adjoint(layer(y))", "layer(y)", "architectures"),
-    Mutant("architectures/prolong.py", "torch.lerp(θ, behind, 0.25)", "torch.lerp(θ, behind, 0.5)", "architectures"),
-    Mutant("architectures/reversal.py", "λ[b] = λ[b] + pull", "λ[b] = λ[b] - pull", "architectures"),
-    Mutant("architectures/norm.py", "spread * n / (n - 1)", "spread", "architectures/test_norm.py execution"),
-    Mutant("architectures/norm.py", "share * (centre - m).square()", "0 * (centre - m).square()", "execution"),
-    Mutant("architectures/coupling.py", "torch.cat([b - self", "torch.cat([b + self", "architectures methods"),
+    Mutant(
+        "architectures/fields.py",
+        ".transpose(-4, -3).flip(-1, -2)",
+        ".transpose(-4, -3)",
+        "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
+    ),
+    Mutant(
+        "architectures/fields.py",
+        "0.5 * (self.K - ",
+        "(self.K - ",
+        "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
+    ),
+    Mutant(
+        "architectures/fields.py",
+        "[kick] + [h] * (len(K) - 1)",
+        "[h] * len(K)",
+        "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
+    ),
+    Mutant("architectures/leapfrog.py", "layer.adjoint(layer(y))", "layer(y)", "architectures/test_integrators.py"),
+    Mutant(
+        "architectures/prolong.py",
+        "torch.lerp(θ, behind, 0.25)",
+        "torch.lerp(θ, behind, 0.5)",
+        "architectures/test_prolong.py",
+    ),
+    Mutant(
+        "architectures/reversal.py", "λ[b] = λ[b] + pull", "λ[b] = λ[b] - pull", "architectures/test_reversed_pass.py"
+    ),
+    Mutant(
+        "architectures/norm.py",
+        "spread * n / (n - 1)",
+        "spread",
+        "architectures/test_norm.py execution/test_replicas.py",
+    ),
+    Mutant(
+        "architectures/norm.py",
+        "share * (centre - m).square()",
+        "0 * (centre - m).square()",
+        "architectures/test_norm.py execution/test_replicas.py",
+    ),
+    Mutant(
+        "architectures/coupling.py",
+        "torch.cat([b - self",
+        "torch.cat([b + self",
+        "architectures/test_reversal.py architectures/test_own.py",
+    ),
     Mutant("measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
     Mutant("memory/prediction.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
-    Mutant("interfaces/synthetic.py", 'reduction="sum") / (2 * len(h))', 'reduction="mean")', "methods interfaces"),
-    Mutant("interfaces/synthetic.py", "torch.lerp(g, arrived, share)", "torch.lerp(arrived, g, share)", "methods"),
-    Mutant("posts/compressed.py", "g.abs().topk", "g.topk", "test_posts.py methods"),
+    Mutant(
+        "interfaces/synthetic.py",
+        'reduction="sum") / (2 * len(h))',
+        'reduction="mean")',
+        "interfaces methods/test_equalities.py methods/test_contract.py",
+    ),
+    Mutant(
+        "interfaces/synthetic.py",
+        "torch.lerp(g, arrived, share)",
+        "torch.lerp(arrived, g, share)",
+        "interfaces methods/test_equalities.py methods/test_contract.py",
+    ),
+    Mutant("posts/compressed.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
     Mutant("training/muon.py", "max(matrices.shape[1:])", "min(matrices.shape[1:])", "training/test_muon.py"),
-    Mutant("training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training"),
-    Mutant("training/annealing.py", "(1 - self.warmup)", "1", "training"),
-    Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training"),
-    Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training cli/test_levels.py"),
-    Mutant("callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks"),
+    Mutant(
+        "training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_optimizers.py"
+    ),
+    Mutant("training/annealing.py", "(1 - self.warmup)", "1", "training/test_annealing.py training/test_plan.py"),
+    Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
+    Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
+    Mutant(
+        "callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks/test_best.py"
+    ),
     # Schedules
     Mutant(
         "schedules.py",
@@ -79,9 +130,24 @@ MUTANTS = [
         "test_schedules.py",
     ),
     # Data
-    Mutant("data/batches.py", "generator(self.seed, epoch)", "generator(self.seed)", "data"),
-    Mutant("data/batches.py", "joint[:, self.replica :: self.replicas]", "joint[:, :: self.replicas]", "data"),
-    Mutant("data/batches.py", "self.batch = self._skip = state", "self.batch = state", "data"),
+    Mutant(
+        "data/batches.py",
+        "generator(self.seed, epoch)",
+        "generator(self.seed)",
+        "data/test_batches.py data/test_resumed_batches.py",
+    ),
+    Mutant(
+        "data/batches.py",
+        "joint[:, self.replica :: self.replicas]",
+        "joint[:, :: self.replicas]",
+        "data/test_batches.py data/test_resumed_batches.py",
+    ),
+    Mutant(
+        "data/batches.py",
+        "self.batch = self._skip = state",
+        "self.batch = state",
+        "data/test_batches.py data/test_resumed_batches.py",
+    ),
     Mutant("data/augment.py", "% (2 * most + 1)", "% (most + 1)", "data/test_augment.py"),
     Mutant("data/augment.py", "joint[self.replica :: self.replicas]", "joint[: len(x)]", "data/test_augment.py"),
     Mutant("data/planar.py", "t + 0.2 * y, 4 * math.pi * t", "t + 0.2 * y, 2 * math.pi * t", "data/test_planar.py"),
@@ -90,20 +156,23 @@ MUTANTS = [
         "reports/numbers.py",
         "from statistics import mean, stdev",
         "from statistics import mean, pstdev as stdev",
-        "reports",
+        "reports/test_report.py reports/test_sweep.py",
     ),
     Mutant(
-        "reports/groups.py", 'found.setdefault(run.config.get("seed"), [])', "found.setdefault(id(run), [])", "reports"
+        "reports/groups.py",
+        'found.setdefault(run.config.get("seed"), [])',
+        "found.setdefault(id(run), [])",
+        "reports/test_report.py",
     ),
-    Mutant("reports/table.py", "sign * s >= sign * bar", "s >= bar", "reports"),
+    Mutant("reports/table.py", "sign * s >= sign * bar", "s >= bar", "reports/test_report.py"),
     Mutant(
         "reports/confusion.py",
         "counts.sum(1, keepdims=True)",
         "counts.sum(0, keepdims=True)",
-        "reports cli/test_evaluate.py",
+        "reports/test_report.py cli/test_evaluate.py",
     ),
     Mutant("reports/sweep.py", "key=lambda job: job.number", "key=lambda job: -job.number", "reports/test_sweep.py"),
-    Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports"),
+    Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/metrics_file.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
     Mutant("writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),

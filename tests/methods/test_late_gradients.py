@@ -26,7 +26,7 @@ NETWORKS = {
     "own": ("arch=sequential", "arch.module=own_network:layers"),
     "couplings": ("arch=sequential", "arch.module=own_network:couplings"),
 }
-SWITCHES = itertools.cycle(["arch.smoothness=0.01", "arch.norm=true"])
+SWITCHES = itertools.cycle(["arch.smoothness=0.01", "arch.norm=true", "arch.activation=relu"])
 NETWORKS |= {name: (f"arch={name}", "arch.depth=8", "arch.width=8", next(SWITCHES)) for name in STABLE}
 BACKWARDS = [*(name for name in STABLE if name in REVERSIBLE), "couplings"]
 CASES = [(name, rule) for name in NETWORKS for rule in ("delayed", "replay")]
