@@ -245,6 +245,17 @@ def test_the_fine_run_starts_from_the_coarse_accuracy(tmp_path, arch, rule):
     assert accuracy() == pytest.approx(coarse, abs=0.02)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize("data", ["ellipse", "swiss_roll"])
+def test_levels_of_themselves_reach_what_a_run_without_them_reaches(tmp_path, arch, data):
+    """Within a point of the validation rows, at every default."""
+    words = (f"arch={arch}", f"data={data}", "trainer.progress=none", "callbacks=none")
+    plain, coarse_first = (fit(tmp_path / name, *words, f"levels={name}").results() for name in ("none", "double"))
+    assert coarse_first["level/1/depth"] == 2 * coarse_first["level/0/depth"]
+    assert coarse_first["val/accuracy"] >= plain["val/accuracy"] - 0.01
+
+
 @pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in STABLE])
 def test_networks_without_time_are_refused_before_training(tmp_path, arch):
     sentence = refusal(tmp_path / "run", "levels=double", f"arch={arch}", "data=digits", "trainer.progress=none")
