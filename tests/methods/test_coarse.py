@@ -10,11 +10,11 @@ from composing import method, network
 from costate.architectures.prolong import RULES, prolong
 from costate.architectures.restrict import Coarsening, restrict
 from costate.execution.serial import Serial
-from costate.interfaces import Coarse, Likeness
+from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.copies import Copies
 from costate.tasks import Classification
 from costate.training.module import stages as make_stages
-from small import STABLE
+from small import PRODUCTS, STABLE, turned
 from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train
 from trained import SHAPE as SHAPE_OF_TRAINED
 
@@ -27,8 +27,8 @@ def copied(block, factor: int) -> torch.Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in weights])
 
 
-def stable(arch: str, depth: int, *words: str):
-    return network(SHAPE, CLASSES, f"arch={arch}", f"arch.depth={depth}", "arch.width=6", "arch.T=2", *words).double()
+def stable(depth: int, *words: str):
+    return network(SHAPE, CLASSES, *words, f"arch.depth={depth}", "arch.width=6", "arch.T=2").double()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -52,29 +52,36 @@ def smooth(block, shift: float = 0.0) -> None:
             stack.data = 0.5 * (a * torch.cos(2 * t) + b * torch.sin(3 * t))
 
 
-@pytest.mark.parametrize("arch", STABLE)
-def test_at_a_fixed_factor_the_gradients_error_is_of_the_first_order_in_h(arch):
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("product", [product for product in PRODUCTS if "dense" in product])
+def test_at_a_fixed_factor_copies_are_of_the_second_order_in_h(product, on):
+    """Though the network is of the first: they make up for what their longer steps leave out.
+
+    So is the gradient at a boundary, and so is the state that those in front are asked for.
+    """
     x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    y = torch.arange(20) % CLASSES
-    depths, errors = [32, 64, 128, 256], []
-    for depth in depths:
+    y, task, fine = torch.arange(20) % CLASSES, Classification(CLASSES), Coarsening(1)
+    errors = []
+    for depth in (256, 512):
         torch.manual_seed(0)
-        net = stable(arch, depth)
+        net = stable(depth, *turned(product, on))
         smooth(net.block)
-        first, *behind = net.cut(4)
-        h = first(x).detach()
-        task = Classification(CLASSES)
-        exact, coarse = (Coarse(behind, task, Coarsening(factor)).gradient(h, y, None, 0) for factor in (1, 4))
-        errors.append(((coarse - exact).norm() / exact.norm()).item())
-    slope = -np.polyfit(np.log(depths), np.log(errors), 1)[0]
-    assert slope > 0.9, (slope, errors)
+        *front, last = net.cut(4)
+        h = CopiedBlocks(front[:1], fine)(x)
+        pairs = [
+            [Coarse([*front[1:], last], task, rule).gradient(h, y, None, 0) for rule in (fine, Coarsening(4))],
+            [CopiedBlocks(front, rule)(x) for rule in (fine, Coarsening(4))],
+        ]
+        errors.append([((coarse - exact).norm() / exact.norm()).item() for exact, coarse in pairs])
+    orders = np.log2(np.divide(*errors))
+    assert min(orders) > 1.8, (orders, errors)
 
 
 @pytest.mark.parametrize("arch", STABLE)
 @pytest.mark.parametrize("stages", [2, 4])
 def test_coarsening_commutes_with_cutting(arch, stages):
     torch.manual_seed(0)
-    net = stable(arch, 16)
+    net = stable(16, f"arch={arch}")
     smooth(net.block)
     whole = [copied(block, 2) for block in net.cut(stages)]
     coarse = copy.deepcopy(net)
@@ -85,7 +92,7 @@ def test_coarsening_commutes_with_cutting(arch, stages):
 @pytest.mark.parametrize("arch", STABLE)
 def test_coarsening_undoes_a_doubling_by_copies(arch):
     torch.manual_seed(0)
-    net = stable(arch, 6, "arch.norm=true")
+    net = stable(6, f"arch={arch}", "arch.norm=true")
     smooth(net.block)
     before = copied(net.block, 1)
     prolong(RULES["copy"], [net.block])
@@ -113,9 +120,9 @@ def test_layers_without_time_steps_are_copied_as_they_are_or_not_at_all(arch):
 
 
 def test_copies_are_made_and_taken_as_drawn():
-    copies = Copies(refresh=8, travel=1, tune=0)
-    assert [n for n in range(40) if copies.made(n)] == [1, 3, 5, 7, 9, 11, 13, 15, 19, 23, 27, 31, 39]
-    assert [n for n in range(20) if copies.taken(n)] == [3, 5, 7, 9, 11, 13, 15, 17]
+    copies = Copies(refresh=4, travel=1, tune=0)
+    assert [n for n in range(16) if copies.made(n)] == [3, 7, 11, 15]
+    assert [n for n in range(16) if copies.taken(n)] == [5, 9, 13]
 
 
 @pytest.mark.parametrize("refresh", [1, 2, 3, 33, 50, 64])
@@ -144,7 +151,7 @@ def test_a_copy_is_of_the_weights_of_travel_batches_ago():
 def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
     """And so is the gradient that it is asked for, at weights that are no function of time."""
     torch.manual_seed(0)
-    net = stable(arch, 16)
+    net = stable(16, f"arch={arch}")
     for stack in net.block.stacks():
         stack.data = stack + 0.3 * torch.randn_like(stack)
     first, second = net.cut(2)
@@ -167,7 +174,7 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
         adam.step()
     after = errors()
     assert after[0] < 0.5 * before[0]
-    assert after[1] < 0.8 * before[1]
+    assert after[1] < before[1]
     assert all(p.grad is None for p in second.parameters())
 
 

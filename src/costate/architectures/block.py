@@ -91,7 +91,15 @@ class Block(nn.Module, ABC):
 
     @abstractmethod
     def coarse(self, rule: Coarsening) -> "Block":
-        """A copy over the same time with so many layers; the same ValueError."""
+        """A copy over the same time with so many layers, from boundary to boundary; the same ValueError."""
+
+    @abstractmethod
+    def stand_for(self, block: "Block") -> None:
+        """The copy is told that the block's layers are other ones now."""
+
+    @abstractmethod
+    def join(self, behind: "Block") -> None:
+        """Says that a copy goes on with the next one: what lies between them is no boundary, but a state of theirs."""
 
     @abstractmethod
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:

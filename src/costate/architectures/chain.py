@@ -108,6 +108,12 @@ class Chain(Block):
         self.coarser(rule)
         return copy.deepcopy(self)
 
+    def stand_for(self, block: Block) -> None:
+        pass
+
+    def join(self, behind: Block) -> None:
+        pass
+
     def stacks(self) -> NoReturn:
         raise ValueError(UNTIMED)
 

@@ -27,7 +27,11 @@ from costate.architectures.norm import Norm
 
 
 class Layer(NamedTuple):
-    """One time step's field; `kick` is the step of the second field, h or, at a half start, h/2."""
+    """One time step's field; `kick` is the step of the second field, h or, at a half start, h/2.
+
+    Attributes:
+        early: the field at the moment of the kick, if it is another one; see `integrators.Reversible`.
+    """
 
     affine: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     activation: Callable[[Tensor], Tensor]
@@ -37,6 +41,7 @@ class Layer(NamedTuple):
     b: Tensor
     h: float
     kick: float
+    early: "Layer | None" = None
 
     def __call__(self, Y: Tensor) -> Tensor:
         """σ(N(Y K + b))."""
@@ -89,16 +94,27 @@ class Field(nn.Module, ABC):
         """½ (K − Kᵀ − γ I) of all layers."""
         return 0.5 * (self.K - self.adjoint(self.K) - gamma * self.identity())
 
-    def layers(self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True) -> list[Layer]:
+    def layers(
+        self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True, early: float = 0.0
+    ) -> list[Layer]:
         """All layers, with weights K and time step h; the second field's first step is `kick`.
 
         Args:
             track: whether the norms' running statistics move in training.
+            early: by what share of a step the kicks' weights are those of an earlier time than the layer's middle.
         """
         norms = [norm.unbind(track) if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
         kicks = [kick] + [h] * (len(K) - 1)
-        columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), self.b.unbind(0), kicks, strict=True)  # noqa: B905
-        return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
+
+        def rows(K: Tensor, b: Tensor) -> list[Layer]:
+            columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), b.unbind(0), kicks, strict=True)  # noqa: B905
+            return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
+
+        layers = rows(K, self.b)
+        if early == 0 or len(K) == 1:
+            return layers
+        kicked = rows(_before(K, early), _before(self.b, early))
+        return [layer._replace(early=at) for layer, at in zip(layers, kicked, strict=True)]
 
     def again(self, h: float, kick: float) -> Callable[[int, Sequence[Tensor]], Layer]:
         """Layer j under its rows of other parameters, in their order, for a batch that it has seen."""
@@ -171,6 +187,12 @@ class ConvField(Field):
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+def _before(θ: Float[Tensor, "n ..."], share: float) -> Float[Tensor, "n ..."]:
+    """θ a share of a layer earlier, on a straight line through the neighbour in front, of the first one behind."""
+    step = θ.diff(dim=0)
+    return θ - share * torch.cat([step[:1], step])
 
 
 def constant(K: Float[Tensor, "width width ..."], layers: int) -> Float[Tensor, "n width width ..."]:

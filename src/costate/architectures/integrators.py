@@ -6,6 +6,7 @@
 Each integrator is a file of its own, with its equation.
 """
 
+import copy
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -47,6 +48,44 @@ class Integrator(ABC):
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         """The state at t + h from the state at t."""
 
+    def coarser(self, ratio: float) -> "Integrator":
+        """The integrator of a copy whose time steps are `ratio` of these; here the same one, of its own order."""
+        return self
+
+    def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
+        """The state with what lives half a time step before the rest moved on by Δ."""
+        return state
+
+
+class Euler(Integrator):
+    """Y ← Y + h f(Y): one field, one evaluation.
+
+    c such steps are Y + H f + ½ H² (1 − 1/c) f′f + O(H³) with H = c h, and so is one of a copy,
+
+        Y ← Y + H f(Y + β H f(Y)),   β = ½ (1 − 1/c),
+
+    which misses the steps that it makes up for by H³, not by H².
+
+    Attributes:
+        ahead: β; 0 in a network that is nobody's copy.
+    """
+
+    fields = 1
+    evaluations = 1
+    ahead: float = 0.0
+
+    @final
+    def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
+        (Y,) = state
+        at = Y if self.ahead == 0 else torch.add(Y, layer(Y), alpha=self.ahead * layer.h)
+        return (torch.add(Y, layer(at), alpha=layer.h),)
+
+    @final
+    def coarser(self, ratio: float) -> "Euler":
+        other = copy.copy(self)
+        other.ahead = (1 - 1 / ratio) / 2
+        return other
+
 
 def one_way() -> str:
     """The sentence for layers that cannot be run backwards: it names the networks whose layers can, by their files."""
@@ -76,7 +115,10 @@ class Shear(NamedTuple):
 class Reversible(Integrator):
     """A step of two fields that can be undone, because each of its parts changes one field by a function of the other.
 
-    A subclass says the shears, in the order in which they are applied.
+    A subclass says the shears, in the order in which they are applied. The field that the first one changes lives half
+    a time step before the other: so understood, the step is of order 2 (Störmer; Hairer, Lubich & Wanner, 2003).
+    So a copy with longer steps moves that field to its own middles, and back in the end; and its first shears take the
+    weights of the moment at which the fine ones are in the mean, which is not the middle of its layer.
     """
 
     fields = 2
@@ -90,9 +132,16 @@ class Reversible(Integrator):
 
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        for shear in self.shears(layer):
+        shears = self.shears(layer)
+        if layer.early is not None:
+            shears = self.shears(layer.early)[:1] + shears[1:]
+        for shear in shears:
             state = shear(state)
         return state
+
+    @final
+    def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
+        return self.shears(layer._replace(h=Δ, kick=Δ))[0](state)
 
     @final
     def inverse(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:

@@ -36,6 +36,11 @@ class StableBlock(Block):
         h: time step.
         smoothness: α.
         rebuilds: whether the states between the layers are rebuilt in the backward pass, not stored.
+
+    Attributes:
+        before, after: time steps of the layers in front and behind, of which those of a copy are longer; 0 in front if
+            the second field begins where the first does.
+        fine: time step of the layers that these make up for, in a copy; else h.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class StableBlock(Block):
         self.h = h
         self.smoothness = smoothness
         self.rebuilds = rebuilds
+        self.before = 0.0 if opening is not None and integrator.half_start else h
+        self.after = self.fine = h
         self.register_load_state_dict_pre_hook(_take_depth)
 
     @property
@@ -116,12 +123,13 @@ class StableBlock(Block):
 
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
-        return self.field.layers(self.integrator.weights(self.field), self.h, self.kick, track)
+        early = (1 - self.fine / self.h) / 2
+        return self.field.layers(self.integrator.weights(self.field), self.h, self.kick, track, early)
 
     @property
     def kick(self) -> float:
-        """The first step of the second field: a half one where the network begins, if the integrator says so."""
-        return self.h / 2 if self.integrator.half_start and self.opening is not None else self.h
+        """The first step of the second field, from the middle of the time step before to the middle of the first."""
+        return (self.before + self.h) / 2
 
     def enter(self, x: Float[Tensor, "batch ..."]) -> tuple[Tensor, ...]:
         """The state's fields, from the samples or from the tensor at the boundary."""
@@ -136,6 +144,8 @@ class StableBlock(Block):
         """The head of Y, or the tensor at the boundary."""
         if self.head is not None:
             return self.head(state[0])
+        if self.after != self.h:
+            state = self.integrator.late(state, self.steps(track=False)[-1], (self.h - self.after) / 2)
         return state[0] if len(state) == 1 else torch.cat(state, dim=1)
 
     def penalty(self) -> Float[Tensor, ""] | None:
@@ -161,13 +171,25 @@ class StableBlock(Block):
         block, layers = copy.deepcopy(self), self.coarser(rule)
         if layers < self.layers:
             block.refine([restrict(stack, layers) for stack in self.stacks()])
+            block.stand_for(self)
         return block
+
+    def stand_for(self, block: Block) -> None:
+        assert isinstance(block, StableBlock), "its copy"
+        self.before, self.after, self.fine = block.before, block.after, block.h
+        self.integrator = block.integrator.coarser(self.h / block.h)
+
+    def join(self, behind: Block) -> None:
+        assert isinstance(behind, StableBlock), "of the same network"
+        self.after = behind.before = self.h
 
     def stacks(self) -> list[Float[Tensor, "layers ..."]]:
         return [*self.field.parameters(), *self.field.buffers()]
 
     def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
-        self.h *= self.layers / len(stacks[0])
+        ratio = self.layers / len(stacks[0])
+        self.h, self.fine = ratio * self.h, ratio * self.fine
+        self.before, self.after = ratio * self.before, ratio * self.after
         for stack, rows in zip(self.stacks(), stacks, strict=True):
             stack.grad = None
             stack.data = rows

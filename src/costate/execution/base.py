@@ -222,6 +222,14 @@ class Execution(ABC):
             copies.deepen(i, block)
             copies.take(i, likeness.numbers(block))
 
+    def relate(self) -> None:
+        """Called on every process where training begins: copies are told whose they are, of whatever depth by now."""
+        for stage in self.stages:
+            if stage.likeness is not None:
+                stage.likeness.delta.stand_for(stage.block)
+        for _, j, copies, i in self.holders():
+            copies.stand_for(i, self.stages[j].block)
+
     def holders(self) -> Iterator[tuple[int, int, CopiedBlocks, int]]:
         """Who holds copies of whom: stage k one of stage j, as the i-th of these."""
         for k, stage in enumerate(self.stages):

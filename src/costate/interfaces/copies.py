@@ -7,6 +7,8 @@ fit = mean ‖Φ̄_j(x) − h‖² / mean ‖h − mean h‖²        by which s
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -33,6 +35,12 @@ class CopiedBlocks(nn.Module):
         super().__init__()
         self.rule = rule
         self.blocks = nn.ModuleList(block.coarse(rule) for block in blocks).requires_grad_(False)
+        self._join()
+
+    def _join(self) -> None:
+        blocks: Any = self.blocks
+        for block, behind in pairwise(blocks):
+            block.join(behind)
 
     def forward(self, state: Input) -> State:
         for block in self.blocks:
@@ -56,6 +64,13 @@ class CopiedBlocks(nn.Module):
     def deepen(self, i: int, block: Block) -> None:
         """Gives the i-th copy as many layers as a copy of this block has."""
         _deepen(self.blocks[i], block, self.rule)
+        self._join()
+
+    def stand_for(self, i: int, block: Block) -> None:
+        """Tells the i-th copy that it is one of this block."""
+        copy: Any = self.blocks[i]
+        copy.stand_for(block)
+        self._join()
 
 
 class Likeness(nn.Module):
@@ -115,3 +130,4 @@ def _deepen(copy: nn.Module, block: Block, rule: Coarsening) -> None:
     assert isinstance(copy, Block), "made so"
     if copy.layers != layers:
         copy.refine([stack.new_empty(layers, *stack.shape[1:]) for stack in copy.stacks()])
+    copy.stand_for(block)

@@ -39,6 +39,8 @@ class Refinement(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # A run that is resumed in the middle of an epoch starts none.
         self.since = time.perf_counter()
+        training: Any = pl_module
+        training.execution.relate()
         self._enter(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
