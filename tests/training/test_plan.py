@@ -68,12 +68,12 @@ def test_there_are_as_many_levels_as_the_step_allows_up_to_three():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
-def test_epochs_are_doubled_from_level_to_level_and_add_up(count):
+def test_each_level_has_four_times_the_epochs_of_the_one_before_and_they_add_up(count):
     for epochs in range(count, 80):
         each = [level.epochs for level in plan(64, epochs=epochs, count=count).levels]
         assert sum(each) == epochs
         assert min(each) >= 1
-        assert all(abs(b - 2 * a) <= 2 for a, b in pairwise(each)) or epochs < 2**count
+        assert all(b >= 4 * a for a, b in pairwise(each)) or epochs < 2 * 4 ** (count - 1)
 
 
 @pytest.mark.parametrize(("epochs", "listed"), [(99, [6, 4, 2]), (12, [6, 4])])

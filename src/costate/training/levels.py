@@ -133,7 +133,8 @@ class Doubling(Levels):
             `arch.depth` and its double, where only that depth has such steps.
         depths: of the levels; the last one takes the place of `arch.depth`.
         epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
-            level has about twice as many as the one before: behind a doubling a network has to find its way back.
+            level has about four times as many as the one before: behind a doubling a network has to find its way back,
+            the longer the further it had come.
         lr: rates of the levels; where none are listed, the optimizer's.
         anneal: the rate over the whole run, or anew on each level.
         prolong: linear interpolation in time, or copies.
@@ -206,7 +207,8 @@ class Doubling(Levels):
         if self.epochs is None:
             if epochs < levels:
                 raise ValueError(f"epochs={epochs} is less than one for each of {levels} levels: raise epochs.")
-            coarse = [max(1, round(epochs * 2**i / (2**levels - 1))) for i in range(levels - 1)]
+            parts = [4**i for i in range(levels)]
+            coarse = [max(1, epochs * part // sum(parts)) for part in parts[:-1]]
             return [*coarse, epochs - sum(coarse)]
         listed, told = list(self.epochs), f"levels.epochs={_list(self.epochs)}"
         if len(listed) == levels:
