@@ -71,6 +71,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
+    # A shell has what it runs in the background ignore SIGINT, and runs would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     table = []
     with tempfile.TemporaryDirectory() as place:
         for mode in options.modes or MODES:
