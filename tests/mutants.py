@@ -4,8 +4,8 @@
 
 Each bug is put into a copy of the working tree, so that whatever ends this program leaves the tree as it is. Tests that
 concern the file run first, up to the first failure; a bug that survives them meets all of their folder, and with --wide
-all tests. A line tells what
-became of each, the last one the share that was caught; the exit code is 1 if it is below 95 %.
+all tests. A line tells what became of each, the last one the share that was caught; the exit code is 1 if it is below
+95 %.
 """
 
 import argparse
