@@ -14,7 +14,7 @@ from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.copies import Copies
 from costate.tasks import Classification
 from costate.training.module import stages as make_stages
-from small import PRODUCTS, STABLE, turned
+from small import PRODUCTS, STABLE, refusal, turned
 from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train
 from trained import SHAPE as SHAPE_OF_TRAINED
 
@@ -125,6 +125,17 @@ def test_copies_are_made_and_taken_as_drawn():
     assert [n for n in range(16) if copies.taken(n)] == [5, 9, 13]
 
 
+def test_copies_of_a_share_of_the_run_are_as_many_in_a_short_run_as_in_a_long_one():
+    copies = method("method=coarse", "method.refresh=0.1").copies
+    assert [sum(map(copies.over(batches).made, range(batches))) for batches in (20, 300, 2000)] == [10, 10, 10]
+    assert copies.over(300).refresh == 30
+    assert [n for n in range(8) if copies.over(8).taken(n)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_half_a_batch_between_copies_is_refused():
+    assert "2.5: a number of batches is whole" in refusal(lambda: method("method=coarse", "method.refresh=2.5"))
+
+
 @pytest.mark.parametrize("refresh", [1, 2, 3, 33, 50, 64])
 @pytest.mark.parametrize("travel", [0, 1, 7, 8])
 def test_one_copy_is_under_way_at_a_time(refresh, travel):
@@ -180,8 +191,9 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
 
 def test_copies_are_tuned_on_every_so_many_batches_by_the_stage_itself():
     parts = blocks("verlet", 3)
-    tuned, _ = train(parts, method("method=coarse", "method.factor=2", "method.step=9", "method.tune=3"), 4)
-    means, _ = train(parts, method("method=coarse", "method.factor=2", "method.step=9", "method.tune=0"), 4)
+    words = "method.factor=2", "method.step=9", "method.refresh=9"
+    tuned, _ = train(parts, method("method=coarse", *words, "method.tune=3"), 4)
+    means, _ = train(parts, method("method=coarse", *words, "method.tune=0"), 4)
     assert tuned[0].likeness is None
     for stage, other in zip(tuned[1:], means[1:], strict=True):
         assert any(p.abs().max() > 0 for p in stage.likeness.parameters())

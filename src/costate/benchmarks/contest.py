@@ -24,6 +24,9 @@ from costate.tasks import Classification
 from costate.training.balance import by_work
 from costate.training.module import stages
 
+RUN = 3225
+"""Batches of the run that a row stands for, 15 epochs of MNIST: so seldom copies are made."""
+
 
 class Setting(NamedTuple):
     """One network and its batches; `arch`, `method` and `optimizer` are nodes of the configuration."""
@@ -147,6 +150,7 @@ class PipelineStages(Contestant):
         rule = instantiate(method, _convert_="all")
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
         self.execution = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False)
+        self.execution.plan(RUN)
         self.execution.connect()
         self.adam = self.optimizer(list(parts[self.execution.own].parameters()))
 

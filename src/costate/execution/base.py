@@ -36,7 +36,8 @@ class Execution(ABC):
         lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
-        copied: numbers of the copies under way, by stage; see `methods.copies`.
+        copied: numbers of the copies under way, by stage.
+        copies: when they are made and taken; see `methods.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
@@ -51,6 +52,7 @@ class Execution(ABC):
         self.exact: Method | None = None
         self.labels: Labels | None = None
         self.copied: dict[int, Tensor] = {}
+        self.copies = None if method.copies is None else method.copies.over(1)
         self._batch = 0
 
     @property
@@ -76,10 +78,15 @@ class Execution(ABC):
     def average(self) -> None:
         """Puts the mean over the replicas of this process's stages into `.grad`."""
 
+    def plan(self, batches: int) -> None:
+        """Says how long the run is; until then what is a share of it falls on every batch."""
+        if self.method.copies is not None:
+            self.copies = self.method.copies.over(batches)
+
     def begin(self, n: int) -> None:
         """Called by `step` before anything else: interfaces take the copies that are due."""
         self._batch = n
-        if self.method.copies is None or not self.method.copies.taken(n):
+        if self.copies is None or not self.copies.taken(n):
             return
         self.receive_copies()
         for k, j, copies, i in self.holders():
@@ -89,7 +96,7 @@ class Execution(ABC):
 
     def stepped(self) -> None:
         """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
-        if self.method.copies is not None and self.method.copies.made(self._batch):
+        if self.copies is not None and self.copies.made(self._batch):
             self.copied = {
                 j: stage.likeness.numbers(stage.block)
                 for j, stage in enumerate(self.stages)
@@ -99,7 +106,7 @@ class Execution(ABC):
 
     def tuning(self, n: int) -> bool:
         """Whether stages make their copies more like themselves on batch n."""
-        return self.method.copies is not None and self.method.copies.tuned(n)
+        return self.copies is not None and self.copies.tuned(n)
 
     def trains(self, k: int) -> bool:
         """Whether this process trains stage k."""

@@ -20,11 +20,14 @@ class CoarseCopies(Method):
     Args:
         factor: layers that become one, at most; 1 copies all that is behind, of networks without time steps, too.
         step: the longest time step that they may make up: with a longer one a copy is no likeness.
-        refresh: batches from a copy to the next one; with 1 and factor=1 it is backpropagation.
+        refresh: batches from a copy to the next one, or a share of the run's; 1 and factor=1 are backpropagation.
         travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
         tune: batches from one step to the next by which a stage makes its copy more like itself; 0: none.
         inputs: whether a stage takes its input as it comes from the stage in front, or makes it itself, of the samples
             by coarse copies of the stages in front: then no state travels, and all stages work on a batch at once.
+
+    Raises:
+        ValueError: batches from a copy to the next are no whole number.
     """
 
     def __init__(
@@ -32,13 +35,17 @@ class CoarseCopies(Method):
         *,
         factor: Count,
         step: Rate,
-        refresh: Count,
+        refresh: Rate,
         travel: Size,
         tune: Size,
         inputs: Literal["received", "coarse"] = "received",
     ):
+        if refresh > 1 and refresh % 1:
+            raise ValueError(
+                f"method.refresh={refresh:g}: a number of batches is whole; below 1 it is a share of the run's."
+            )
         self.rule, self.inputs = Coarsening(factor, step), inputs
-        self.copies = Copies(refresh, min(travel, refresh - 1), tune if factor > 1 else 0)
+        self.copies = Copies(refresh, travel, tune if factor > 1 else 0)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.rule)

@@ -78,7 +78,8 @@ class Training(lightning.LightningModule):
             if part is not None
         ]
         optimizer = self.optimizer([group for group in groups if group["params"]])
-        steps = self.trainer.estimated_stepping_batches
+        steps = int(self.trainer.estimated_stepping_batches)
+        self.execution.plan(steps)
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: self.annealing.factor(n / steps))]
 
     def on_fit_start(self) -> None:
