@@ -2,24 +2,28 @@
 
     python tests/kills.py [--moments 30] [--seed 0] [--folder FOLDER] [serial ddp pipeline asynchronous pvd levels]
 
-At each moment one process of a run, or each of them, is sent SIGKILL, SIGTERM or SIGINT. A line tells what came of it;
-the exit code is 1 if anything went wrong: a run that did not end, a process that stayed, an epoch that was lost, a
-number that is another one.
+At each moment one process of a run, or each of them, is sent SIGKILL, SIGTERM or SIGINT, each of the six equally often.
+The run is resumed and ended again, a few times over, and then left to its end. A line tells what came of each moment,
+a table what came of each mode; the exit code is 1 if anything went wrong.
 """
 
 import argparse
 import contextlib
 import csv
+import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
 
@@ -27,7 +31,7 @@ from costate.runs import RunFolder  # noqa: E402
 from running import ROOT, differences, last, ranks_of  # noqa: E402
 
 RUN = (
-    *("data=ellipse", "data.train=96", "data.validation=32", "data.test=32", "data.batch_size=16", "epochs=6"),
+    *("data=ellipse", "data.train=96", "data.validation=32", "data.test=32", "data.batch_size=16", "epochs=12"),
     *("arch.width=8", "arch.depth=4", "stages=2", "trainer.progress=lines", "log_every=2", "callbacks=none"),
 )
 MODES = {
@@ -36,12 +40,28 @@ MODES = {
     "pipeline": ("execution=pipeline",),
     "asynchronous": ("execution=asynchronous", "execution.max_staleness=0"),
     "pvd": ("method=pvd", "execution=parallel", "data.batch_size=96"),
-    "levels": ("levels=double", "levels.count=2"),
+    "levels": ("levels=double", "levels.depths=[2,4]"),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+CHAIN = 5
+"""How often one run is ended, at most."""
 PATIENCE = 180
 """Seconds after which a run that was sent a signal hangs."""
+FAULTS = ("hangs", "orphans", "lost epochs", "wrong exit codes", "different")
 TIMES = ("seconds", "per_second", "busy", "stall", "queue", "overrides", "updates")
+
+
+class Moment(NamedTuple):
+    """So many seconds behind so many epochs' ends, counted from where a run is begun or resumed."""
+
+    epochs: int
+    seconds: float
+    signum: signal.Signals
+    target: str
+
+    def __str__(self) -> str:
+        behind = f" behind {self.epochs} epochs" if self.epochs else ""
+        return f"{self.signum.name} to {self.target} after {self.seconds:.2f} s{behind}"
 
 
 def main() -> int:
@@ -51,28 +71,52 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
-    faults = 0
+    # A shell has what it runs in the background ignore SIGINT, and runs would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    table = []
     with tempfile.TemporaryDirectory() as place:
         for mode in options.modes or MODES:
-            for line, fault in kills(options.folder or Path(place), mode, options.moments, options.seed):
+            found: Counter[str] = Counter()
+            for line, faults in kills(options.folder or Path(place), mode, options.moments, options.seed):
                 print(line, flush=True)
-                faults += bool(fault)
-    return faults > 0
+                found.update(faults)
+            table.append((mode, options.moments, *(found[fault] for fault in FAULTS)))
+    for row in [("mode", "moments", *FAULTS), *table]:
+        print("".join(f"{cell:>18}" for cell in row))
+    return any(any(row[2:]) for row in table)
 
 
-def kills(place: Path, mode: str, moments: int, seed: int) -> Iterator[tuple[str, str]]:
-    """A line for each moment, and what went wrong at it, if anything did."""
+def moments(count: int, start: float, chance: random.Random) -> Iterator[Moment]:
+    """A third of them while a run begins, which takes `start` seconds, the others while it trains."""
+    kinds = list(itertools.islice(itertools.cycle(itertools.product(SIGNALS, ("one", "all"))), count))
+    chance.shuffle(kinds)
+    for signum, target in kinds:
+        epochs = chance.choice([0, 1, 2])
+        yield Moment(epochs, chance.uniform(0, 0.5 if epochs else start), signum, target)
+
+
+def kills(place: Path, mode: str, count: int, seed: int) -> Iterator[tuple[str, list[str]]]:
+    """A line for each moment and for each end, and the kinds of what went wrong."""
     chance = random.Random(f"{mode} {seed}")
-    whole = place / mode / "whole"
+    whole = RunFolder(place / mode / "whole")
     begin = time.monotonic()
-    with begun(whole, mode) as program:
-        code = program.wait(10 * PATIENCE)
-    seconds = time.monotonic() - begin
-    assert code == 0, f"{mode} does not run: {(whole.parent / 'whole.log').read_text()}"
-    for n in range(moments):
-        moment, signum, many = chance.uniform(0.1, 1) * seconds, chance.choice(SIGNALS), chance.choice(["one", "all"])
-        faults = ", ".join(kill(place / mode / str(n), mode, moment, signum, many, chance, RunFolder(whole)))
-        yield f"{mode} {n}: {signum.name} to {many} after {moment:.1f} s: {faults or 'resumed, and the same'}", faults
+    with begun(whole.path, mode) as program:
+        await_moment(program, whole.path, 1, 0)
+        start, code = time.monotonic() - begin, program.wait(10 * PATIENCE)
+    assert code == 0, f"{mode} does not run: {logged(whole.path).read_text()}"
+    left = list(moments(count, start, chance))
+    for n in itertools.count():
+        if not left:
+            return
+        run = RunFolder(place / mode / str(n))
+        for _ in range(min(CHAIN, len(left))):
+            moment = left.pop()
+            told, faults = kill(run, mode, moment, chance)
+            yield f"{mode} {n}: {moment}: {told}", faults
+            if faults or run.results():
+                break
+        differing = ended(run, mode, whole)
+        yield f"{mode} {n}: at its end {differing or 'the same'}", ["different"] if differing else []
 
 
 @contextlib.contextmanager
@@ -81,7 +125,7 @@ def begun(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     folder.mkdir(parents=True, exist_ok=True)
     words = words if words[0].startswith("resume=") else (*RUN, *MODES[words[0]], f"hydra.run.dir={folder}")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    with folder.with_suffix(".log").open("ab") as log:
+    with logged(folder).open("ab") as log:
         program = subprocess.Popen(
             [sys.executable, "-u", str(ROOT / "train.py"), *words],
             **{"cwd": folder.parent, "env": environment, "stdout": log, "stderr": log, "start_new_session": True},
@@ -95,42 +139,64 @@ def begun(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
             program.wait()
 
 
-def kill(
-    folder: Path, mode: str, moment: float, signum: int, many: str, chance: random.Random, whole: RunFolder
-) -> list[str]:
-    """What goes wrong where a run is ended at a moment and taken up again."""
-    run = RunFolder(folder)
-    with begun(folder, mode) as program:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            program.wait(moment)
-        targets = ranks_of(folder)
-        for pid in targets if many == "all" or not targets else [chance.choice(targets)]:
+def logged(folder: Path) -> Path:
+    return folder.with_suffix(".log")
+
+
+def epochs(folder: Path) -> list[int]:
+    """Those whose lines have been shown."""
+    text = logged(folder).read_text(errors="replace")
+    return [int(number) for number in re.findall(r"^epoch +(\d+)/", text, re.MULTILINE)]
+
+
+def await_moment(program: subprocess.Popen[bytes], folder: Path, behind: int, seconds: float) -> None:
+    """Returns so many seconds behind so many more epochs, or when the program ends."""
+    before = len(epochs(folder))
+    while len(epochs(folder)) < before + behind and program.poll() is None:
+        time.sleep(0.01)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        program.wait(seconds)
+
+
+def kill(run: RunFolder, mode: str, moment: Moment, chance: random.Random) -> tuple[str, list[str]]:
+    """Begins a run, or goes on with it, and ends it at a moment: a word about it, and the kinds of what went wrong."""
+    with resumed(run, mode) as program:
+        await_moment(program, run.path, moment.epochs, moment.seconds)
+        targets = ranks_of(run.path)
+        for pid in targets if moment.target == "all" or not targets else [chance.choice(targets)]:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signum)
+                os.kill(pid, moment.signum)
         try:
             code = program.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            return ["it hangs"]
+            return "it hangs", ["hangs"]
         time.sleep(1)
-        if left := ranks_of(folder):
-            return [f"{len(left)} processes stay"]
-    faults = []
-    if (code == 0) != (run.results() != {}):
-        faults.append(f"exit code {code}, results {run.results() != {}}")
-    shown = folder.with_suffix(".log").read_text(errors="replace").count("\nepoch ")
-    saved = (run.checkpoints / "last.ckpt").exists()
+        if left := ranks_of(run.path):
+            return f"{len(left)} processes stay", ["orphans"]
+    shown, kept, done = max(epochs(run.path), default=0), saved(run), run.results() != {}
+    faults = ["wrong exit codes"] if (code == 0) != done else []
     # The line of an epoch comes before its checkpoint.
-    kept = last(run)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] if saved else 0
-    if kept < shown - 1:
-        faults.append(f"{shown} epochs shown and {kept} kept")
-    with begun(folder, f"resume={folder}" if saved else mode) as program:
+    faults += ["lost epochs"] if kept < shown - 1 else []
+    return f"exit code {code}, {shown} epochs shown, {kept} kept{', done' if done else ''}", faults
+
+
+def resumed(run: RunFolder, mode: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    checkpoint = (run.checkpoints / "last.ckpt").exists()
+    return begun(run.path, f"resume={run.path}" if checkpoint else mode)
+
+
+def saved(run: RunFolder) -> int:
+    """Epochs behind the last checkpoint."""
+    if not (run.checkpoints / "last.ckpt").exists():
+        return 0
+    return last(run)["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+
+
+def ended(run: RunFolder, mode: str, whole: RunFolder) -> list[str]:
+    """Where a run that goes on to its end differs from the one that was left alone, times aside."""
+    with resumed(run, mode) as program:
         if code := program.wait(10 * PATIENCE):
-            return [*faults, f"resuming ends with {code}"]
-    return faults + compared(run, whole)
-
-
-def compared(run: RunFolder, whole: RunFolder) -> list[str]:
-    """Where the numbers of two runs are not the same, times aside."""
+            return [f"exit code {code}"]
     ours, theirs = last(run), last(whole)
     faults = [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]
     if rows(run.metrics) != rows(whole.metrics):

@@ -70,8 +70,17 @@ def layers(sizes: Any) -> Any:
 
 def having(axis: str, key: str) -> str:
     """The options of an axis whose files have such a setting: `having("arch", "integrator")` are those stable."""
+    return ",".join(name for name, settings in _options(axis).items() if key in settings)
+
+
+def lacking(axis: str, key: str) -> str:
+    """The others: `lacking("method", "blocks")` are the methods of stages."""
+    return ",".join(name for name, settings in _options(axis).items() if key not in settings)
+
+
+def _options(axis: str) -> dict[str, Any]:
     files = sorted((Path(costate.__file__).parents[2] / "conf" / axis).glob("*.yaml"))
-    return ",".join(path.stem for path in files if key in OmegaConf.load(path))
+    return {path.stem: OmegaConf.load(path) for path in files}
 
 
 def chosen(axis: str, _root_: Any) -> str:
@@ -120,6 +129,7 @@ def register() -> None:
         coarse_method,
         coarsening,
         having,
+        lacking,
         guide,
         parts,
         differs,

@@ -1,6 +1,7 @@
 """The check of all settings before anything heavy is imported: keys known, types right, numbers within bounds."""
 
 import difflib
+import functools
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass, field, make_dataclass
@@ -95,7 +96,7 @@ def _conform(prefix: str, values: dict[str, Any], expected: Signature) -> dict[s
 def _convert(key: str, kind: Any, value: Any) -> Any:
     """The value as the first alternative of the kind that takes it."""
     for alternative in _alternatives(kind):
-        node = OmegaConf.structured(make_dataclass("Node", [("value", _storage(alternative), field(default=MISSING))]))
+        node = OmegaConf.structured(_node(_storage(alternative)))
         try:
             node.value = value
         except OmegaConfBaseException:
@@ -106,6 +107,12 @@ def _convert(key: str, kind: Any, value: Any) -> Any:
     choices = [choice for inner in _alternatives(kind) if get_origin(inner) is Literal for choice in get_args(inner)]
     hint = suggestion(str(value), map(str, choices))
     raise SettingError(f"{key} must be {_describe(kind)}, not {_show(value)}{hint}.")
+
+
+@functools.cache
+def _node(storage: Any) -> type:
+    """One value of that type; to make a class takes longer than to fill it."""
+    return make_dataclass("Node", [("value", storage, field(default=MISSING))])
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

@@ -51,6 +51,8 @@ def end(exit_code: int) -> None:
         except Exception:  # its service is gone, and nothing that was trained with it; the next job has one of its own
             with contextlib.suppress(Exception):
                 sys.modules["wandb"].teardown()
+            # A run that could not end stays where `run` looks for one.
+            sys.modules["wandb"].run = None  # type: ignore[attr-defined]
 
 
 def deliver(cfg: DictConfig, folder: RunFolder) -> None:

@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from composing import network
+from costate.architectures.coupling import Coupling
 from costate.architectures.integrators import one_way
 from small import PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, dense, normed, refusal, turned
 
@@ -158,3 +160,10 @@ def test_weights_that_do_not_learn_have_no_gradient():
         assert whole.block.field.K.grad is None
         found.append(whole.block.opening[1].weight.grad)
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+def test_a_coupling_is_undone_by_its_inverse():
+    torch.manual_seed(0)
+    layer, x = Coupling(nn.Sequential(nn.Linear(3, 3), nn.Tanh())).double(), torch.randn(5, 6, dtype=torch.float64)
+    assert torch.allclose(layer.inverse(layer(x)), x, rtol=0, atol=1e-12)
+    assert not torch.allclose(layer(x), x)

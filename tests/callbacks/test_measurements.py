@@ -2,12 +2,15 @@
 
 import io
 from statistics import fmean
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.conftest import Recorder
 from composing import config, options
 from costate.callbacks.gradient_cosine import GradientCosine
 from costate.callbacks.gradient_norms import GradientNorms
@@ -31,7 +34,7 @@ def measurements(every: int) -> list:
 @pytest.mark.parametrize("method", options("method"))
 def test_measuring_changes_neither_weights_nor_random_numbers(fit, method):
     def state(callbacks):
-        tensors = fit(f"method={method}", "clip=0.5", callbacks=callbacks).module.state_dict()
+        tensors = fit(f"method={method}", "clip=0.5", callbacks=callbacks, epochs=1).module.state_dict()
         return {**tensors, "random": torch.rand(3)}
 
     with_them, without = state(measurements(every=1)), state([])
@@ -53,13 +56,46 @@ def test_callback_metrics_hold_the_mean_over_the_last_epoch(fit):
         assert run.means[name] == pytest.approx(fmean(column[n] for n in range(8, 16)))
 
 
-def test_a_resumed_epoch_keeps_what_it_has_measured():
-    before, after, file = Counting(every=1), Counting(every=1), io.BytesIO()
-    before.rows = [(3, {"n": 1.0}), (5, {"n": 2.0})]
-    torch.save(before.state_dict(), file)
-    file.seek(0)
-    after.load_state_dict(torch.load(file, weights_only=True))
-    assert after.rows == before.rows
+class Together:
+    """The execution of a process that has others beside it."""
+
+    def __init__(self, others: list[tuple[int, dict[str, float]]]):
+        self.others = others
+
+    def collect(self, rows):
+        return [*rows, *self.others]
+
+
+def rank(others, logger: Recorder, saved: dict[str, Any] | None = None) -> tuple[Counting, Any, Any]:
+    """A measurement beside others, taken up from a checkpoint if there is one."""
+    trainer = Mock(Trainer, global_step=0, is_last_batch=False, current_epoch=0, loggers=[logger])
+    counting, module = Counting(every=1), Mock(LightningModule, execution=Together(others), trainer=trainer)
+    counting.setup(trainer, module, "fit")
+    if saved is not None:
+        file = io.BytesIO()
+        torch.save(saved, file)
+        file.seek(0)
+        counting.load_state_dict(torch.load(file, weights_only=True))
+    return counting, trainer, module
+
+
+def test_an_epoch_that_is_resumed_logs_the_rows_of_all_processes_once():
+    """Those of others were lost, and those of the first process were logged by each of them once more."""
+    logger, elsewhere = Recorder(), Recorder()
+    first, trainer, module = rank([(0, {"other": 7.0})], logger)
+    for trainer.global_step in (0, 1):
+        first.on_before_optimizer_step(trainer, module, Mock(torch.optim.Optimizer))
+    resumed, trainer, module = rank([(2, {"other": 9.0})], logger, first.state_dict())
+    beside, _, _ = rank([], elsewhere, first.state_dict())
+    trainer.global_step = 2
+    resumed.on_before_optimizer_step(trainer, module, Mock(torch.optim.Optimizer))
+    assert beside.rows == [], "what a process hands to the others it has measured itself"
+    again, trainer, module = rank([], logger, resumed.state_dict())
+    again.on_train_epoch_end(trainer, module)
+    assert logger.column("n") == {0: 0, 1: 1, 2: 2}
+    assert logger.column("other") == {0: 7, 2: 9}
+    assert len(logger.rows) == 5
+    assert module.log_dict.call_args.args == ({"n": 1.0, "other": 8.0},)
 
 
 def test_gradient_quality_is_that_of_the_latest_fit(fit):

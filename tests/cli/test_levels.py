@@ -13,7 +13,7 @@ from composing import config, network
 from costate.architectures.prolong import RULES, prolong
 from costate.runs import RunFolder
 from running import QUIET, command, differences, fit, last, refusal
-from small import STABLE
+from small import ARCHS, STABLE
 
 BATCHES = 6  # an epoch of 96 rows
 DATA = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "stages=2", "seed=0")
@@ -245,16 +245,29 @@ def test_the_fine_run_starts_from_the_coarse_accuracy(tmp_path, arch, rule):
     assert accuracy() == pytest.approx(coarse, abs=0.02)
 
 
-@pytest.mark.parametrize("arch", ["mlp", "cnn"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize("data", ["ellipse", "swiss_roll"])
+def test_levels_of_themselves_reach_what_a_run_without_them_reaches(tmp_path, arch, data):
+    """Within a point of the validation rows, at every default."""
+    words = (f"arch={arch}", f"data={data}", "trainer.progress=none", "callbacks=none")
+    plain, coarse_first = (fit(tmp_path / name, *words, f"levels={name}").results() for name in ("none", "double"))
+    assert coarse_first["level/1/depth"] == 2 * coarse_first["level/0/depth"]
+    assert coarse_first["val/accuracy"] >= plain["val/accuracy"] - 0.01
+
+
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in STABLE])
 def test_networks_without_time_are_refused_before_training(tmp_path, arch):
     sentence = refusal(tmp_path / "run", "levels=double", f"arch={arch}", "data=digits", "trainer.progress=none")
-    assert sentence.startswith("levels=double needs layers that are steps in time: choose arch=resnet, ")
+    assert sentence.startswith(
+        f"levels=double needs layers that are steps in time: choose arch={' or '.join(STABLE)}, "
+    )
     assert not (tmp_path / "run").exists(), "training has begun"
 
 
 def test_the_command_refuses_in_one_sentence_with_code_2(tmp_path):
     done = command("levels=double", "stages=3", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("stages=3 does not divide the 8 layers of the coarsest level")
+    assert done.stderr.startswith("stages=3 does not divide the 16 layers of the coarsest level")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from composing import CONF, config, options
+from composing import CONF, config, method, options, scheduled, words
 from costate.experiments.headers import Mark, jobs, read, read_all
 from costate.schema import check
 from small import STABLE
@@ -102,10 +102,14 @@ def test_jobs_are_those_of_hydras_sweeper():
 
 
 @pytest.mark.parametrize("name", ["methods_ellipse", "methods_mnist"])
-def test_every_stable_network_is_in_the_comparison_of_methods(name):
-    """Found from conf/arch, where its file has an integrator; Hydra's sweeper is told the same."""
+def test_every_stable_network_and_method_of_stages_is_in_the_comparison(name):
+    """Found from conf/, where a network's file has an integrator and a method's no blocks; Hydra's sweeper is told the
+    same.
+    """
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", [f"experiment={name}"], return_hydra_config=True)
     assert cfg.hydra.sweeper.params.arch == ",".join(STABLE)
+    of_stages = [each for each in options("method") if scheduled(method(*words("method", each)))]
+    assert cfg.hydra.sweeper.params.method == ",".join(of_stages)
     found = {word for row in read(CONF / "experiment" / f"{name}.yaml").rows for word in row.overrides}
-    assert {f"arch={arch}" for arch in STABLE} <= found
+    assert {f"arch={arch}" for arch in STABLE} | {f"method={each}" for each in of_stages} <= found

@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from costate.settings import Count
 
+Row = tuple[int, dict[str, float]]
+"""Of a batch's number, and numbers by their names."""
+
 
 class Measurement(Callback, ABC):
     """Measures every few batches, and on the last one of an epoch, between the backward passes and the step.
@@ -29,12 +32,21 @@ class Measurement(Callback, ABC):
 
     def __init__(self, every: Count):
         self.every = every
-        self.rows: list[tuple[int, dict[str, float]]] = []
-        """All that this process has measured in this epoch: (batch, numbers)."""
+        self.rows: list[Row] = []
+        """All that this process has measured in this epoch since it was started."""
+        self.logged: list[Row] = []
+        self.waiting: list[Row] = []
+        """What all processes had measured in this epoch when the run was resumed: by the first one, which has logged
+        it, and by the others, whose rows are logged at the epoch's end.
+        """
 
     @abstractmethod
     def measure(self, module: LightningModule) -> dict[str, Tensor]:
         """Numbers by the names under which they are logged."""
+
+    @final
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.execution: Any = pl_module.execution
 
     @final
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -53,17 +65,22 @@ class Measurement(Callback, ABC):
 
     @final
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        execution: Any = pl_module.execution
-        rows = execution.collect(self.rows)
-        # Rank 0's own rows are the first ones, and have been logged.
-        for n, numbers in rows[len(self.rows) :]:
+        logged, waiting = self._together()
+        for n, numbers in waiting:
             self._log(trainer, n, numbers)
         values: dict[str, list[float]] = {}
-        for name, number in (item for _, numbers in rows for item in numbers.items()):
+        for name, number in (item for _, numbers in logged + waiting for item in numbers.items()):
             values.setdefault(name, []).append(number)
         means = {name: fmean(numbers) for name, numbers in values.items()}
         pl_module.log_dict(means, prog_bar=self.shown, logger=False)
-        self.rows = []
+        self.rows, self.logged, self.waiting = [], [], []
+
+    def _together(self) -> tuple[list[Row], list[Row]]:
+        """The rows of this epoch, those that this process has logged and those of the others; all call it."""
+        rows = self.execution.collect(self.rows)
+        # Its own rows are the first ones.
+        own = len(self.rows)
+        return self.logged + rows[:own], self.waiting + rows[own:]
 
     def _log(self, trainer: Trainer, n: int, numbers: dict[str, float]) -> None:
         for logger in trainer.loggers:
@@ -71,8 +88,9 @@ class Measurement(Callback, ABC):
 
     @final
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        logged, waiting = self._together()
+        return {"logged": logged, "waiting": waiting}
 
     @final
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = [(n, numbers) for n, numbers in state_dict["rows"]]
+        self.logged, self.waiting = ([(n, row) for n, row in state_dict[key]] for key in ("logged", "waiting"))

@@ -13,10 +13,11 @@ from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple, final
 
 from costate.methods import Backprop, Delayed, Method
+from costate.resolvers import having
 from costate.settings import Count, Rate
 from costate.training.annealing import Annealing
 
-LEVELS, STEP = 3, 1.0
+LEVELS, STEP = 3, 0.5
 """As many levels as a run has of itself, as far as the coarsest one's h is no larger: above it, what a level learns is
 about its steps and not about their equation, and is lost when they are halved.
 """
@@ -128,10 +129,12 @@ class Doubling(Levels):
     """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
 
     Args:
-        count: number of levels up to `arch.depth`, where no depths are listed; None: three, or those with h ≤ 1.
+        count: number of levels up to `arch.depth`, where no depths are listed; None: three, or those with h ≤ ½, or
+            `arch.depth` and its double, where only that depth has such steps.
         depths: of the levels; the last one takes the place of `arch.depth`.
         epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
-            level has about half as many as the one before, so that levels take about equal times.
+            level has about four times as many as the one before: behind a doubling a network has to find its way back,
+            the longer the further it had come.
         lr: rates of the levels; where none are listed, the optimizer's.
         anneal: the rate over the whole run, or anew on each level.
         prolong: linear interpolation in time, or copies.
@@ -167,10 +170,8 @@ class Doubling(Levels):
         T: float | None = None,
     ) -> Plan:
         if depth is None:
-            raise ValueError(
-                "levels=double needs layers that are steps in time: choose arch=resnet, antisymmetric, leapfrog or "
-                "verlet, or levels=none."
-            )
+            names = " or ".join(having("arch", "integrator").split(","))
+            raise ValueError(f"levels=double needs layers that are steps in time: choose arch={names}, or levels=none.")
         depths = self._depths(depth, T)
         _check_cuts(depths[0], stages, balance)
         each = self._epochs(len(depths), epochs)
@@ -188,7 +189,9 @@ class Doubling(Levels):
 
     def _depths(self, depth: int, T: float | None) -> list[int]:
         if self.depths is None:
-            count = _resolved(depth, T) if self.count is None else self.count
+            if self.count is None:
+                return _resolved(depth, T)
+            count = self.count
             coarsest, rest = divmod(depth, 2 ** (count - 1))
             if rest:
                 raise ValueError(
@@ -204,8 +207,9 @@ class Doubling(Levels):
         if self.epochs is None:
             if epochs < levels:
                 raise ValueError(f"epochs={epochs} is less than one for each of {levels} levels: raise epochs.")
-            finer = [max(1, round(epochs * 2**i / (2**levels - 1))) for i in reversed(range(levels - 1))]
-            return [epochs - sum(finer), *finer]
+            parts = [4**i for i in range(levels)]
+            coarse = [max(1, epochs * part // sum(parts)) for part in parts[:-1]]
+            return [*coarse, epochs - sum(coarse)]
         listed, told = list(self.epochs), f"levels.epochs={_list(self.epochs)}"
         if len(listed) == levels:
             return listed
@@ -216,15 +220,16 @@ class Doubling(Levels):
         return [*listed, epochs - sum(listed)]
 
 
-def _resolved(depth: int, T: float | None) -> int:
-    """How many levels up to that depth there are of themselves: 2 or 3, all with h ≤ 1."""
-    levels = [n for n in range(2, LEVELS + 1) if depth % 2 ** (n - 1) == 0 and (T or 0) * 2 ** (n - 1) <= STEP * depth]
-    if not levels:
-        raise ValueError(
-            f"levels=double finds no level below arch.depth={depth}: half as many layers would not be whole, or have a "
-            f"time step above {STEP:g} with arch.T={T or 0:g}: raise arch.depth, or say levels.count or levels.depths."
-        )
-    return max(levels)
+def _resolved(depth: int, T: float | None) -> list[int]:
+    """The depths that there are of themselves: 3 or 2 up to that one, or that one and its double, all with h ≤ ½."""
+    for count in range(LEVELS, 0, -1):
+        coarsest, rest = divmod(depth, 2 ** (count - 1))
+        if not rest and (T or 0) <= STEP * coarsest:
+            return [coarsest * 2**i for i in range(max(count, 2))]
+    raise ValueError(
+        f"levels=double finds no depth to begin with: arch.depth={depth} has a time step above {STEP:g} with "
+        f"arch.T={T or 0:g}: raise arch.depth, lower arch.T, or say levels.count or levels.depths."
+    )
 
 
 def _check_cuts(coarsest: int, stages: int, balance: Balance) -> None:

@@ -29,7 +29,7 @@ def tensorboard(folder: Path, done: int, config: dict[str, Any]) -> Logger:
     needs("tensorboard", "tensorboard")
     logger = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=done or None)
     logger.experiment.add_text("config", "    " + yaml.safe_dump(config).replace("\n", "\n    "))
-    return Tolerant(logger)
+    return Tolerant(logger, "TensorBoard")
 
 
 def needs(package: str, extra: str) -> None:

@@ -12,11 +12,16 @@ from costate.training.pictures import show
 
 @final
 class Tolerant(Logger):
-    """Hands on to another logger until that fails, warns once, and is silent from then on."""
+    """Hands on to another logger until that fails, warns once, and is silent from then on.
 
-    def __init__(self, logger: Logger):
+    Args:
+        called: how users know it.
+        leave: called when it has failed, so that nobody else asks the service.
+    """
+
+    def __init__(self, logger: Logger, called: str, leave: Callable[[], None] = lambda: None):
         super().__init__()
-        self.logger = logger
+        self.logger, self.called, self.leave = logger, called, leave
         self.failed = False
         self._names = logger.name, logger.version, logger.save_dir
 
@@ -54,5 +59,6 @@ class Tolerant(Logger):
             action(*arguments)
         except Exception as fault:  # whatever a service's client raises, the training is worth more
             self.failed = True
-            kind = type(self.logger).__name__
-            print(f"{kind} has failed ({fault}): the run goes on with metrics.csv alone.", file=sys.stderr, flush=True)
+            told = f"{self.called} has failed ({fault}): the run goes on with metrics.csv alone."
+            print(told, file=sys.stderr, flush=True)
+            self.leave()

@@ -1,5 +1,6 @@
 """Weights & Biases: online where there is a key and a network, else offline; never a prompt, never a reason to fail."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from requests.utils import get_netrc_auth
 
 from costate.execution import meeting
 from costate.runs import sweep_of
+from costate.tracking import end
 from costate.training.loggers import needs
 from costate.training.one_row import OneRow
 from costate.training.tolerant import Tolerant
@@ -71,7 +73,7 @@ def wandb(
         run.define_metric(metric, step_metric=step, step_sync=bool(step), summary=summary)
     upload = f"wandb sync {os.path.relpath(Path(run.dir).parent)}"
     print(f"W&B, offline; to upload: {upload}" if run.offline else f"W&B: {run.url}")
-    return Tolerant(OneRow(run, project))
+    return Tolerant(OneRow(run, project), "W&B", leave=functools.partial(end, exit_code=1))
 
 
 def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> Any:
