@@ -44,7 +44,7 @@ def supervise(folder: Path, body: str, ranks: int = 2) -> None:
     Supervisor(command, [{"RANK": str(r)} for r in range(ranks)], folder, grace=0.3).run()
 
 
-def wait_for(happened: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(happened: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "waited in vain"
