@@ -129,7 +129,7 @@ def test_coarse_levels_are_those_of_a_method_with_true_gradients(tmp_path, metho
         fine.append(last(RunFolder(path))["state_dict"])
     blocks = [name for name in coarse[0] if ".block." in name]
     assert [name for name in blocks if not torch.equal(coarse[0][name], coarse[1][name])] == []
-    # Those of the last stage are true under every method, and differ by what goes into it, which may be nothing in a bias.
+    # Those of the last stage are true under every method, and differ by what goes into it: in a bias it may be nothing.
     first = [name for name in blocks if name.startswith("stages.0.")]
     assert [name for name in first if torch.equal(fine[0][name], fine[1][name])] == []
     learned = [tensor for name, tensor in coarse[1].items() if "synthesizer" in name]
