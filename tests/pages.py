@@ -10,7 +10,7 @@ from costate.configuration import CONF
 
 ROOT = CONF.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/api").glob("*.md")])
-PROGRAMS = {"python", "torchrun", "make", "pip", "git", "cd", "bash", "wandb", "tensorboard"}
+PROGRAMS = {"python", "torchrun", "srun", "make", "pip", "git", "cd", "bash", "wandb", "tensorboard"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 ASSIGNED = re.compile(r"[A-Z_]+=\S*")
