@@ -125,7 +125,6 @@ def test_hosts_end_with_whoever_made_them(tmp_path):
         pytest.skip(reason)
     mark = f"61.{os.getpid()}"
     with subprocess.Popen([sys.executable, "-c", HOLDS, mark], stdout=subprocess.PIPE) as program:
-        assert program.stdout is not None
         assert program.stdout.readline() == b"there\n"
         asleep = ["pgrep", "-f", f"sleep {mark}"]
         assert subprocess.run(asleep, capture_output=True).stdout

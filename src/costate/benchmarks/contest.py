@@ -24,9 +24,6 @@ from costate.tasks import Classification
 from costate.training.balance import by_work
 from costate.training.module import stages
 
-RUN = 3225
-"""Batches of the run that a row stands for, 15 epochs of MNIST: so seldom copies are made."""
-
 
 class Setting(NamedTuple):
     """One network and its batches; `arch`, `method` and `optimizer` are nodes of the configuration."""
