@@ -4,7 +4,7 @@ import pytest
 
 from costate.benchmarks.network import METHODS, SERIAL, Line, foretold, table
 from costate.benchmarks.network_model import COUNTS
-from costate.reports import network as figures
+from costate.reports import benchmarks as figures
 
 ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6
 LINES = Line(), Line(rate=100.0), Line(rate=10.0), Line(trip=10.0)

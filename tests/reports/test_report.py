@@ -11,10 +11,8 @@ import pytest
 import yaml
 
 from costate.reports import curves, scaling, style
-from costate.reports import stages as stages_figure
 from costate.reports.curves import band
-from costate.reports.groups import baseline, grouped
-from costate.reports.reading import find
+from costate.reports.groups import baseline, find, grouped
 from costate.reports.report import write
 from costate.reports.table import WHERE_MEASURED, build
 from running import QUIET, SMALL, fit
@@ -284,7 +282,7 @@ def test_bars_of_deviation_are_drawn_for_several_seeds_alone(tmp_path, seeds):
         for stages in (2, 4, 8):
             run(tmp_path / f"{seed}{stages}", "verlet", "sg", seed, 0.9 + seed / 100, stages=stages)
     groups = grouped(find([tmp_path])[0])
-    ((_, caption, figure),) = stages_figure.draw(groups)
+    ((_, caption, figure),) = scaling.stages(groups)
     assert bool(figure.axes[0].containers) == ("standard deviation" in caption) == (seeds > 1)
     assert not [name for name, _, _ in scaling.draw(groups) if name.startswith("stages")], "drawn once"
 

@@ -24,7 +24,7 @@ from costate.benchmarks.hosts import Hosts, lacking
 from costate.benchmarks.network_model import COUNTS, MICRO, grid, many, predicted
 from costate.benchmarks.pipeline import launch, setting_of
 from costate.configuration import composed
-from costate.reports import network as figures
+from costate.reports import benchmarks as figures
 
 METHODS = {
     "pipeline backprop": ["method=backprop"],

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.benchmarks.hosts import Hosts, enter
 from costate.configuration import composed
-from costate.reports import contest
+from costate.reports import benchmarks as figures
 
 WARMUP, SECONDS, STEPS = 3, 2.5, 10
 METHODS = {
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
     text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())  # type: ignore[arg-type]
     (options.out / "pipeline.md").write_text(text + "\n")
-    contest.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
+    figures.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 

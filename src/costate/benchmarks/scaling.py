@@ -33,7 +33,7 @@ from costate.benchmarks.simulation import (
     one_f_one_b,
     synchronous_step,
 )
-from costate.reports import contest
+from costate.reports import benchmarks as figures
 from costate.stage import Stage
 from costate.tasks import Classification
 from costate.training.module import stages
@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> None:
     }
     result |= {"check": checks, **found}
     (options.out / "scaling.json").write_text(json.dumps(result, indent=2) + "\n")
-    contest.throughput(result).savefig(options.out / "scaling.png", dpi=150)
-    contest.check(result).savefig(options.out / "scaling_check.png", dpi=150)
+    figures.throughput(result).savefig(options.out / "scaling.png", dpi=150)
+    figures.check(result).savefig(options.out / "scaling_check.png", dpi=150)
     print(f"\nWritten: scaling.json, scaling.png and scaling_check.png in {options.out}/")
 
 

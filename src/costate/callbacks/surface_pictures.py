@@ -52,9 +52,9 @@ class SurfacePictures(Callback):
         heights = pl_module(points)[:, 0].float().cpu()
         np.save(self.folder / f"epoch-{done:04}.npy", heights.view(GRID, GRID).numpy())
         if find_spec("matplotlib") is not None:
-            from costate.reports import surfaces
+            from costate.reports.planar import learned, learning
 
-            surfaces.draw([surfaces.read(self.folder.parent, "")]).savefig(self.folder.parent / PICTURE, dpi=110)
+            learning([learned(self.folder.parent, "")]).savefig(self.folder.parent / PICTURE, dpi=110)
             for logger in trainer.loggers:
                 # With the numbers of the same validation; metrics.csv has no place for it.
                 log_picture: Any = getattr(logger, "log_picture", None)

@@ -44,9 +44,9 @@ def main(words: list[str] | None = None) -> int:
     (out / "scores.json").write_text(json.dumps(found.scores(), indent=2) + "\n", encoding="utf-8")
     tables.write(found, out)
     if found.classes and find_spec("matplotlib") is not None:
-        from costate.reports import confusion, style
+        from costate.reports import networks, style
 
-        style.save(confusion.draw(found.confusion(), found.classes), out, "confusion")
+        style.save(networks.confusion(found.confusion(), found.classes), out, "confusion")
     tables.show(found, str(out))
     return 0
 

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from costate.experiments.headers import Experiment, Mark, Row
 from costate.experiments.running import METRICS, Result
-from costate.reports.numbers import plus_minus, statistics
+from costate.reports.groups import plus_minus, statistics
 
 Results = Mapping[Row, Sequence[Result]]
 """Of each row, one result a seed."""

@@ -1,7 +1,8 @@
 """Networks on the plane: where they decide, how their layers move the points, and the surface that they learn."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from costate.reports import style
-from costate.reports.networks import Trained
+from costate.reports.curves import Figures, by_data
+from costate.reports.groups import Group
+from costate.reports.networks import Trained, load_all
 from costate.tasks import Classification
 
 POINTS, GRID, MOMENTS = 400, 160, 5
@@ -122,3 +125,82 @@ def _scatter(place: Axes, x: Float[Tensor, "n 2"], y: Tensor, **look: Any) -> No
 
 def classifies(network: Trained) -> bool:
     return isinstance(network.data.task, Classification)
+
+
+class Learned(NamedTuple):
+    """What a run has kept: heights of the target and, by epochs, of the network, over the same grid."""
+
+    title: str
+    target: np.ndarray
+    epochs: dict[int, np.ndarray]
+
+
+def learned(folder: Path, title: str) -> Learned:
+    """What `callbacks.surface_pictures` has kept of a run.
+
+    Raises:
+        OSError: it has kept nothing.
+    """
+    kept = folder / "surface"
+    epochs = {int(path.stem.rpartition("-")[2]): np.load(path) for path in sorted(kept.glob("epoch-*.npy"))}
+    return Learned(title, np.load(kept / "target.npy"), epochs)
+
+
+def learning(runs: Sequence[Learned]) -> Figure:
+    """The target on the left, the network's epochs beside it, evenly chosen, the last one last."""
+    columns = max(min(MOMENTS, len(run.epochs)) for run in runs)
+    figure, axes = style.table(len(runs), columns + 1, (1.5, 1.55))
+    low, high = runs[0].target.min(), runs[0].target.max()
+    for row, run in zip(axes, runs, strict=True):
+        names = sorted(run.epochs)
+        chosen = sorted({names[round(i)] for i in np.linspace(0, len(names) - 1, columns)})
+        pictures = [("target", run.target), *((f"epoch {epoch}", run.epochs[epoch]) for epoch in chosen)]
+        for place, (title, heights) in zip(row, pictures, strict=False):
+            drawn = place.imshow(heights, origin="lower", extent=(-1, 1, -1, 1), vmin=low, vmax=high, cmap="viridis")
+            place.set_title(title)
+            style.plain(place)
+        for place in row[len(pictures) :]:
+            place.remove()
+        row[0].set_ylabel(run.title.replace(", ", ",\n"))
+    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None])
+    return figure
+
+
+FIRST = "of the first seed"
+
+
+def draw(groups: Sequence[Group], refused: list[tuple[Path, str]]) -> Figures:
+    """The figures of each planar data set; folders whose networks cannot be rebuilt are added to `refused`."""
+    for data, own in by_data([group for group in groups if group.planar]).items():
+        folders = [(g.runs[0].folder, f"{g.network}, {g.way}") for g in own[: 2 * style.MOST_PANELS]]
+        networks, others = load_all(folders)
+        refused += others
+        if networks:
+            yield from of_one(data, networks)
+        kept = [learned(folder, title) for folder, title in folders if (folder / "surface").exists()]
+        if kept:
+            caption = f"{data}: the surface {FIRST} while it is learned, beside its target, on one scale of heights."
+            yield f"learning_{data}", caption, learning(kept[: style.MOST_PANELS // 2])
+
+
+def of_one(data: str, networks: list[Trained]) -> Figures:
+    some = networks[: style.MOST_PANELS]
+    if classifies(networks[0]):
+        caption = (
+            f"{data}: decision regions {FIRST}, the paler the less sure; a cross is a test point on the wrong side."
+        )
+        yield f"regions_{data}", caption, regions(some)
+    else:
+        yield f"surface_{data}", f"{data}: the surface {FIRST} beside its target.", surfaces(some)
+    caption = f"{data}: the test points on their way through the layers, along the two main directions of all states."
+    yield f"features_{data}", caption, features(some)
+    few = [network for network in some if small(network)]
+    if few:
+        caption = (
+            f"{data}: singular values of the propagation's Jacobian P_j (mean over {SAMPLES} test points), "
+            "and eigenvalues of each layer's Jacobian as those of the field, first layers dark, last ones light."
+        )
+        yield f"spectra_{data}", caption, spectra(few)
+    output = ", and to the output" if len({network.depth for network in networks}) > 1 else ""
+    caption = f"{data}: what noise at the input does to the state inside the deepest networks{output}."
+    yield f"robustness_{data}", caption, robustness(networks)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from costate.reports.numbers import plus_minus, statistics
+from costate.reports.groups import plus_minus, statistics
 from costate.runs import JOB, RunFolder
 from costate.writing import write as write_text
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from costate.reports.groups import AXES, Group, baseline, varied
-from costate.reports.numbers import plus_minus, statistics
+from costate.reports.groups import AXES, Group, baseline, plus_minus, statistics, varied
 
 Table = list[list[str]]
 NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from costate.jobs import reason, start
-from costate.reports.reading import rows
+from costate.reports.groups import rows
 from costate.runs import JOB, RunFolder
 from costate.words import override
 from costate.writing import write
