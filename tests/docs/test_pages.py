@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from composing import config
-from costate.experiments.headers import read
+from costate.experiments.rows import read
 from costate.schema import check
 from pages import PAGES, PROGRAMS, ROOT, commands, fences, first, options, settings, spans
 

@@ -7,8 +7,7 @@ import pytest
 
 from costate import jobs
 from costate.experiments.__main__ import main
-from costate.experiments.headers import Row
-from costate.experiments.running import Result, Run
+from costate.experiments.rows import Result, Row, Run
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
+from costate import jobs
 from costate.commandline import speak
 from costate.configuration import CONF
-from costate.experiments import claims, digest, fast, running, table
-from costate.experiments.headers import Experiment, Row, read_all
-from costate.experiments.running import Result, Run, line
+from costate.experiments import table
+from costate.experiments.rows import Experiment, Result, Row, Run, known_seeds, line, read_all, settings
+from costate.reports.sweep import Job, read
 
 MNIST = "MNIST/raw/train-images-idx3-ubyte"
 MARKER = ".fast"
@@ -54,7 +56,7 @@ def long(experiments: Sequence[Experiment], chosen: Sequence[Experiment], option
     print(f"{len(due)} runs, about {_hours(due)} on a quiet machine", flush=True)
     done = failed = 0
     # Times count where there are several processes, and where they are compared with those.
-    crowd = [run for run in due if not (run.alone or run.row.experiment in claims.PAIRS)]
+    crowd = [run for run in due if not (run.alone or run.row.experiment in table.PAIRS)]
     for some, workers in ((crowd, options.jobs), ([run for run in due if run not in crowd], 1)):
         for run, result, told in _perform(some, workers):
             results[run.row][run.seed] = result
@@ -82,7 +84,7 @@ def short(chosen: Sequence[Experiment], folder: Path) -> int:
         f"One epoch of {len(chosen)} experiments on 600 rows" + ("" if mnist else ", data=digits for mnist"), flush=True
     )
     lines, failed, start = [], 0, time.monotonic()
-    for name, numbers in fast.run(chosen, place, mnist):
+    for name, numbers in fast(chosen, place, mnist):
         error = numbers.get("error")
         failed += error is not None
         told = f"failed: {error}" if error else table.score([Result(numbers)])
@@ -114,7 +116,7 @@ def _results(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> Seeds:
     """Of the seeds that are asked for, and of all others that have been run."""
     results: Seeds = {}
     for row in rows:
-        known = sorted({*seeds, *running.seeds(row, folder)})
+        known = sorted({*seeds, *known_seeds(row, folder)})
         found = {seed: Run(row, seed, folder).result() for seed in known}
         results[row] = {seed: result for seed, result in found.items() if seed in seeds or result.numbers}
     return results
@@ -134,9 +136,9 @@ def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table
     """Both files; returns what stands in them."""
     results = {row: list(own.values()) for row, own in seeds.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
+    path.write_text(table.page(experiments, results, [table.speed, table.dni_table]), encoding="utf-8")
     programs = [each for each in experiments if each.program is not None]
-    digest.update(path.with_name("docs") / "results.md", programs, results)
+    table.update(path.with_name("docs") / "results.md", programs, results)
     return results
 
 
@@ -182,6 +184,58 @@ def _jobs(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on.")
     return int(text)
+
+
+SMALL = ("trainer.eval_batches=2", "trainer.progress=none", "log_every=5")
+SIZES = {"train": 600, "batches": 20, "size": 20_000}
+"""Of data, by the name that its size has."""
+DIGITS, SEQUENCES = "data=digits", "data=adding"
+
+
+def sweeps(experiments: Sequence[Experiment], mnist: bool) -> dict[tuple[str, ...], list[str]]:
+    """Overrides, and the experiments that they make short.
+
+    Args:
+        mnist: whether its files are there; else data=digits takes its place.
+    """
+    found: dict[tuple[str, ...], list[str]] = {}
+    for experiment in experiments:
+        cfg = settings(experiment.rows[0].overrides[0])
+        own = [f"epochs={cfg['levels'].get('count', 1)}"]
+        images = cfg["data"]["_target_"].rpartition(".")[2]
+        if images in ("Mnist", "SequentialMnist") and not mnist:
+            own.append(DIGITS if images == "Mnist" else SEQUENCES)
+        own.append(next(f"data.{name}={size}" for name, size in SIZES.items() if name in cfg["data"]))
+        found.setdefault((*own, *SMALL), []).append(experiment.name)
+    return found
+
+
+def fast(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each experiment, as it ends, with its numbers or its error.
+
+    Args:
+        folder: of the sweeps; it holds nothing yet.
+    """
+    for i, (overrides, names) in enumerate(sweeps(experiments, mnist).items()):
+        place = folder / str(i)
+        place.mkdir(parents=True)
+        words = ["-m", f"experiment={','.join(names)}", *overrides, f"hydra.sweep.dir='{place.absolute()}'"]
+        process = jobs.start(words, place / "train.log")
+        told: set[int] = set()
+        while process.poll() is None:
+            time.sleep(0.5)
+            # The latest one may still be at work.
+            for job in _new(place, told)[:-1]:
+                yield job.settings["experiment"], job.results
+                told.add(job.number)
+        for job in _new(place, told):
+            yield job.settings["experiment"], job.results
+        for name in names[len(read(place)) :]:
+            yield name, {"error": f"it was not started: see {place / 'train.log'}"}
+
+
+def _new(place: Path, told: set[int]) -> list[Job]:
+    return [job for job in read(place) if job.number not in told]
 
 
 if __name__ == "__main__":

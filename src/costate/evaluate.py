@@ -1,7 +1,15 @@
-"""The outputs of a run's network on rows of data, and what they amount to."""
+"""python -m costate.evaluate RUN [split=test] [data=... data.root=...]: how a run's network does, class by class.
 
-from collections.abc import Sequence
+Written into RUN/evaluation: scores.json, classes.csv, predictions.csv and, with matplotlib, confusion.png and .svg.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
@@ -9,6 +17,8 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
@@ -101,3 +111,81 @@ def _other(cfg: dict[str, Any], overrides: Sequence[str], own: InMemory) -> InMe
     data.setup()
     data.prepare = own.prepare
     return data
+
+
+def write(found: Predictions, folder: Path) -> None:
+    """predictions.csv, a line a row of the data, and classes.csv."""
+    if not found.classes:
+        header = [f"{kind}_{i}" for kind in ("target", "output") for i in range(found.output.shape[1])]
+        rows = torch.cat([found.y, found.output], dim=1).tolist()
+        _csv(folder / "predictions.csv", ["row", *header], ([i, *row] for i, row in enumerate(rows)))
+        return
+    share = found.output.softmax(1).max(1).values.tolist()
+    columns = (found.y.tolist(), found.guesses().tolist(), share)
+    lines = (
+        [i, found.classes[y], found.classes[g], f"{p:.6f}"] for i, (y, g, p) in enumerate(zip(*columns, strict=True))
+    )
+    _csv(folder / "predictions.csv", ["row", "class", "prediction", "probability"], lines)
+    by_class = found.by_class()
+    _csv(folder / "classes.csv", list(by_class[0]), (list(row.values()) for row in by_class))
+
+
+def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def show(found: Predictions, title: str) -> None:
+    """Scores, and a line a class."""
+    console = Console()
+    console.print(", ".join(f"{name} {value:.4g}" for name, value in found.scores().items()))
+    if found.classes:
+        table = Table(*found.by_class()[0])
+        for row in found.by_class():
+            name, *numbers, rows = row.values()
+            table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{rows:.0f}")
+        console.print(table)
+    console.print(f"Written: {title}", soft_wrap=True)
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m costate.evaluate", description=__doc__)
+    parser.add_argument("run", type=Path, help="the folder of a run")
+    parser.add_argument("settings", nargs="*", help="split=test, and settings of the data as for train.py")
+    parser.add_argument("--out", type=Path, help="where to write (default: RUN/evaluation/SPLIT)")
+    arguments = parser.parse_args(words)
+    split, overrides = "test", []
+    for word in arguments.settings:
+        key, _, value = word.partition("=")
+        if key == "split":
+            split = value
+        elif key == "data" or key.startswith("data."):
+            overrides.append(word)
+        else:
+            parser.error(f"{word}: only split and data can be set.")
+    if split not in SPLITS:
+        parser.error(f"split={split} must be one of {', '.join(SPLITS)}.")
+    try:
+        found = predict(arguments.run, overrides, split)
+    except (ValueError, HydraException) as error:
+        print(cause(error), file=sys.stderr)
+        return 2
+    out = arguments.out or arguments.run / "evaluation" / split
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "scores.json").write_text(json.dumps(found.scores(), indent=2) + "\n", encoding="utf-8")
+    write(found, out)
+    if found.classes and find_spec("matplotlib") is not None:
+        from costate.reports import networks, style
+
+        style.save(networks.confusion(found.confusion(), found.classes), out, "confusion")
+    show(found, str(out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
