@@ -153,8 +153,8 @@ MUTANTS = [
     # Reports
     Mutant(
         "reports/groups.py",
-        "from statistics import mean, stdev",
-        "from statistics import mean, pstdev as stdev",
+        "from statistics import fmean, mean, stdev",
+        "from statistics import fmean, mean, pstdev as stdev",
         "reports/test_report.py reports/test_sweep.py",
     ),
     Mutant(

@@ -4,10 +4,9 @@ Written into RUN/evaluation: scores.json, classes.csv, predictions.csv and, with
 """
 
 import argparse
-import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -23,10 +23,14 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from costate import trained
+from costate.commandline import cause
 from costate.configuration import composed
 from costate.data.memory import InMemory
+from costate.reports.table import comma_separated
 from costate.schema import suggestion
 from costate.tasks import Classification, Task
+
+SPLITS = ("train", "validation", "test")
 
 
 @final
@@ -67,6 +71,41 @@ class Predictions:
         rows = zip(self.classes, *columns, strict=True)
         return [{"class": name, **dict(zip(names, map(float, row), strict=True))} for name, *row in rows]
 
+    def write(self, folder: Path) -> None:
+        """scores.json, predictions.csv, a line a row of the data, and of classes classes.csv and their confusion."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scores.json").write_text(json.dumps(self.scores(), indent=2) + "\n", encoding="utf-8")
+        if not self.classes:
+            header = [f"{kind}_{i}" for kind in ("target", "output") for i in range(self.output.shape[1])]
+            rows = torch.cat([self.y, self.output], dim=1).tolist()
+            text = comma_separated(["row", *header], ([i, *row] for i, row in enumerate(rows)))
+            (folder / "predictions.csv").write_text(text, encoding="utf-8")
+            return
+        share = self.output.softmax(1).max(1).values.tolist()
+        columns = zip(self.y.tolist(), self.guesses().tolist(), share, strict=True)
+        lines = ([i, self.classes[y], self.classes[g], f"{p:.6f}"] for i, (y, g, p) in enumerate(columns))
+        text = comma_separated(["row", "class", "prediction", "probability"], lines)
+        (folder / "predictions.csv").write_text(text, encoding="utf-8")
+        by_class = self.by_class()
+        text = comma_separated(list(by_class[0]), (list(row.values()) for row in by_class))
+        (folder / "classes.csv").write_text(text, encoding="utf-8")
+        if find_spec("matplotlib") is not None:
+            from costate.reports import networks, style
+
+            style.save(networks.confusion(self.confusion(), self.classes), folder, "confusion")
+
+    def show(self, title: str) -> None:
+        """Scores, and a line a class."""
+        console = Console()
+        console.print(", ".join(f"{name} {value:.4g}" for name, value in self.scores().items()))
+        if self.classes:
+            table = Table(*self.by_class()[0])
+            for row in self.by_class():
+                name, *numbers, rows = row.values()
+                table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{rows:.0f}")
+            console.print(table)
+        console.print(f"Written: {title}", soft_wrap=True)
+
 
 @torch.no_grad()
 def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
@@ -87,8 +126,7 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
     assert data.parts, "read by now"
-    rows = dict(zip(("train", "validation", "test"), data.parts, strict=True))[split]
-    batches = list(data.in_order(rows))
+    batches = list(data.in_order(data.parts[SPLITS.index(split)]))
     output, y = torch.cat([network(x) for x, _ in batches]), torch.cat([y for _, y in batches])
     names = data.class_names or [str(c) for c in range(data.task.outputs)]
     return Predictions(data.task, output, y, names if isinstance(data.task, Classification) else [])
@@ -111,46 +149,6 @@ def _other(cfg: dict[str, Any], overrides: Sequence[str], own: InMemory) -> InMe
     data.setup()
     data.prepare = own.prepare
     return data
-
-
-def write(found: Predictions, folder: Path) -> None:
-    """predictions.csv, a line a row of the data, and classes.csv."""
-    if not found.classes:
-        header = [f"{kind}_{i}" for kind in ("target", "output") for i in range(found.output.shape[1])]
-        rows = torch.cat([found.y, found.output], dim=1).tolist()
-        _csv(folder / "predictions.csv", ["row", *header], ([i, *row] for i, row in enumerate(rows)))
-        return
-    share = found.output.softmax(1).max(1).values.tolist()
-    columns = (found.y.tolist(), found.guesses().tolist(), share)
-    lines = (
-        [i, found.classes[y], found.classes[g], f"{p:.6f}"] for i, (y, g, p) in enumerate(zip(*columns, strict=True))
-    )
-    _csv(folder / "predictions.csv", ["row", "class", "prediction", "probability"], lines)
-    by_class = found.by_class()
-    _csv(folder / "classes.csv", list(by_class[0]), (list(row.values()) for row in by_class))
-
-
-def _csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def show(found: Predictions, title: str) -> None:
-    """Scores, and a line a class."""
-    console = Console()
-    console.print(", ".join(f"{name} {value:.4g}" for name, value in found.scores().items()))
-    if found.classes:
-        table = Table(*found.by_class()[0])
-        for row in found.by_class():
-            name, *numbers, rows = row.values()
-            table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{rows:.0f}")
-        console.print(table)
-    console.print(f"Written: {title}", soft_wrap=True)
-
-
-SPLITS = ("train", "validation", "test")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -176,14 +174,8 @@ def main(words: list[str] | None = None) -> int:
         print(cause(error), file=sys.stderr)
         return 2
     out = arguments.out or arguments.run / "evaluation" / split
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "scores.json").write_text(json.dumps(found.scores(), indent=2) + "\n", encoding="utf-8")
-    write(found, out)
-    if found.classes and find_spec("matplotlib") is not None:
-        from costate.reports import networks, style
-
-        style.save(networks.confusion(found.confusion(), found.classes), out, "confusion")
-    show(found, str(out))
+    found.write(out)
+    found.show(str(out))
     return 0
 
 

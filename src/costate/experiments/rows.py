@@ -1,4 +1,4 @@
-"""What the comment at the top of a file in conf/experiment says: its commands, the program, the mark and the time.
+"""A row of RESULTS.md is a command at the top of a file in conf/experiment; with a seed it makes a run.
 
     # python train.py experiment=NAME [...]       one or more commands; with -m a row for each job of the sweep
     # Answers to PROGRAM.                         or: Answers to no program: ...
@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -31,13 +31,16 @@ from costate.configuration import CONF, composed
 from costate.runs import RunFolder
 from costate.writing import write
 
-COMMAND = "# python train.py "
-ANSWERS = "# Answers to "
+COMMAND, ANSWERS, PACKAGE = "# python train.py ", "# Answers to ", "# @package _global_"
 EXPECTS = re.compile(
     r"# Expects (no number|(?P<metric>test/\w+) (?P<sign>>=|<=) (?P<bound>\d+(\.\d+)?)( x (?P<other>\w+))?)"
     r", in (?P<minutes>\d+) minutes?\."
 )
-PACKAGE = "# @package _global_"
+MADE_OF = ("src", "conf", "train.py")
+ORDER = "run.json"
+"""What was asked for, in the folder of each run."""
+METRICS = {"test/accuracy": 1, "test/mse": -1}
+"""What is measured, with the sign by which more of it is better."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Mark:
 
     def missed(self, value: float, reference: float | None) -> bool | None:
         """Whether the value misses the mark; None where what it is relative to is not known."""
-        if self.other is not None and reference is None:
+        unit = 1.0 if self.other is None else reference
+        if unit is None:
             return None
-        bar = self.bound * (1.0 if self.other is None or reference is None else reference)
-        return not (value >= bar if self.sign == ">=" else value <= bar)
+        return not (value >= self.bound * unit if self.sign == ">=" else value <= self.bound * unit)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,6 @@ def read(path: Path) -> Experiment:
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     if first != PACKAGE:
         raise ValueError(f"{path.name} does not begin with the line `{PACKAGE}`.")
-    resolvers.register()
-    params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params", default={})
     programs: list[str] = []
     commands: list[str] = []
     rows: list[Row] = []
@@ -106,7 +107,7 @@ def read(path: Path) -> Experiment:
         elif line.startswith(ANSWERS):
             programs.append(line.removeprefix(ANSWERS).rstrip("."))
         elif line.startswith("# Expects "):
-            rows += _rows(path, line, commands, params)
+            rows += _rows(path, line, commands)
             commands = []
         elif not line.startswith("#"):
             break
@@ -122,7 +123,7 @@ def read_all(folder: Path) -> list[Experiment]:
     return [read(path) for path in sorted(folder.glob("*.yaml"))]
 
 
-def _rows(path: Path, line: str, commands: Sequence[str], params: Mapping[str, object]) -> list[Row]:
+def _rows(path: Path, line: str, commands: Sequence[str]) -> list[Row]:
     found = EXPECTS.fullmatch(line)
     if found is None:
         raise ValueError(f"{path.name}: `{line}` is not `# Expects METRIC >= NUMBER [x NAME], in N minutes.`")
@@ -134,6 +135,8 @@ def _rows(path: Path, line: str, commands: Sequence[str], params: Mapping[str, o
         if own not in words[:2]:
             raise ValueError(f"{path.name}: `{command}` does not begin with `{own}`.")
         if words[0] == "-m":
+            resolvers.register()
+            params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params", default={})
             given = {word.partition("=")[0] for word in words}
             words = [*words[1:], *(f"{key}={value}" for key, value in params.items() if key not in given)]
         rows += [Row(path.stem, overrides, mark, int(found["minutes"])) for overrides in expanded(words)]
@@ -150,13 +153,6 @@ def expanded(overrides: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(str(word) for word in job) for job in product(*choices)]
 
 
-MADE_OF = ("src", "conf", "train.py")
-ORDER = "run.json"
-"""What was asked for, in the folder of each run."""
-METRICS = {"test/accuracy": 1, "test/mse": -1}
-"""What is measured, with the sign by which more of it is better."""
-
-
 @dataclass(frozen=True)
 class Result:
     """What came of a run: its numbers, or the sentence that it failed with, or neither; when it ended, and with what
@@ -169,26 +165,8 @@ class Result:
     commit: str = ""
 
 
-def settings(*overrides: str) -> dict[str, Any]:
-    """What train.py would make of these overrides, without the place of the data."""
-    cfg: Any = OmegaConf.to_container(composed(*overrides), resolve=True)
-    cfg["data"] = {name: value for name, value in cfg["data"].items() if name not in ("root", "cache")}
-    return cfg
-
-
-def commit() -> str:
-    """The git commit of what a run is made by, with a + if that has been changed; nothing where there is no git."""
-    return (_git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", *MADE_OF) else "")).lstrip("+")
-
-
-def known_seeds(row: Row, folder: Path) -> list[int]:
-    """Those of which there is a folder."""
-    names = [path.name.removeprefix("seed") for path in Run(row, 0, folder).folder.parent.glob("seed*")]
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
 class Run:
-    """One row with one seed.
+    """One row with one seed: where it lies, whether it has ended with these settings, how it is started.
 
     Args:
         folder: of all runs.
@@ -212,13 +190,15 @@ class Run:
 
     def result(self) -> Result:
         """Of this very run; of another version, or with other settings, it is none."""
-        order = _read(self.folder / ORDER)
+        path = self.folder / ORDER
+        order = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         # To compose the settings takes time: only where something has been run.
         if not order or {key: order.get(key) for key in self.order} != self.order:
             return Result()
-        numbers, error = RunFolder(self.folder).results(), order.get("error")
-        ended = order.get("day", ""), order.get("commit", "")
-        return Result(numbers, None, *ended) if numbers else Result(None, error)
+        numbers = RunFolder(self.folder).results()
+        if not numbers:
+            return Result(None, order.get("error"))
+        return Result(numbers, None, order.get("day", ""), order.get("commit", ""))
 
     def perform(self) -> Result:
         """Runs it, in place of what an earlier version, or one that was stopped, has left in the folder.
@@ -247,6 +227,31 @@ class Run:
         write(self.folder / ORDER, json.dumps(order, indent=2) + "\n")
 
 
+def known_seeds(row: Row, folder: Path) -> list[int]:
+    """Those of which there is a folder."""
+    names = [path.name.removeprefix("seed") for path in Run(row, 0, folder).folder.parent.glob("seed*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    """What train.py would make of these overrides, without the place of the data."""
+    cfg: Any = OmegaConf.to_container(composed(*overrides), resolve=True)
+    cfg["data"] = {name: value for name, value in cfg["data"].items() if name not in ("root", "cache")}
+    return cfg
+
+
+def commit() -> str:
+    """The git commit of what a run is made by, with a + if that has been changed; nothing where there is no git."""
+    return (_git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", *MADE_OF) else "")).lstrip("+")
+
+
+def _git(*words: str) -> str:
+    try:
+        return subprocess.run(["git", *words], cwd=CONF.parent, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
 def line(run: Run, result: Result, since: float) -> str:
     """How a run has ended, on one line."""
     name = f"{' '.join(run.row.overrides)} seed={run.seed}".removeprefix("experiment=")
@@ -254,15 +259,3 @@ def line(run: Run, result: Result, since: float) -> str:
         return f"{name}: failed: {result.error}"
     scores = [f"{k} {v:.4g}" for k, v in result.numbers.items() if k in METRICS]
     return f"{name}: {(scores or ['ended'])[0]} in {time.monotonic() - since:.0f} s"
-
-
-def _git(*words: str) -> str:
-    """What git says; nothing where it is not installed, or knows of no repository."""
-    try:
-        return subprocess.run(["git", *words], cwd=CONF.parent, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -21,6 +21,9 @@ Figures = Iterator[tuple[str, str, Figure]]
 Series = tuple[np.ndarray, np.ndarray]
 SATURATED = 0.9
 """An accuracy from which on errors are drawn, on a logarithmic axis: between 98 and 99 % half of the errors go."""
+POINTS = 40
+"""Points of a line over batches: the median over as many parts of the run."""
+QUANTITIES = {"cosine": "cosine of ĝ and g", "relative_error": "‖ĝ − g‖ / ‖g‖"}
 
 
 def draw(groups: Sequence[Group]) -> Figures:
@@ -47,22 +50,6 @@ def spread_of(groups: Sequence[Group]) -> str:
     return ", mean and standard deviation over seeds" if any(len(group.seeds) > 1 for group in groups) else ""
 
 
-def errors(groups: Sequence[Group]) -> Callable[[Run], Series] | None:
-    """How to read validation errors in percent; None where accuracies do not saturate, or nothing is ever wrong."""
-    scores = [epochs(run, "val/accuracy")[1] for group in groups for run in group.runs]
-    known = np.concatenate([np.empty(0), *scores])
-    if not len(known) or known.max() < SATURATED or (known == 1).all():
-        return None
-    # A logarithmic axis has no 0.
-    least = 100 * (1 - known[known < 1].max()) / 2
-
-    def read(run: Run) -> Series:
-        x, y = epochs(run, "val/accuracy")
-        return x, np.maximum(100 * (1 - y), least)
-
-    return read
-
-
 def by_data(groups: Sequence[Group]) -> dict[str, list[Group]]:
     found: dict[str, list[Group]] = {}
     for group in groups:
@@ -82,8 +69,7 @@ def curves(groups: Sequence[Group], read: Callable[[Run], Series], label: str, l
     for place, network in zip(axes, networks, strict=True):
         for group in groups:
             if group.network == network:
-                x, middle, spread = band([read(run) for run in group.firsts])
-                line(place, x, middle, spread, group.way, looks[group.way], log)
+                line(place, *band([read(run) for run in group.firsts]), group.way, looks[group.way], log)
         place.set_xlabel("epoch")
         place.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         if log:
@@ -98,7 +84,7 @@ def costs(groups: Sequence[Group]) -> Figure | None:
     """A row a network: the validation loss by samples and by seconds; None where neither is known."""
     networks = list(dict.fromkeys(group.network for group in groups))[: style.MOST_PANELS // 2]
     looks = style.look(list(dict.fromkeys(group.way for group in groups)))
-    kinds = {"samples": samples, "seconds": seconds}
+    kinds = {"samples trained on": samples, "seconds of the fit": seconds}
     known = {name: read for name, read in kinds.items() if any(len(read(run)[0]) for g in groups for run in g.firsts)}
     if not known:
         return None
@@ -113,7 +99,7 @@ def costs(groups: Sequence[Group]) -> Figure | None:
         row[0].set_ylabel("validation loss")
     style.logarithmic(axes[0, 0])
     for place, name in zip(axes[-1], known, strict=True):
-        place.set_xlabel({"samples": "samples trained on", "seconds": "seconds of the fit"}[name])
+        place.set_xlabel(name)
     style.legend(figure, list(axes.flat))
     return figure
 
@@ -129,6 +115,28 @@ def line(
     place.fill_between(x, low, middle + spread, color=look["color"], alpha=0.18, linewidth=0)
 
 
+def epochs(run: Run, metric: str) -> Series:
+    """A metric that is logged once an epoch, by the epochs that are over."""
+    values = np.array(run.columns[metric].values if metric in run.columns else [])
+    return np.arange(1, len(values) + 1), values
+
+
+def errors(groups: Sequence[Group]) -> Callable[[Run], Series] | None:
+    """How to read validation errors in percent; None where accuracies do not saturate, or nothing is ever wrong."""
+    scores = [epochs(run, "val/accuracy")[1] for group in groups for run in group.runs]
+    known = np.concatenate([np.empty(0), *scores])
+    if not len(known) or known.max() < SATURATED or (known == 1).all():
+        return None
+    # A logarithmic axis has no 0.
+    least = 100 * (1 - known[known < 1].max()) / 2
+
+    def read(run: Run) -> Series:
+        x, y = epochs(run, "val/accuracy")
+        return x, np.maximum(100 * (1 - y), least)
+
+    return read
+
+
 def samples(run: Run) -> Series:
     """The validation loss by the rows of all batches so far."""
     column = run.columns.get("val/loss")
@@ -139,9 +147,7 @@ def samples(run: Run) -> Series:
 
 def seconds(run: Run) -> Series:
     """The validation loss by the seconds of the fit."""
-    clock = dict(zip(*run.columns.get("fit_seconds", ((), ())), strict=True))
-    pairs = [(clock[n], y) for n, y in zip(*run.columns.get("val/loss", ((), ())), strict=True) if n in clock]
-    x, y = np.array(pairs).T if pairs else (np.empty(0), np.empty(0))
+    x, y = np.array(run.timed("val/loss")).reshape(-1, 2).T
     return x, y
 
 
@@ -149,14 +155,7 @@ def along(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """Mean abscissa, mean and standard deviation of curves, point by point as far as all of them go."""
     length = min((len(x) for x, _ in series), default=0)
     xs, ys = (np.array([pair[i][:length] for pair in series]) for i in (0, 1))
-    spread = ys.std(axis=0, ddof=1) if len(series) > 1 else np.zeros(length)
-    return xs.mean(axis=0), ys.mean(axis=0), spread
-
-
-def epochs(run: Run, metric: str) -> Series:
-    """A metric that is logged once an epoch, by the epochs that are over."""
-    values = np.array(run.columns[metric].values if metric in run.columns else [])
-    return np.arange(1, len(values) + 1), values
+    return xs.mean(axis=0), ys.mean(axis=0), deviation(ys)
 
 
 def band(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -167,15 +166,13 @@ def band(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     common = series[0][0]
     for x, _ in series[1:]:
         common = np.intersect1d(common, x)
-    values = np.array([dict(zip(x.tolist(), y.tolist(), strict=True))[at] for x, y in series for at in common.tolist()])
-    values = values.reshape(len(series), len(common))
-    spread = values.std(axis=0, ddof=1) if len(series) > 1 else np.zeros(len(common))
-    return common, values.mean(axis=0), spread
+    values = np.array([y[np.isin(x, common)] for x, y in series])
+    return common, values.mean(axis=0), deviation(values)
 
 
-POINTS = 40
-"""Points of a line: the median over as many parts of the run."""
-QUANTITIES = {"cosine": "cosine of ĝ and g", "relative_error": "‖ĝ − g‖ / ‖g‖"}
+def deviation(values: np.ndarray) -> np.ndarray:
+    """Sample standard deviation over rows; of one row 0."""
+    return values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
 
 
 def gradients(groups: Sequence[Group]) -> Figures:
@@ -202,10 +199,9 @@ def quality(groups: Sequence[Group]) -> Figure:
         column[0].set_title(style.wrapped(f"{group.network}\n{group.way}", 2.2))
         for place, name in zip(column, QUANTITIES, strict=True):
             for i, k in enumerate(boundaries(group.runs[0])):
-                x, middle, spread = band([thinned(run, f"boundary/{k}/{name}") for run in group.firsts])
                 look = {"color": colours[i], "linestyle": style.DASHES[i % 5], "marker": style.MARKS[i % 7]}
-                log = name == "relative_error"
-                line(place, x, middle, spread, f"boundary {k}", look | {"markersize": 3}, log)
+                found = band([thinned(run, f"boundary/{k}/{name}") for run in group.firsts])
+                line(place, *found, f"boundary {k}", look | {"markersize": 3}, log=name == "relative_error")
         column[0].axhline(0, color="#888888", linewidth=0.6)
         column[1].axhline(1, color="#888888", linewidth=0.6)
         column[1].set_xlabel("batch")
@@ -217,13 +213,11 @@ def quality(groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def thinned(run: Run, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def thinned(run: Run, metric: str) -> Series:
     """A metric in at most POINTS points, each the median over its part of the run."""
-    if metric not in run.columns:
-        return np.empty(0), np.empty(0)
-    steps, values = (np.array(each, dtype=float) for each in run.columns[metric])
+    steps, values = np.array(run.columns.get(metric, ((), ())), dtype=float)
     kept = np.isfinite(values)
-    parts = np.array_split(np.arange(kept.sum()), min(POINTS, max(1, kept.sum())))
-    medians = [(steps[kept][part].mean(), np.median(values[kept][part])) for part in parts if len(part)]
-    x, y = np.array(medians).T if medians else (np.empty(0), np.empty(0))
+    parts = np.array_split(np.flatnonzero(kept), min(POINTS, max(1, kept.sum())))
+    medians = [(steps[part].mean(), np.median(values[part])) for part in parts if len(part)]
+    x, y = np.array(medians).reshape(-1, 2).T
     return x, y

@@ -18,27 +18,18 @@ import yaml
 
 from costate.runs import JOB
 
-
-def statistics(values: Iterable[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation; None where there are not as many numbers, or not all are finite."""
-    values = list(values)
-    spread = len(values) > 1 and all(map(math.isfinite, values))
-    return mean(values) if values else None, stdev(values) if spread else None
-
-
-def plus_minus(average: float | None, deviation: float | None) -> str:
-    """Two digits of the deviation, and as many places of the mean."""
-    if average is None or not deviation:
-        return "" if average is None else f"{average:.4g}"
-    places = max(0, 1 - math.floor(math.log10(deviation)))
-    return f"{average:.{places}f} ± {deviation:.{places}f}"
-
-
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+AXES = ("arch", "method", "data")
 ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer"}
 """Settings in which runs of one group may differ, besides those below the next."""
 ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
+HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
+"""Settings of how a network is trained, not of which one and on what."""
+OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
+"""Settings that follow from an execution's name, unless that execution itself varies in them."""
+PLAIN = "serial"
+"""The execution that needs no mention."""
 
 
 class Broken(NamedTuple):
@@ -67,7 +58,7 @@ class Run:
         """The name of what was chosen on an axis."""
         return str(self.config["labels"][axis])
 
-    @cached_property
+    @property
     def score(self) -> str:
         """accuracy or mse: what the test reports beside the loss."""
         names = (name[5:] for name in self.results if name.startswith("test/"))
@@ -83,7 +74,9 @@ class Run:
         if "method.blocks" in flat:
             # Its groups of layers follow from its blocks.
             flat.pop("stages", None)
-        named = ((k.removesuffix("._target_"), _kind(v) if k.endswith("._target_") else v) for k, v in flat.items())
+        # costate.execution.pipeline.Pipeline -> pipeline
+        kinds = {k: str(v).rpartition(".")[2].lower() for k, v in flat.items() if k.endswith("._target_")}
+        named = ((k.removesuffix("._target_"), v) for k, v in (flat | kinds).items())
         return {k: v for k, v in named if k not in ALIKE and not k.startswith(ASIDE) and not k.endswith("._partial_")}
 
     @property
@@ -107,6 +100,11 @@ class Run:
             return {}
         return found
 
+    def timed(self, metric: str) -> list[tuple[float, float]]:
+        """Seconds of the fit, and the metric, where both were logged."""
+        clock = dict(zip(*self.columns.get("fit_seconds", ((), ())), strict=True))
+        return [(clock[n], y) for n, y in zip(*self.columns.get(metric, ((), ())), strict=True) if n in clock]
+
 
 def rows(file: Iterable[str]) -> Iterator[tuple[int, list[tuple[str, float]]]]:
     """The lines of a metrics.csv, as far as they have been written: step, and the numbers that there are."""
@@ -120,11 +118,6 @@ def rows(file: Iterable[str]) -> Iterator[tuple[int, list[tuple[str, float]]]]:
             yield int(row[place]), [(n, float(v)) for n, v in zip(header, row, strict=True) if v and n != "step"]
         except (ValueError, IndexError):
             continue
-
-
-def _kind(target: Any) -> str:
-    """costate.execution.pipeline.Pipeline -> pipeline."""
-    return str(target).rpartition(".")[2].lower()
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,34 +155,27 @@ def read(folder: Path) -> Run | Broken:
             return Broken(folder, str(results["error"]))
         if not (folder / "config.yaml").exists():
             return Broken(folder, "it has not begun: there is no config.yaml")
-        config = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader)
-        run = Run(folder, config, results)
-        for axis in ("arch", "method", "data"):
+        run = Run(folder, yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader), results)
+        for axis in AXES:
             run.label(axis)
         if not results:
             done = max(run.columns.get("epoch", Column([], [0])).values or [0])
-            return Broken(folder, f"it has not ended: epoch {done + 1:.0f} of {config['epochs']}")
+            return Broken(folder, f"it has not ended: epoch {done + 1:.0f} of {run.config['epochs']}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         return Broken(folder, f"it cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}")
     return run
 
 
-AXES = ("arch", "method", "data")
-HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
-"""Settings of how a network is trained, not of which one and on what."""
-OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
-"""Settings that follow from an execution's name, unless that execution itself varies in them."""
-PLAIN = "serial"
-"""The execution that needs no mention."""
-
-
 @dataclass(frozen=True)
 class Group:
-    """Seeds of one setting."""
+    """Seeds of one setting.
+
+    Attributes:
+        extras: settings that tell it from other groups with the same arch, method and data.
+    """
 
     runs: list[Run]
     extras: dict[str, Any]
-    """Settings that tell it from other groups with the same arch, method and data."""
 
     def label(self, axis: str) -> str:
         return self.runs[0].label(axis)
@@ -205,12 +191,19 @@ class Group:
     @cached_property
     def network(self) -> str:
         """What is trained, as a panel's title."""
-        return ", ".join([self.label("arch"), *_words(self.extras, how=False)])
+        return ", ".join([self.label("arch"), *self._words(how=False)])
 
     @cached_property
     def way(self) -> str:
         """How it is trained, as a line's name."""
-        return ", ".join([self.label("method"), *_words(self.extras, how=True)])
+        return ", ".join([self.label("method"), *self._words(how=True)])
+
+    def _words(self, how: bool) -> list[str]:
+        own = {key: value for key, value in self.extras.items() if key.startswith(HOW) == how and value is not None}
+        execution = own.pop("execution", PLAIN)
+        texts = {k: f"[{','.join(map(str, v))}]" if isinstance(v, tuple) else str(v) for k, v in own.items()}
+        named = [] if execution == PLAIN else [str(execution)]
+        return [*named, *(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items())]
 
     @property
     def planar(self) -> bool:
@@ -234,17 +227,6 @@ class Group:
         """Mean and deviation of a result over the seeds; repeats of a seed count as their mean."""
         own = ([run.results[name] for run in runs if name in run.results] for runs in self.seeds.values())
         return statistics(fmean(values) for values in own if values)
-
-
-def _words(extras: dict[str, Any], how: bool) -> list[str]:
-    own = {key: value for key, value in extras.items() if key.startswith(HOW) == how and value is not None}
-    execution = own.pop("execution", PLAIN)
-    named = [] if execution == PLAIN else [str(execution)]
-    return [*named, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in own.items())]
-
-
-def _short(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -294,15 +276,19 @@ def baseline(group: Group, groups: Sequence[Group]) -> Group | None:
 
     How a network is cut changes nothing about backpropagation but its speed.
     """
-    same = _what(group)
-    others = [g for g in groups if g.label("method") == "backprop" and _what(g) == same]
-    wish = group.settings.get("stages")
-    return min(others, key=lambda g: (_serial(g) is False, g.settings.get("stages") != wish), default=None)
+
+    def what(group: Group) -> dict[str, Any]:
+        return {key: value for key, value in group.settings.items() if not key.startswith(HOW)}
+
+    def unlike(other: Group) -> tuple[bool, bool]:
+        return other.settings.get("trainer.devices") != 1, other.settings.get("stages") != group.settings.get("stages")
+
+    others = [g for g in groups if g.label("method") == "backprop" and what(g) == what(group)]
+    return min(others, key=unlike, default=None)
 
 
-def _what(group: Group) -> dict[str, Any]:
-    return {key: value for key, value in group.settings.items() if not key.startswith(HOW)}
-
-
-def _serial(group: Group) -> bool:
-    return group.settings.get("trainer.devices") == 1
+def statistics(values: Iterable[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation; None where there are not as many numbers, or not all are finite."""
+    values = list(values)
+    spread = len(values) > 1 and all(map(math.isfinite, values))
+    return mean(values) if values else None, stdev(values) if spread else None

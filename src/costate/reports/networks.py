@@ -27,6 +27,11 @@ from costate.propagation import layer_jacobians, products, states
 from costate.reports import style
 from costate.types import Input
 
+MOST_CLASSES = 20
+"""Classes whose names and numbers find room."""
+SAMPLES, NOISE, LARGEST = 8, 0.1, 256
+"""Samples of a Jacobian; deviation of the noise; numbers in a state up to which Jacobians are worth their time."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -79,21 +84,6 @@ def load(folder: Path | str, title: str | None = None) -> Trained:
     return Trained(title or f"{arch}, {method}", arch, method, depth, h, blocks, data)
 
 
-def load_all(folders: Sequence[tuple[Path, str]]) -> tuple[list[Trained], list[tuple[Path, str]]]:
-    """Those that load, and of the others the reason."""
-    found, refused = [], []
-    for folder, title in folders:
-        try:
-            found.append(load(folder, title))
-        except (ValueError, KeyError, OSError) as error:
-            refused.append((folder, f"its network cannot be rebuilt: {error}"))
-    return found, refused
-
-
-MOST_CLASSES = 20
-"""Classes whose names and numbers find room."""
-
-
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     """Rows of each class by what they were taken for, as shares of the class.
 
@@ -117,10 +107,6 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
                 place.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=6.5)
     figure.colorbar(drawn, ax=place, shrink=0.8, label="share of the class")
     return figure
-
-
-SAMPLES, NOISE, LARGEST = 8, 0.1, 256
-"""Samples of a Jacobian; deviation of the noise; numbers in a state up to which Jacobians are worth their time."""
 
 
 def small(network: Trained) -> bool:
@@ -178,19 +164,16 @@ def robustness(networks: Sequence[Trained]) -> Figure:
 
     A colour an architecture, a dash a method.
     """
-    depths = sorted({network.depth for network in networks})
+    depths = {network.depth for network in networks}
     figure, axes = style.table(1, 1 + (len(depths) > 1), (3.1, 2.6))
     inside = axes[0, 0]
     arches, methods = (list(dict.fromkeys(getattr(n, name) for n in networks)) for name in ("arch", "method"))
     deepest = {(n.arch, n.method): n for n in sorted(networks, key=lambda n: n.depth)}
     for (arch, method), network in deepest.items():
         i, j = arches.index(arch), methods.index(method)
-        look: dict[str, Any] = {
-            "color": style.COLOURS[i % 7],
-            "marker": style.MARKS[i % 7],
-            "linestyle": style.DASHES[j % 5],
-        }
-        look |= {"markersize": 4, "markerfacecolor": style.COLOURS[i % 7] if j == 0 else "white"}
+        colour = style.COLOURS[i % 7]
+        look: dict[str, Any] = {"color": colour, "marker": style.MARKS[i % 7], "linestyle": style.DASHES[j % 5]}
+        look |= {"markersize": 4, "markerfacecolor": colour if j == 0 else "white"}
         growth = grown(network)
         time = np.linspace(0, 1, len(growth))
         inside.plot(time, growth, markevery=max(1, len(time) // 6), label=f"{arch}, {method}", **look)
@@ -201,10 +184,8 @@ def robustness(networks: Sequence[Trained]) -> Figure:
     inside.set_xlabel("place in the network (0 opening, 1 last layer)")
     inside.set_ylabel("growth of the disturbance")
     for outside in axes[0, 1:]:
-        outside.set_xscale("log", base=2)
+        style.doubling(outside, depths, "depth")
         outside.set_ylim(bottom=0)
-        outside.set_xticks(depths, [str(depth) for depth in depths])
-        outside.set_xlabel("depth")
         outside.set_ylabel("relative change of the output")
     style.legend(figure, [inside])
     return figure

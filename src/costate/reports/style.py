@@ -4,7 +4,7 @@ Figures are made without pyplot: nothing stays in a global, and no window is ask
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,15 @@ def logarithmic(place: Axes) -> None:
     if high / low < 300:
         place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 3 else tuple(range(1, 10))))
         place.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+
+
+def doubling(place: Axes, ticks: Iterable[float], label: str) -> None:
+    """An abscissa on which a step is a factor of 2, with these ticks alone."""
+    ticks = sorted(ticks)
+    place.set_xscale("log", base=2)
+    place.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xlabel(label)
 
 
 def colour_bar(figure: Figure, drawn: Any, axes: Any, **settings: Any) -> Any:

@@ -18,13 +18,8 @@ from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 from sqlalchemy import URL
@@ -36,9 +31,20 @@ from costate.runs import JOB, RunFolder
 from costate.words import override
 from costate.writing import write
 
+Direction = Literal["minimize", "maximize"]
+STARTUP = 5
+"""Trials before anything is pruned."""
+EVERY, GRACE = 0.5, 60
+"""Seconds between two looks at metrics.csv; seconds that a run has to save itself when its trial is pruned."""
+
 
 class Space:
-    """The settings that are searched, and those that stay.
+    """What is searched, in Hydra's own words for sweeps, and the settings that stay.
+
+        choice(a, b, c), a,b,c      one of them
+        interval(a, b)              a number between
+        range(a, b, step)           an integer from a to below b
+        tag(log, ...)               of the last two: the same, evenly in its logarithm
 
     Args:
         words: overrides as train.py takes them.
@@ -53,9 +59,7 @@ class Space:
         except HydraException as error:
             raise ValueError(str(error).splitlines()[0]) from error
         self.fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
-        self.searched: dict[str, BaseDistribution] = {
-            o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()
-        }
+        self.searched = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
         if not self.searched:
             raise ValueError(
                 "There is nothing to search: give a setting as optimizer.lr=interval(0.001,0.01) or a,b,c."
@@ -72,25 +76,19 @@ def distribution(override: Override) -> BaseDistribution:
     tags = set(getattr(sweep, "tags", ()))
     if tags - {"log"}:
         raise ValueError(f"{key}: tag {', '.join(sorted(tags - {'log'}))} is not known; there is log.")
+    log = "log" in tags
     try:
         if isinstance(sweep, ChoiceSweep):
             return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
         if isinstance(sweep, IntervalSweep):
-            low, high = (float(number or 0) for number in (sweep.start, sweep.end))
-            return FloatDistribution(low, high, log="log" in tags)
+            return FloatDistribution(float(sweep.start or 0), float(sweep.end or 0), log=log)
         if isinstance(sweep, RangeSweep):
             start, stop, step = (int(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
             last = start + (stop - 1 - start) // step * step
-            return IntDistribution(start, last, log="log" in tags, step=1 if "log" in tags else step)
+            return IntDistribution(start, last, log=log, step=1 if log else step)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     raise ValueError(f"{key}: {override.input_line} cannot be searched; there are choice, interval and range.")
-
-
-EVERY = 0.5
-"""Seconds between two looks at metrics.csv."""
-GRACE = 60
-"""Seconds that a run has to save itself when its trial is pruned."""
 
 
 class TrialError(Exception):
@@ -98,7 +96,7 @@ class TrialError(Exception):
 
 
 class TrialRun:
-    """A run that can be watched, stopped and taken up again.
+    """One trial: a run of train.py in a folder of its own, watched epoch by epoch, stopped and taken up again.
 
     Args:
         folder: of the run.
@@ -123,18 +121,16 @@ class TrialRun:
         if (result := self._result()) is not None:
             return result
         process = start(self._words(), self.log)
-        told = 0
+        told, over = 0, False
         try:
-            while True:
+            while not over:
                 over = process.poll() is not None
                 for epoch, value in list(self.epochs())[told:]:
                     told = epoch
                     if prune(epoch, value):
                         self._stop(process)
                         return None
-                if over:
-                    break
-                time.sleep(EVERY)
+                time.sleep(0 if over else EVERY)
         except KeyboardInterrupt:
             # The terminal has told the run as well: it saves a checkpoint and leaves.
             process.wait()
@@ -175,11 +171,6 @@ class TrialRun:
         write(self.folder / "summary.json", json.dumps({"error": "pruned: others were better at this epoch"}))
 
 
-Direction = Literal["minimize", "maximize"]
-STARTUP = 5
-"""Trials before anything is pruned."""
-
-
 class Search:
     """A study in a folder: study.db, a run folder for each trial, and the tables of a sweep.
 
@@ -201,14 +192,13 @@ class Search:
             raise ValueError(f"{folder} holds no study: say what to search.")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
-        pruner: BasePruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner()
         self.study = optuna.create_study(
             # Written out here, a name with ? or % in it would be that of another file.
             storage=URL.create("sqlite", database=str(self.folder / "study.db")).render_as_string(),
             study_name="costate",
             load_if_exists=True,
             direction=direction,
-            pruner=pruner,
+            pruner=MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner(),
             sampler=TPESampler(seed=seed, constant_liar=True),
         )
         wanted: dict[str, Any] = {"words": words, "metric": metric, "direction": direction}
@@ -281,10 +271,10 @@ class Search:
 
     def best_epoch(self) -> int | None:
         """The epoch of the best trial that its metric is of; None where the metric is of no single one."""
+        if not self.metric.startswith(("val/", "test/")):
+            return None
         results = RunFolder(self.folder / str(self.study.best_trial.number)).results()
-        names = {"val/loss": "least_loss_epoch"}
-        known = self.metric.startswith(("val/", "test/"))
-        return results.get(names.get(self.metric, "best_epoch")) if known else None
+        return results.get("least_loss_epoch" if self.metric == "val/loss" else "best_epoch")
 
     def best(self) -> tuple[float, list[str]] | None:
         """The best trial's metric and what train.py was told, if any came to its end."""
