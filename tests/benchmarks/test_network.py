@@ -53,4 +53,6 @@ def test_its_table_and_figures_have_every_way(tmp_path):
     for figure in (figures.links(result), figures.many(result, COUNTS)):
         shown = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
         assert {name for name in FREE if name != SERIAL} <= shown
+        colours = [handle.get_color() for legend in figure.legends for handle in legend.legend_handles]
+        assert len(set(colours)) == len(colours) >= len(FREE) - 1, "a dashed line has nothing but its colour"
         figure.savefig(tmp_path / "figure.png")

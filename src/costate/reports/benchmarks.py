@@ -114,9 +114,15 @@ def many(result: dict[str, Any], counts: Sequence[int]) -> Figure:
 
 
 def _looks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Colour and mark of each way."""
+    """Mark of each way, and a colour that is no other's: a dashed line has no mark."""
     looks = style.look(list(result["measured"]["no limit"]))
-    return {way: {"marker": look["marker"], "color": look["color"], "markersize": 4} for way, look in looks.items()}
+    more = iter(style.MORE)
+    found: dict[str, dict[str, Any]] = {}
+    for way, look in looks.items():
+        taken = [each["color"] for each in found.values()]
+        colour = next(more) if look["color"] in taken else look["color"]
+        found[way] = {"marker": look["marker"], "color": colour, "markersize": 4}
+    return found
 
 
 def _logarithmic(place: Axes, label: str) -> None:

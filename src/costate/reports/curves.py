@@ -72,6 +72,7 @@ def curves(groups: Sequence[Group], read: Callable[[Run], Series], label: str, l
                 line(place, *band([read(run) for run in group.firsts]), group.way, looks[group.way], log)
         place.set_xlabel("epoch")
         place.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        style.from_zero([place])
         if log:
             style.logarithmic(place)
     for place in axes[:: style.ACROSS]:
@@ -98,8 +99,9 @@ def costs(groups: Sequence[Group]) -> Figure | None:
         row[0].set_title(network, loc="left")
         row[0].set_ylabel("validation loss")
     style.logarithmic(axes[0, 0])
-    for place, name in zip(axes[-1], known, strict=True):
-        place.set_xlabel(name)
+    for column, name in zip(axes.T, known, strict=True):
+        style.from_zero(list(column))
+        column[-1].set_xlabel(name)
     style.legend(figure, list(axes.flat))
     return figure
 

@@ -26,6 +26,8 @@ ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer
 ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
 HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
+LENGTH = "epochs"
+"""With these, so that runs of different lengths are lines of one panel; yet a baseline has the same length."""
 OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
 """Settings that follow from an execution's name, unless that execution itself varies in them."""
 PLAIN = "serial"
@@ -199,7 +201,11 @@ class Group:
         return ", ".join([self.label("method"), *self._words(how=True)])
 
     def _words(self, how: bool) -> list[str]:
-        own = {key: value for key, value in self.extras.items() if key.startswith(HOW) == how and value is not None}
+        own = {
+            key: value
+            for key, value in self.extras.items()
+            if key.startswith((*HOW, LENGTH)) == how and value is not None
+        }
         execution = own.pop("execution", PLAIN)
         texts = {k: f"[{','.join(map(str, v))}]" if isinstance(v, tuple) else str(v) for k, v in own.items()}
         named = [] if execution == PLAIN else [str(execution)]
