@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from costate import posts
-from costate.execution.links import packed, unpacked
+from costate.execution.messages import packed, unpacked
 from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
 from costate.tasks import Classification, Regression
 

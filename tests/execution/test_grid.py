@@ -8,8 +8,7 @@ import torch
 
 from composing import method, network
 from costate.execution.base import Execution
-from costate.execution.grid import Grid
-from costate.execution.pipeline import Pipeline
+from costate.execution.pipeline import Grid, Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
 from costate.tasks import Classification

@@ -23,7 +23,7 @@ from torch import nn
 from costate.benchmarks import epochs
 from costate.benchmarks.pipeline import launch
 from costate.configuration import composed
-from costate.execution.one_each import OneEach
+from costate.execution.parallel import OneEach
 from costate.methods.iteration import Iteration
 from costate.pvd import InTurn
 from costate.tasks import Classification

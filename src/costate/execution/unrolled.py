@@ -24,7 +24,7 @@ from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
 from costate.execution.replicas import joint_rows, place
-from costate.execution.replicated import Replicated
+from costate.execution.serial import Replicated
 from costate.interfaces import EachSpan, Interface, Learning, Synthetic
 from costate.methods import Method
 from costate.posts import Passage
