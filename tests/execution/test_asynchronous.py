@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from composing import method
+from costate.core.stage import Stage
 from costate.execution.asynchronous import Asynchronous
 from costate.execution.halt import Halt
 from costate.execution.launch import shared_environment
@@ -19,7 +20,6 @@ from costate.execution.roles import Roles
 from costate.execution.serial import Serial
 from costate.execution.wire import choose
 from costate.methods import Method
-from costate.stage import Stage
 from played import assert_equal, batches, stages, train
 from ranks import on_ranks
 

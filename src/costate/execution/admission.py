@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from costate.core.schedules import Operation
+from costate.core.stage import Stage
 from costate.interfaces import Learning
 from costate.methods import Method
-from costate.schedules import Operation
-from costate.stage import Stage
 
 REFUSAL = "execution=asynchronous has no stage that waits for a true gradient"
 

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
@@ -32,8 +34,6 @@ from costate.execution.wire import Wire
 from costate.methods import Method
 from costate.posts import Passage, Reply
 from costate.settings import Count, Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 PATIENCE = 5.0
 """Seconds without a word after which a role that waits looks whether the others are still there."""

@@ -10,10 +10,10 @@ from typing import final
 
 from torch import Tensor
 
+from costate.core.stage import Stage
 from costate.execution.feed import Feed, Message
 from costate.execution.gate import Gate
 from costate.posts import Reply
-from costate.stage import Stage
 
 
 @final

@@ -20,6 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.core.schedules import Operation
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
@@ -31,10 +34,7 @@ from costate.execution.traffic import SPANS, Traffic
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
-from costate.schedules import Operation
 from costate.settings import Count, Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 
 @final

@@ -6,6 +6,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from costate.core.schedules import Event, Operation, waits
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution import pending
 from costate.execution.clock import Clock
 from costate.execution.replicas import joint_mean, place
@@ -13,10 +16,7 @@ from costate.execution.replicated import Replicated
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
-from costate.schedules import Event, Operation, waits
 from costate.settings import Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 
 @final

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from costate.core.stage import Stage
 from costate.execution.roles import Roles
-from costate.stage import Stage
 
 
 def owners(stages: Sequence[Stage], roles: Roles) -> Iterator[tuple[nn.Module, int]]:

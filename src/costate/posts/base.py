@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from costate.types import Input, Labels, State
+from costate.core.types import Input, Labels, State
 
 Letter = tuple[Tensor, ...]
 """Tensors with a row for each sample, of any precisions."""

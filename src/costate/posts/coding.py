@@ -16,8 +16,8 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from costate.core.types import State
 from costate.posts.base import Letter, Passage, Post, Reply
-from costate.types import State
 
 Precision = Literal["full", "bf16", "float16", "int8"]
 

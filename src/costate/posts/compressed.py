@@ -11,10 +11,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from costate.core.types import State
 from costate.posts.base import Letter, Passage, Post, Reply
 from costate.posts.gradient import Gradient
 from costate.settings import Share
-from costate.types import State
 
 BITS = 8
 Compress = Literal["none", "sign", "topk"]

@@ -2,8 +2,8 @@
 
 from typing import final
 
+from costate.core.types import State
 from costate.posts.base import Letter, Passage, Post
-from costate.types import State
 
 
 @final

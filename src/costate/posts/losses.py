@@ -2,9 +2,9 @@
 
 from typing import final
 
+from costate.core.tasks import Task
+from costate.core.types import State
 from costate.posts.base import Letter, Passage, Post
-from costate.tasks import Task
-from costate.types import State
 
 
 @final
