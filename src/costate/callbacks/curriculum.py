@@ -8,7 +8,7 @@ from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from costate.sequence_tasks import SILENT
+from costate.core.tasks import SILENT
 from costate.settings import Rate
 
 AVERAGED = 10

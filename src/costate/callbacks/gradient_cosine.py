@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine
+from costate.core.measures import cosine
 from costate.settings import Count
 
 

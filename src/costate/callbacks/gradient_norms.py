@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import norm
+from costate.core.measures import norm
 from costate.settings import Count
 
 

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine, explained_variance, relative_error
+from costate.core.measures import cosine, explained_variance, relative_error
 from costate.settings import Count
 
 

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.propagation import amplification
+from costate.core.measures import amplification
 from costate.settings import Count
 
 

@@ -29,6 +29,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
+from costate.core.schedules import Operation
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import SPANS, Clock, Traffic
 from costate.execution.messages import Inbox, Outbox
@@ -45,10 +48,7 @@ from costate.execution.replicas import (
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
-from costate.schedules import Operation
 from costate.settings import Count, Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 
 class Grid:

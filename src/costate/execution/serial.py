@@ -10,16 +10,16 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from costate.core.schedules import Event, Operation, waits
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
 from costate.execution.replicas import alone, any_rank, average_gradients, joint, joint_mean, part, place
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
-from costate.schedules import Event, Operation, waits
 from costate.settings import Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 
 class Replicated(Execution, ABC):

@@ -4,7 +4,7 @@
     update on batch n  ->  Post.write  ->  letter, so many bytes  ->  Post.read  ->  its interface, and its memory
 
 A method chooses the post; an execution carries letters and knows nothing of what they say. What an interface wants of
-many batches at a time, a copy of a stage, goes up by `costate.methods.copies`. Imports nothing of ours but words.
+many batches at a time, a copy of a stage, goes up by `costate.core.copies`. Imports nothing of ours but words.
 """
 
 from costate.posts.bytes import Coded, Compress, Largest, Precision, Sign, coding, compressed

@@ -21,8 +21,8 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Tensor
 
-from costate.tasks import Task
-from costate.types import Input, Labels, State
+from costate.core.tasks import Task
+from costate.core.types import Input, Labels, State
 
 Letter = tuple[Tensor, ...]
 """Tensors with a row for each sample, of any precisions."""

@@ -19,6 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.core.schedules import Operation
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution.asynchronous.lines import Halt, Line, Lines, Roles, owners, share_tensors
 from costate.execution.asynchronous.oracle import Feed, Message, Oracle
 from costate.execution.asynchronous.wire import Wire
@@ -28,10 +31,7 @@ from costate.execution.replicas import from_all, share_optimizer
 from costate.interfaces import Learning
 from costate.methods import Method
 from costate.posts import Passage, Reply
-from costate.schedules import Operation
 from costate.settings import Count, Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
 
 PATIENCE = 5.0
 """Seconds without a word after which a role that waits looks whether the others are still there."""

@@ -34,9 +34,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from costate.core.stage import Stage
 from costate.execution.messages import Receiver, Sender
 from costate.execution.replicas import share_module
-from costate.stage import Stage
 
 FOR_EVER = timedelta(days=7)
 """A rank that has died is noticed at once, and one that is slow may be so."""

@@ -27,9 +27,9 @@ from typing import Any, Generic, NamedTuple, TypeVar, final
 
 from torch import Tensor
 
+from costate.core.stage import Stage
 from costate.execution.clock import Histogram
 from costate.posts import Reply
-from costate.stage import Stage
 
 Item = TypeVar("Item")
 

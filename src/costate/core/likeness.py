@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from costate.architectures.block import Block
 from costate.architectures.restrict import Coarsening, restrict
-from costate.types import Input, State
+from costate.core.types import Input, State
 
 
 class CopiedBlocks(nn.Module):

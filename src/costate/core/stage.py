@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from costate.architectures.block import Block
-from costate.interfaces import CopiedBlocks, Interface, Learning, Likeness
-from costate.memory import Flight, Memory
+from costate.core.interface import Interface, Learning
+from costate.core.likeness import CopiedBlocks, Likeness
+from costate.core.memory import Flight, Memory
+from costate.core.types import Input, Labels, Shape, State
 from costate.posts import Passage, Reply
-from costate.types import Input, Labels, Shape, State
 
 
 class Stage(nn.Module):

@@ -1,19 +1,22 @@
 """Decoupled greedy learning: every stage has a loss of its own, and no gradient crosses a boundary.
 
 Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
-"""
+
+
+Local critics (Lee et al., 2022): each boundary guesses the output, and learns what the next guess is worth."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
 
 from costate.architectures.block import Block
-from costate.interfaces import LocalLoss, heads
-from costate.methods.base import Method
-from costate.schedules import Event, decoupled
+from costate.core.method import Method
+from costate.core.schedules import Event, decoupled
+from costate.core.tasks import Classification, Task
+from costate.core.types import Shape
+from costate.interfaces.local import Critic, Head, LocalLoss, features, local_head
+from costate.posts import Losses
 from costate.settings import Count, Share
-from costate.tasks import Classification, Task
-from costate.types import Shape
 
 
 class Greedy(Method):
@@ -32,14 +35,14 @@ class Greedy(Method):
         self,
         *,
         loss: Literal["pred", "sim", "predsim"],
-        head: heads.Kind,
+        head: Head,
         similarity: Share,
         layers: Count,
         width: Count,
         pool: Count,
     ):
         self.loss = loss
-        self.head = partial(heads.build, head, layers=layers, width=width, pool=pool)
+        self.head = partial(local_head, head, layers=layers, width=width, pool=pool)
         self.similarity = {"pred": 0.0, "sim": 1.0}.get(loss, similarity)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> LocalLoss:
@@ -54,11 +57,34 @@ class Greedy(Method):
                 "use method.loss=pred"
             )
         guesses = self.head(shape, task.outputs) if self.similarity < 1 else None
-        compares = heads.features(shape) if self.similarity > 0 else None
+        compares = features(shape) if self.similarity > 0 else None
         return LocalLoss(guesses, compares, task, self.similarity)
 
     def post(self, task: Task) -> None:
         return None
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return decoupled(stages, n, lag)
+
+
+class LocalCritics(Method):
+    """Critics, decoupled schedule.
+
+    Args:
+        head: what guesses.
+        layers: hidden ones of an mlp or conv head.
+        width: features of a hidden layer, or channels.
+        pool: pixels along either axis that a head reads of an image.
+    """
+
+    def __init__(self, *, head: Head, layers: Count, width: Count, pool: Count):
+        self.head = partial(local_head, head, layers=layers, width=width, pool=pool)
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Critic:
+        return Critic(self.head(shape, task.outputs), task)
+
+    def post(self, task: Task) -> Losses:
+        return Losses(task)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

@@ -3,15 +3,17 @@
 x   state at the stage's input, where the graph ends     (batch, *shape)
 h   state at its output
 θ   weights of the forward pass; θ′ those of today, which have stepped since
-"""
+
+
+The ordinary memory of a backward pass."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from torch import Tensor
 
 from costate.architectures.block import Block
-from costate.types import Input, Labels, State
+from costate.core.types import Input, Labels, State
 
 
 class Flight(NamedTuple):
@@ -57,3 +59,20 @@ class Memory(ABC):
 def leaf(x: Input, first: bool) -> Input:
     """x, cut from the graph of the stage before."""
     return x.detach().requires_grad_(not first)
+
+
+@final
+class Graph(Memory):
+    """Keeps autograd's graph, for a backward pass before the weights step."""
+
+    def keep(
+        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
+    ) -> tuple[State, Flight]:
+        x = leaf(x, first)
+        h = block(x)
+        return h, Flight(first, y, x, h)
+
+    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
+        assert flight.x is not None, "kept"
+        assert flight.h is not None, "kept"
+        return flight.x, flight.h
