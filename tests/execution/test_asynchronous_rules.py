@@ -195,4 +195,6 @@ def test_bins_of_staleness():
         "32+": 2,
     }
     assert histogram.most == 1000
-    assert sum(histogram.shares().values()) == 1
+    rows = histogram.rows("stage/1")
+    assert rows["stage/1/staleness_most"] == 1000
+    assert sum(rows[f"stage/1/staleness_{name}"] for name in BINS if f"stage/1/staleness_{name}" in rows) == 1

@@ -1,4 +1,8 @@
-"""Who plays the schedule of a method."""
+"""Who plays the schedule of a method: what all executions have in common.
+
+Three ideas beside `step`: stages late (`guide`, `note`), copies that travel (`begin` to `receive_copies`), and what is
+pending between two batches (`state_dict`).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,7 +17,7 @@ from costate.core.stage import Stage
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span
-from costate.interfaces import Coarse, CopiedBlocks, EachSpan, Interface, Learning, Loss
+from costate.interfaces import Coarse, CopiedBlocks, EachSpan, Learning, Loss
 from costate.methods import Method
 from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
 from costate.pvd import Team
@@ -128,16 +132,14 @@ class Execution(ABC):
     def receive_copies(self) -> None:  # noqa: B027
         """Takes in the copies that are under way from other processes."""
 
-    @abstractmethod
-    def gather(self) -> None:
-        """Gives every process what the others have trained."""
+    def gather(self) -> None:  # noqa: B027
+        """Gives every process what the others have trained; where all train alike there is nothing to give."""
 
-    @abstractmethod
     def collect(self, rows: list[Any]) -> list[Any]:
         """What each process has measured of the stages that it trains, together."""
+        return rows
 
-    @abstractmethod
-    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027
         """Gives every process the optimizer's state of what the others have trained."""
 
     def team(self) -> Team:
@@ -158,7 +160,9 @@ class Execution(ABC):
         Raises:
             ValueError: the run's own interfaces learn from something else.
         """
-        if exact is not None and not all(self._learns_from_gradients(stage.interface) for stage in self.stages):
+        post = self.method.post(self.task)
+        learning = any(isinstance(stage.interface, Learning) for stage in self.stages)
+        if exact is not None and learning and not (post is not None and post.gradients):
             raise ValueError(
                 "Interfaces of this method learn from losses, and levels.coarse_method=backprop or delayed sends them "
                 "gradients: choose levels.coarse_method=sg, the method's own."
@@ -212,10 +216,6 @@ class Execution(ABC):
         loss = self.stages[-1].interface
         assert isinstance(loss, Loss), "it stands behind the last stage"
         return loss.task
-
-    def _learns_from_gradients(self, interface: Interface) -> bool:
-        post = self.method.post(self.task)
-        return not isinstance(interface, Learning) or (post is not None and post.gradients)
 
     def note(self, event: Event, n: int) -> None:
         """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""

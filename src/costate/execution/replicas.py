@@ -69,11 +69,6 @@ def place(group: Group = None) -> tuple[int, int]:
     return (0, 1) if ranks == 1 else (dist.get_rank(group), ranks)
 
 
-def alone(group: Group = None) -> bool:
-    """Whether there are no other ranks."""
-    return _ranks(group) == 1
-
-
 def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
     """Whether any rank wishes so."""
     if _ranks(group) == 1:
@@ -85,7 +80,7 @@ def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
 
 def joint_mean(numbers: Float[Tensor, " n"], group: Group = None) -> Float[Tensor, " n"]:
     """The mean over the ranks."""
-    if alone(group):
+    if _ranks(group) == 1:
         return numbers
     total = numbers.clone()
     dist.all_reduce(total, group=group)
@@ -104,7 +99,7 @@ def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Ten
 def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tensor, "rows ..."]:
     """This rank's rows of a joint batch."""
     r, R = place(group)
-    return Y if R == 1 else Y[r::R]
+    return Y[r::R]
 
 
 def joint_gather(row: Float[Tensor, " numbers"], group: Group = None) -> Float[Tensor, "ranks numbers"]:
