@@ -9,10 +9,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from costate.execution.asynchronous.lines import Lines
-from costate.execution.messages import DTYPES
 from ranks import on_ranks
 
 FRONT, BEHIND = 1, 0
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 STEPS = 200
 
 

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from costate.architectures.norm import Norm
-from costate.execution.replicas import average_gradients, join_batch_norms, joint_rows, own_rows, share_start
+from costate.execution.replicas import average_gradients, join_batch_norms, joint_rows, own_rows, share_module
 from ranks import on_ranks
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -112,7 +112,7 @@ def from_its_own_start() -> dict[str, Tensor]:
     torch.manual_seed(dist.get_rank())
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     net[1].running_mean.normal_()
-    share_start(net)
+    share_module(net, 0)
     return net.state_dict()
 
 

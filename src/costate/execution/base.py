@@ -31,11 +31,10 @@ class Execution(ABC):
         method: whose schedule is played.
         lag: how many batches late the interfaces learn.
         coding: how states and letters travel from stage to stage.
-        exact: the method by which true gradients come up for stages to train under, whatever the run's own method
-            answers, while interfaces learn from them: on the coarse levels of a multilevel run.
+        exact: see `guide`.
         replies: those that have come up and are of use yet, by stage in front of the boundary and batch.
-        staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
-            interface, has learnt from was late.
+        staleness: of this process's stages, batches by which what a stage, or its interface, has last learnt from
+            was late.
         updated: of the same stages, the batch of the latest update.
         alike: whether all processes are given the same rows, so that there is nothing to add up over them.
         in_time: whether it plays spans of steps, and not stages in depth.
@@ -82,7 +81,7 @@ class Execution(ABC):
             more: whether another batch follows at once.
         """
 
-    def connect(self) -> None:  # noqa: B027  (one process has nobody to connect to)
+    def connect(self) -> None:  # noqa: B027  (here and below: one process has nobody to talk to)
         """Called on every process once, when all are there."""
 
     def disconnect(self) -> None:  # noqa: B027
@@ -126,7 +125,7 @@ class Execution(ABC):
         """Whether this process trains stage k."""
         return True
 
-    def send_copies(self) -> None:  # noqa: B027  (one process has nobody to send to)
+    def send_copies(self) -> None:  # noqa: B027
         """Sends the copies that were just made to the processes that train the stages in front."""
 
     def receive_copies(self) -> None:  # noqa: B027
@@ -154,8 +153,8 @@ class Execution(ABC):
         )
 
     def guide(self, exact: Method | None) -> None:
-        """From the next batch on stages train under true gradients, as this method has them come up; None: as the run's
-        own method answers them. What is pending is recalled as that method remembers it.
+        """From the next batch on stages train under true gradients, as this method has them come up, while interfaces
+        learn from them: on coarse levels; None: as the run's own method answers them. What is pending is recalled so.
 
         Raises:
             ValueError: the run's own interfaces learn from something else.
@@ -185,8 +184,8 @@ class Execution(ABC):
         return {}
 
     def work(self) -> dict[str, float]:
-        """Seconds that this process has spent on the operations of each stage, `stage/<k>`, in batches in which no
-        stage waits, and on those of all in the others, `locked`; nothing where stages do not take turns here.
+        """Seconds spent on each stage, `stage/<k>`, in batches in which none waits, and on all in the others, `locked`;
+        nothing where stages do not take turns here.
         """
         return {}
 
@@ -226,10 +225,7 @@ class Execution(ABC):
             self.staleness[k] = n - batch
 
     def abandon(self) -> None:
-        """Forgets the batches that stages have still to update on, with their gradients: they are another network's.
-
-        Called on every process, behind `gather`.
-        """
+        """Called behind `gather`: forgets the batches to update on, which are another network's."""
         for stage in self.stages:
             stage.flights = {}
         self.copied = {}

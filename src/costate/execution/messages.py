@@ -11,6 +11,8 @@ A receiver has to say beforehand how much it has room for. So each message is as
 the tensors change their shapes, one of the old length announces the new ones.
 """
 
+import json
+import math
 import struct
 from collections import deque
 from collections.abc import Sequence
@@ -120,14 +122,8 @@ HEAD, ALIGN, LEAST = 16, 8, 512
 WINDOW, ROOM = 64, 2**25
 """Messages of one sender that may be on the wire at once, and bytes, if they are more than two."""
 
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-DTYPES = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
-
-Form = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+Form = list[tuple[list[int], str]]
 """Shapes and precisions."""
-
-SHAPE: Form = ((((LEAST - HEAD) // ALIGN,), torch.int64),)
-"""Of a message that announces shapes: it has room for so many numbers."""
 
 
 @final
@@ -139,14 +135,16 @@ class Sender:
     """
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
-        self._form: Form = ()
+        self._form: Form = []
         self._under_way = _UnderWay(peer, group=group, tag=tag)
 
     def send(self, number: int, tensors: Sequence[Tensor]) -> None:
         """Hands a message on; waits only where the window is full."""
-        form = tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors)
+        form = [(list(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for tensor in tensors]
         if form != self._form:
-            self._post(SHAPES, 0, [_written(form)])
+            told = json.dumps(form).encode()
+            assert len(told) <= LEAST - HEAD, "a handful of tensors"
+            self._post(SHAPES, len(told), [torch.frombuffer(bytearray(told), dtype=torch.uint8)])
             self._form = form
         self._post(TENSORS, number, tensors)
 
@@ -178,7 +176,7 @@ class Receiver:
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
         self._peer, self._where = peer, {"group": group, "tag": tag}
-        self._form: Form = ()
+        self._form: Form = []
 
     def take(self) -> tuple[int, list[Tensor]] | None:
         """Waits for the next message; None for the last one."""
@@ -191,8 +189,7 @@ class Receiver:
                 return None
             if kind == TENSORS:
                 return number, _tensors(message, self._form)
-            (numbers,) = _tensors(message, SHAPE)
-            self._form = _read(numbers.tolist())
+            self._form = [(shape, name) for shape, name in json.loads(message[HEAD : HEAD + number])]
 
 
 def _padded(size: int) -> int:
@@ -200,35 +197,16 @@ def _padded(size: int) -> int:
 
 
 def _length(form: Form) -> int:
-    return max(LEAST, HEAD + sum(_padded(torch.Size(shape).numel() * dtype.itemsize) for shape, dtype in form))
+    return max(LEAST, HEAD + sum(_padded(math.prod(shape) * getattr(torch, name).itemsize) for shape, name in form))
 
 
 def _tensors(message: bytearray, form: Form) -> list[Tensor]:
     """Views into a message."""
     found, start = [], HEAD
-    for shape, dtype in form:
-        count = torch.Size(shape).numel()
+    for shape, name in form:
+        count, dtype = math.prod(shape), getattr(torch, name)
         empty = torch.empty(0, dtype=dtype)
         values = torch.frombuffer(message, dtype=dtype, count=count, offset=start) if count else empty
         found.append(values.view(shape))
         start += _padded(count * dtype.itemsize)
     return found
-
-
-def _written(form: Form) -> Tensor:
-    """As numbers: how many tensors; of each its precision, its dimensions, and its shape."""
-    numbers = [len(form)]
-    for shape, dtype in form:
-        numbers += [DTYPES.index(dtype), len(shape), *shape]
-    (room,), _ = SHAPE[0]
-    assert len(numbers) <= room, "a handful of tensors"
-    return torch.tensor(numbers)
-
-
-def _read(numbers: list[int]) -> Form:
-    form, at = [], 1
-    for _ in range(numbers[0]):
-        dtype, dimensions = numbers[at : at + 2]
-        form.append((tuple(numbers[at + 2 : at + 2 + dimensions]), DTYPES[dtype]))
-        at += 2 + dimensions
-    return tuple(form)

@@ -16,6 +16,7 @@ Rank i K + j holds stage K − 1 − j of replica i, so that rank 0, which has t
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -34,14 +35,14 @@ from costate.execution.replicas import (
     average_gradients,
     from_all,
     join_batch_norms,
-    joint,
-    part,
+    joint_rows,
     share_module,
     share_optimizer,
+    with_rows,
 )
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
-from costate.posts import Letter, Precision, Reply
+from costate.posts import Precision, Reply
 from costate.settings import Count, Size
 
 
@@ -55,11 +56,6 @@ class Pipeline(Execution):
         replicas: pipelines that share each batch out; every stage's gradients are averaged over them.
         wire: in which precision states and letters travel; one process does the same where it is set so, too.
         trace: whether to remember what was done when, for a timeline.
-
-    Attributes:
-        own: the stage that this rank holds.
-        whole: group of the ranks that hold the stages of this replica.
-        peers: group of the ranks that hold this stage.
 
     Raises:
         ValueError: there is one stage alone.
@@ -82,9 +78,7 @@ class Pipeline(Execution):
         self.window, self.replicas, self.alike = window, replicas, replicas == 1
         self.clock = Clock(SPANS if trace else 0)
         self.traffic = Traffic(self.clock)
-        self.own = -1
-        self._ending = False
-        self._ahead = 0
+        self.own, self._ending, self._ahead = -1, False, 0
         """Rows that the next states have been made room for, by us or behind us."""
         self._awaited: deque[tuple[int, Tensor]] = deque()
 
@@ -100,6 +94,7 @@ class Pipeline(Execution):
             raise ValueError(f"execution=pipeline runs one stage a process: {wanted}, but {ranks} ranks were started.")
         device = next(p for stage in self.stages for p in stage.parameters()).device.type
         mesh = init_device_mesh(device, places, mesh_dim_names=("replica", "stage"))
+        # The ranks of this replica, and those of this stage.
         self.whole, self.peers = mesh.get_group("stage"), mesh.get_group("replica")
         self.own = len(self.stages) - 1 - dist.get_rank() % len(self.stages)
         if self.replicas > 1:
@@ -224,14 +219,15 @@ class Pipeline(Execution):
 
     def state_dict(self) -> dict[str, Any]:
         """Each stage's as its own rank has it, so that it loads in one process as well."""
-        state = joint(super().state_dict(), self.peers)
+        state = with_rows(super().state_dict(), partial(joint_rows, group=self.peers))
         own = from_all(state, self.whole)[::-1]
         lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
         shared = ("gradients", "states", "copies")
         return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in shared}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        super().load_state_dict(part(state, *self.share), device)
+        replica, replicas = self.share
+        super().load_state_dict(with_rows(state, lambda rows: rows[replica::replicas]), device)
 
     def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
         stage = self.stages[self.own]
@@ -261,17 +257,15 @@ class Pipeline(Execution):
 
     def _state(self, n: int, x: Tensor, rows: int, more: bool) -> Tensor:
         """What the stage in front has made of the samples, which has come with so many rows."""
-
-        def room(rows: int) -> Letter:
-            return self.coding.pack(x.new_empty(rows, *self.stages[self.own].inlet))
-
+        inlet = self.stages[self.own].inlet
+        state = x.new_empty(rows, *inlet)
         if not self._states_in:
-            self._states_in.expect(room(rows))
+            self._states_in.expect(self.coding.pack(state))
         with self.clock.span("wait for state", n):
             parts, self.stopping = self._states_in.take()
         if more and not self.stopping:
-            self._states_in.expect(room(len(x)))
-        return self.coding.unpack(parts, x.new_empty(rows, *self.stages[self.own].inlet))[: len(x)]
+            self._states_in.expect(self.coding.pack(x.new_empty(len(x), *inlet)))
+        return self.coding.unpack(parts, state)[: len(x)]
 
     def _expect(self, batches: list[int], h: Tensor) -> None:
         """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what

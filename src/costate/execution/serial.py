@@ -12,7 +12,7 @@ from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.replicas import any_rank, average_gradients, joint, joint_mean, part, place
+from costate.execution.replicas import any_rank, average_gradients, joint_mean, joint_rows, own_rows, place, with_rows
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
@@ -63,10 +63,10 @@ class Serial(Replicated):
         return InTurn(joint_mean)
 
     def state_dict(self) -> dict[str, Any]:
-        return joint(super().state_dict())
+        return with_rows(super().state_dict(), joint_rows)
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        super().load_state_dict(part(state, *place()), device)
+        super().load_state_dict(with_rows(state, own_rows), device)
 
     def _play(self, event: Event, n: int, x: Tensor, h: Tensor, y: Labels, post: Post | None) -> Tensor:
         """One operation while batch n is played; returns the state that goes down."""

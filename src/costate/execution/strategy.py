@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from costate.execution.asynchronous import Asynchronous
 from costate.execution.parallel import Parallel
 from costate.execution.pipeline import Pipeline
-from costate.execution.replicas import join_batch_norms, share_start
+from costate.execution.replicas import join_batch_norms, share_module
 
 
 class Replicas(DDPStrategy):
@@ -25,7 +25,7 @@ class Replicas(DDPStrategy):
     def configure_ddp(self) -> None:
         assert self.model is not None, "set up by the trainer"
         join_batch_norms(self.model)
-        share_start(self.model)
+        share_module(self.model, 0)
 
 
 class Stages(DDPStrategy):
@@ -36,7 +36,7 @@ class Stages(DDPStrategy):
 
     def configure_ddp(self) -> None:
         assert self.model is not None, "set up by the trainer"
-        share_start(self.model)
+        share_module(self.model, 0)
 
     @property
     def world_size(self) -> int:

@@ -280,7 +280,7 @@ class Asynchronous(Execution):
         name = "oracle" if self.own is None else f"stage/{self.own}"
         rows = {f"{name}/{key}": value for key, value in traffic.items() if key not in ("staleness", "queue")}
         for role, feed in self.feeds.items():
-            counts = {"queue": len(feed.queue), "dropped": feed.queue.dropped, "replayed": feed.replayed}
+            counts = {"queue": len(feed.waiting), "dropped": feed.dropped, "replayed": feed.replayed}
             rows |= {f"{role}/{key}": float(count) for key, count in counts.items()}
             rows |= feed.staleness.rows(role)
         if self.own is not None and self.own < len(self.stages) - 1:
