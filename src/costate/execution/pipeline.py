@@ -158,6 +158,76 @@ class Pipeline(Execution):
         self.traffic.end(queue=len(stage.flights) + len(stage.lessons), more=more)
         return output if self.own == len(self.stages) - 1 else None
 
+    def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
+        stage = self.stages[self.own]
+        travels = self.stages[-1].front is None
+        # Room was made before anybody knew of this batch: a smaller one travels with rows that nobody reads.
+        rows = self._ahead or len(x)
+        if len(x) > rows:
+            raise ValueError(f"Batch {n} has {len(x)} rows, the one before {rows}: batches of an epoch do not grow.")
+        if not travels:
+            self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
+        elif self.own == 0:
+            # The mark travels with the states.
+            self.stopping = any_rank(self.asked, x.device, self.peers)
+        else:
+            x = self._state(n, x, rows, more)
+        self._ahead = len(x) if travels and more and not self.stopping else 0
+        with self.clock.span("forward", n):
+            x = x if travels or self.own == 0 else stage.guess(x)
+            h = stage.send(n, x, y, first=self.own == 0)
+        if travels and self.own < len(self.stages) - 1:
+            with self.clock.span("wait for room", n):
+                self._states_out.room()
+            with self.clock.span("send state", n):
+                whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
+                self._states_out.send(self.coding.pack(whole), self.stopping)
+        return h
+
+    def _state(self, n: int, x: Tensor, rows: int, more: bool) -> Tensor:
+        """What the stage in front has made of the samples, which has come with so many rows."""
+        inlet = self.stages[self.own].inlet
+        state = x.new_empty(rows, *inlet)
+        if not self._states_in:
+            self._states_in.expect(self.coding.pack(state))
+        with self.clock.span("wait for state", n):
+            parts, self.stopping = self._states_in.take()
+        if more and not self.stopping:
+            self._states_in.expect(self.coding.pack(x.new_empty(len(x), *inlet)))
+        return self.coding.unpack(parts, state)[: len(x)]
+
+    def _expect(self, batches: list[int], h: Tensor) -> None:
+        """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what
+        is not on its way when training pauses cannot be waited for.
+        """
+        stage, post = self.stages[self.own], self.post
+        for n in batches:
+            if post is not None and n in stage.flights:
+                like = h.new_empty(len(stage.flights[n].y), *h.shape[1:])
+                self._replies_in.expect(post.room(like))
+                self._awaited.append((n, like))
+
+    def _update(self, n: int, waits: bool) -> None:
+        reply = self._reply(n) if waits else None
+        with self.clock.span("update", n):
+            passage = self.stages[self.own].update(n, reply, self.exact is not None, self.tuning(n))
+        post = self.post
+        if passage is not None and post is not None:
+            with self.clock.span("wait for room", n):
+                self._replies_out.room()
+            with self.clock.span("send gradient", n):
+                self._replies_out.send(post.write(passage))
+
+    def _reply(self, n: int) -> Reply:
+        """What came back for batch n; what came back for earlier batches, if anything, comes before it and is kept."""
+        while (self.own, n) not in self.replies:
+            with self.clock.span("wait for gradient", n):
+                letter, _ = self._replies_in.take()
+            (batch, like), post = self._awaited.popleft(), self.post
+            assert post is not None, "a letter has come"
+            self.replies[self.own, batch] = post.read(letter, like)
+        return self.replies[self.own, n]
+
     def average(self) -> None:
         if self.replicas > 1:
             with self.clock.span("average", -1):
@@ -228,73 +298,3 @@ class Pipeline(Execution):
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         replica, replicas = self.share
         super().load_state_dict(with_rows(state, lambda rows: rows[replica::replicas]), device)
-
-    def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
-        stage = self.stages[self.own]
-        travels = self.stages[-1].front is None
-        # Room was made before anybody knew of this batch: a smaller one travels with rows that nobody reads.
-        rows = self._ahead or len(x)
-        if len(x) > rows:
-            raise ValueError(f"Batch {n} has {len(x)} rows, the one before {rows}: batches of an epoch do not grow.")
-        if not travels:
-            self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
-        elif self.own == 0:
-            # The mark travels with the states.
-            self.stopping = any_rank(self.asked, x.device, self.peers)
-        else:
-            x = self._state(n, x, rows, more)
-        self._ahead = len(x) if travels and more and not self.stopping else 0
-        with self.clock.span("forward", n):
-            x = x if travels or self.own == 0 else stage.guess(x)
-            h = stage.send(n, x, y, first=self.own == 0)
-        if travels and self.own < len(self.stages) - 1:
-            with self.clock.span("wait for room", n):
-                self._states_out.room()
-            with self.clock.span("send state", n):
-                whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
-                self._states_out.send(self.coding.pack(whole), self.stopping)
-        return h
-
-    def _state(self, n: int, x: Tensor, rows: int, more: bool) -> Tensor:
-        """What the stage in front has made of the samples, which has come with so many rows."""
-        inlet = self.stages[self.own].inlet
-        state = x.new_empty(rows, *inlet)
-        if not self._states_in:
-            self._states_in.expect(self.coding.pack(state))
-        with self.clock.span("wait for state", n):
-            parts, self.stopping = self._states_in.take()
-        if more and not self.stopping:
-            self._states_in.expect(self.coding.pack(x.new_empty(len(x), *inlet)))
-        return self.coding.unpack(parts, state)[: len(x)]
-
-    def _expect(self, batches: list[int], h: Tensor) -> None:
-        """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what
-        is not on its way when training pauses cannot be waited for.
-        """
-        stage, post = self.stages[self.own], self.post
-        for n in batches:
-            if post is not None and n in stage.flights:
-                like = h.new_empty(len(stage.flights[n].y), *h.shape[1:])
-                self._replies_in.expect(post.room(like))
-                self._awaited.append((n, like))
-
-    def _update(self, n: int, waits: bool) -> None:
-        reply = self._reply(n) if waits else None
-        with self.clock.span("update", n):
-            passage = self.stages[self.own].update(n, reply, self.exact is not None, self.tuning(n))
-        post = self.post
-        if passage is not None and post is not None:
-            with self.clock.span("wait for room", n):
-                self._replies_out.room()
-            with self.clock.span("send gradient", n):
-                self._replies_out.send(post.write(passage))
-
-    def _reply(self, n: int) -> Reply:
-        """What came back for batch n; what came back for earlier batches, if anything, comes before it and is kept."""
-        while (self.own, n) not in self.replies:
-            with self.clock.span("wait for gradient", n):
-                letter, _ = self._replies_in.take()
-            (batch, like), post = self._awaited.popleft(), self.post
-            assert post is not None, "a letter has come"
-            self.replies[self.own, batch] = post.read(letter, like)
-        return self.replies[self.own, n]
