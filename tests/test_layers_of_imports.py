@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"types", "tasks", "sequence_tasks", "settings", "compat", "lookup"}
+VOCABULARY = {"types", "tasks", "sequence_tasks", "settings", "compat", "lookup", "config"}
 ALLOWED = {
     "types": set(),
-    "settings": set(),
+    "config": set(),
     "schedules": set(),
     "tasks": {"types", "compat"},
     "sequence_tasks": {"types", "tasks", "compat"},
@@ -19,8 +19,8 @@ ALLOWED = {
     "data": VOCABULARY,
     "posts": VOCABULARY,
     "memory": VOCABULARY | {"architectures"},
-    "pvd": {"types", "settings"},
-    "words": set(),
+    "pvd": {"types", "settings", "config"},
+    "runs": VOCABULARY | {"architectures", "execution", "reports"},
     "methods": VOCABULARY | {"architectures", "interfaces", "memory", "posts", "pvd", "schedules"},
     "stage": VOCABULARY | {"architectures", "interfaces", "memory", "posts"},
     "execution": VOCABULARY

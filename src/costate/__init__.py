@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from costate.library.behind import Behind
     from costate.library.boundary import Boundary
     from costate.library.decoupling import Decoupled, decouple
-    from costate.trained import load
+    from costate.runs.trained import load
 
 __all__ = ["Behind", "Boundary", "Decoupled", "decouple", "load"]
 
@@ -25,7 +25,7 @@ HOMES = {
     "Boundary": "costate.library.boundary",
     "Decoupled": "costate.library.decoupling",
     "decouple": "costate.library.decoupling",
-    "load": "costate.trained",
+    "load": "costate.runs.trained",
 }
 
 

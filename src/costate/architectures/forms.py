@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.fields import ConvField, DenseField, Field
-from costate.settings import Count
+from costate.config.settings import Count
 from costate.types import Shape
 
 

@@ -12,7 +12,7 @@ from costate.architectures.chain import Chain
 from costate.architectures.images import channels_of
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
-from costate.settings import Count
+from costate.config.settings import Count
 from costate.types import Shape
 
 

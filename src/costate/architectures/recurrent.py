@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from costate.architectures.cells import AntisymmetricCell, Cell, TorchCell
 from costate.architectures.chain import Chain
 from costate.architectures.network import Network
-from costate.settings import Amount, Count, Rate
+from costate.config.settings import Amount, Count, Rate
 from costate.types import Shape
 
 

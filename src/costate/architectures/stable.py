@@ -20,7 +20,7 @@ from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.network import Network
 from costate.architectures.restrict import Coarsening, restrict
 from costate.architectures.reversal import Run, rebuilt, retraced
-from costate.settings import Amount, Count, Rate
+from costate.config.settings import Amount, Count, Rate
 from costate.types import Shape
 
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.benchmarks.pipeline import launch
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.execution.one_each import OneEach
 from costate.methods.iteration import Iteration
 from costate.pvd import InTurn

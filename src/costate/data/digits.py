@@ -3,9 +3,9 @@
 import torch
 from sklearn.datasets import load_digits
 
+from costate.config.settings import Count, Size
 from costate.data.batches import Rows
 from costate.data.memory import InMemory, Parts, divide
-from costate.settings import Count, Size
 from costate.tasks import Classification
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
 from costate.data.pages import Pages
-from costate.settings import Count, Size
 from costate.tasks import Task
 from costate.types import Shape, State
 

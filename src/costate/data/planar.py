@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.data.batches import Rows, generator
 from costate.data.memory import InMemory, Parts
-from costate.settings import Count, Size
 from costate.tasks import Classification, Regression, Task
 from costate.types import Labels
 

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.execution.admission import REFUSAL, check
 from costate.execution.base import Execution
 from costate.execution.books import Books
@@ -31,7 +32,6 @@ from costate.execution.traffic import SPANS, Traffic
 from costate.execution.wire import Wire
 from costate.methods import Method
 from costate.posts import Passage, Reply
-from costate.settings import Count, Size
 from costate.stage import Stage
 from costate.types import Input, Labels, State
 

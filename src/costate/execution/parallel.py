@@ -14,12 +14,12 @@ from typing import Any, NoReturn, final
 import torch
 import torch.distributed as dist
 
+from costate.config.settings import Count
 from costate.execution.base import Execution
 from costate.execution.one_each import OneEach
 from costate.execution.replicas import any_rank
 from costate.methods import Method, VariableDistribution
 from costate.pvd import Team
-from costate.settings import Count
 from costate.stage import Stage
 from costate.types import Input, Labels
 

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.execution import pending
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
@@ -32,7 +33,6 @@ from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
 from costate.schedules import Operation
-from costate.settings import Count, Size
 from costate.stage import Stage
 from costate.types import Input, Labels, State
 

@@ -6,6 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from costate.config.settings import Size
 from costate.execution import pending
 from costate.execution.clock import Clock
 from costate.execution.replicas import joint_mean, place
@@ -14,7 +15,6 @@ from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
 from costate.schedules import Event, Operation, waits
-from costate.settings import Size
 from costate.stage import Stage
 from costate.types import Input, Labels, State
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
+from costate.config.settings import Count, Share
 from costate.execution.replicas import joint_rows, place
 from costate.execution.replicated import Replicated
 from costate.interfaces import EachSpan, Interface, Learning, Synthetic
@@ -30,7 +31,6 @@ from costate.methods import Method
 from costate.posts import Passage
 from costate.schedules import Event, Operation
 from costate.sequence_tasks import SequenceTask
-from costate.settings import Count, Share
 from costate.stage import Stage
 from costate.types import Input, Labels, State
 

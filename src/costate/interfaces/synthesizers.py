@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from costate.settings import Count, Size
+from costate.config.settings import Count, Size
 from costate.types import Context, Shape, State
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import final
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share
 from costate.interfaces import Exact
 from costate.memory import Checkpoint, Graph, Memory
 from costate.methods.accumulation import Accumulation
@@ -11,7 +12,6 @@ from costate.methods.base import Method
 from costate.methods.iteration import Iteration, OptimizerStep, Player
 from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, locked
-from costate.settings import Count, Share
 from costate.tasks import Task
 from costate.types import Shape
 

@@ -5,11 +5,11 @@ from typing import Literal
 
 from costate.architectures.block import Block
 from costate.architectures.restrict import Coarsening
+from costate.config.settings import Count, Rate, Size
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.base import Method
 from costate.methods.copies import Copies
 from costate.schedules import Event, decoupled
-from costate.settings import Count, Rate, Size
 from costate.tasks import Task
 from costate.types import Shape
 

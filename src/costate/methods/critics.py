@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from costate.architectures.block import Block
+from costate.config.settings import Count
 from costate.interfaces import Critic, heads
 from costate.methods.base import Method
 from costate.posts import Losses
 from costate.schedules import Event, decoupled
-from costate.settings import Count
 from costate.tasks import Task
 from costate.types import Shape
 

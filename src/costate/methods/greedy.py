@@ -8,10 +8,10 @@ from functools import partial
 from typing import Literal
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share
 from costate.interfaces import LocalLoss, heads
 from costate.methods.base import Method
 from costate.schedules import Event, decoupled
-from costate.settings import Count, Share
 from costate.tasks import Classification, Task
 from costate.types import Shape
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share, Size
 from costate.interfaces import Late
 from costate.memory import Replay
 from costate.methods.base import Method
 from costate.methods.iteration import Iteration, Player, step_every
 from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, delayed
-from costate.settings import Count, Share, Size
 from costate.tasks import Task
 from costate.types import Shape
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from costate.architectures.block import Block
+from costate.config.settings import Share, Size
 from costate.interfaces import Synthetic
 from costate.interfaces.synthesizers import Synthesizer
 from costate.methods.base import Method
 from costate.posts import Compress, Post, compressed
 from costate.schedules import Event, decoupled, locked
-from costate.settings import Share, Size
 from costate.tasks import Task
 from costate.types import Shape
 

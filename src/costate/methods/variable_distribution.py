@@ -8,6 +8,7 @@ from typing import Literal, final
 
 from costate.architectures import Network
 from costate.architectures.block import Block
+from costate.config.settings import Amount, Count
 from costate.interfaces import Exact
 from costate.methods.base import Method
 from costate.methods.iteration import Iteration, Player
@@ -15,7 +16,6 @@ from costate.methods.outer import Outer
 from costate.pvd import Distribution, Solver
 from costate.pvd.solvers import Adam
 from costate.schedules import Event, locked
-from costate.settings import Amount, Count
 from costate.tasks import Task
 from costate.types import Shape
 

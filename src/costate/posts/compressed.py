@@ -11,9 +11,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from costate.config.settings import Share
 from costate.posts.base import Letter, Passage, Post, Reply
 from costate.posts.gradient import Gradient
-from costate.settings import Share
 from costate.types import State
 
 BITS = 8

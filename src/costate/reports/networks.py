@@ -9,10 +9,10 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
 
-from costate import trained
 from costate.architectures.block import Block
 from costate.data.memory import InMemory
 from costate.propagation import states
+from costate.runs import trained
 from costate.types import Input
 
 
