@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from costate.config import CONF
 from costate.config.composing import composed
-from costate.methods.iteration import Player
+from costate.core.method import Player
 
 
 def config(*overrides: str) -> DictConfig:

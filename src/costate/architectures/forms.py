@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from costate.architectures.fields import ConvField, DenseField, Field
 from costate.config.settings import Count
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 class Form(ABC):

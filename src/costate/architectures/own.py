@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from costate.architectures.chain import Chain
 from costate.architectures.network import Network
 from costate.config import lookup
-from costate.types import Shape
+from costate.core.types import Shape
 
 FEWER = "have arch.module return more modules"
 

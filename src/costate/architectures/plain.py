@@ -13,7 +13,7 @@ from costate.architectures.images import channels_of
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
 from costate.config.settings import Count
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 @final

@@ -18,7 +18,7 @@ from costate.architectures.cells import AntisymmetricCell, Cell, TorchCell
 from costate.architectures.chain import Chain
 from costate.architectures.network import Network
 from costate.config.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 @final

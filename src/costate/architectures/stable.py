@@ -21,7 +21,7 @@ from costate.architectures.network import Network
 from costate.architectures.restrict import Coarsening, restrict
 from costate.architectures.reversal import Run, rebuilt, retraced
 from costate.config.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 @final

@@ -9,7 +9,7 @@ from typing import Any, final
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from costate.config.settings import Rate
-from costate.sequence_tasks import SILENT
+from costate.core.tasks import SILENT
 
 AVERAGED = 10
 """Batches that b remembers."""

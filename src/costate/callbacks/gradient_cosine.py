@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.measures import cosine
+from costate.core.measures import cosine
 
 
 @final

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.measures import norm
+from costate.core.measures import norm
 
 
 @final

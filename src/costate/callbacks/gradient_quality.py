@@ -7,7 +7,7 @@ from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.measures import cosine, explained_variance, relative_error
+from costate.core.measures import cosine, explained_variance, relative_error
 
 
 @final

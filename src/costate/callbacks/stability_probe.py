@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.propagation import amplification
+from costate.core.measures import amplification
 
 
 @final

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from costate.config.settings import Count, Size
+from costate.core.tasks import Characters
 from costate.data.places import Places
-from costate.sequence_tasks import Characters
 
 HELD_STREAMS = 20
 """Streams of validation and test: long ones, each read from its beginning to its end in one batch."""

@@ -13,10 +13,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from costate.config.composing import composed
-from costate.config.words import suggestion
+from costate.config.schema import suggestion
+from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
 from costate.runs import trained
-from costate.tasks import Classification, Task
 
 
 @final

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.core.measures import states
+from costate.core.types import Input
 from costate.data.memory import InMemory
-from costate.propagation import states
 from costate.runs import trained
-from costate.types import Input
 
 
 @dataclass(frozen=True)

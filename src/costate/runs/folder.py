@@ -19,8 +19,8 @@ from yaml import YAMLError
 import costate.config.composing  # noqa: F401  (the functions that conf/ calls)
 from costate.config.schema import SettingError
 from costate.config.words import pasted
-from costate.execution import meeting
-from costate.execution.supervisor import is_supervised
+from costate.execution.launching import meeting
+from costate.execution.launching.supervisor import is_supervised
 from costate.runs.writing import write
 
 PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}

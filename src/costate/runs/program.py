@@ -24,7 +24,8 @@ from yaml import YAMLError
 
 from costate.config import CONF
 from costate.config.words import flags, forced, meant, override, suggestion
-from costate.execution import launch, meeting
+from costate.execution import launching
+from costate.execution.launching import meeting
 from costate.runs.folder import RunFolder, TakenError
 
 PROGRAM = CONF.parent / "train.py"
@@ -99,9 +100,9 @@ class CommandLine:
         error = cause(error)
         meeting.tell(error)
         refused = _is_ours(error)
-        told = refused or isinstance(error, launch.RankError)
-        code = error.code if isinstance(error, launch.RankError) else REFUSED if refused else FAILED
-        if launch.report(error):
+        told = refused or isinstance(error, launching.RankError)
+        code = error.code if isinstance(error, launching.RankError) else REFUSED if refused else FAILED
+        if launching.report(error):
             raise SystemExit(code)
         if self.traces or not told:
             traceback.print_exception(error)
