@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from composing import config
 from costate.callbacks.checkpoints import Checkpoints
 from costate.callbacks.interruption import Interruption
+from costate.config.schema import SettingError
 from costate.execution.launching.signals import Listener
 from costate.execution.serial import Serial
 from costate.runs import RunFolder
