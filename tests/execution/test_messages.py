@@ -59,7 +59,7 @@ def play() -> dict[str, Any]:
             messages.send(number, *sent(number))
         answers = [questions.ask(number, sent(number)[0]) for number in range(STEPS)]
     lines.flush(wait)
-    counts = lines.sent, lines.received
+    counts = lines.counts
     lines.close()
     failing = Lines(bell)
     line = failing.open(FRONT, BEHIND, fails)

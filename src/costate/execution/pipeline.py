@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
+from costate.config.settings import Count, Size
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -43,7 +44,6 @@ from costate.execution.replicas import (
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Precision, Reply
-from costate.settings import Count, Size
 
 
 @final

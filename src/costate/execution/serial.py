@@ -7,6 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from costate.config.settings import Size
 from costate.core.schedules import Event, Operation, waits
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -16,7 +17,6 @@ from costate.execution.replicas import any_rank, average_gradients, joint_mean, 
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
-from costate.settings import Size
 
 
 class Replicated(Execution, ABC):

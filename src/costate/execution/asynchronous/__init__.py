@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.asynchronous.lines import Answer, Halt, Line, Lines, Roles, choose
@@ -28,7 +29,6 @@ from costate.execution.clock import SPANS, Clock, Histogram, Traffic
 from costate.execution.replicas import from_all, share_module, share_optimizer
 from costate.methods import Method
 from costate.posts import Passage, Reply
-from costate.settings import Count, Size
 
 
 @final
@@ -124,12 +124,10 @@ class Asynchronous(Execution):
 
     def disconnect(self) -> None:
         self.gather()
-        # The books of all ranks, added up.
-        parts = from_all((self.lines.sent, self.lines.received, self._rows({})))
-        sent, received = (sum(part[which] for part in parts) for which in (0, 1))
+        counts, rows = zip(*from_all((self.lines.counts, self._rows({}))), strict=True)
+        sent, received = map(sum, zip(*counts, strict=True))
         self.totals = {"messages_sent": sent, "messages_received": received, "messages_lost": sent - received}
-        for _, _, rows in parts:
-            self.totals |= rows
+        self.totals |= {name: value for part in rows for name, value in part.items()}
         self.lines.close()
 
     def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:

@@ -105,21 +105,16 @@ class Lines:
             then: played, too, when the answer is on its way.
             counted: whether its messages are among those that are counted, and waited for by `flush`.
         """
-        line = Line(self, source, target, play, then, counted)
+        self._all.append(Line(self, source, target, play, then, counted))
         if source != target and dist.get_rank() in (source, target):
-            line.connect(self._group, tag=len(self._all))
-        self._all.append(line)
-        return line
+            self._all[-1].connect(self._group, tag=len(self._all))
+        return self._all[-1]
 
     @property
-    def sent(self) -> int:
-        """Messages that this rank has sent to others; answers are not counted."""
-        return sum(line.sent for line in self._all if line.counted)
-
-    @property
-    def received(self) -> int:
-        """Messages from others that this rank has played."""
-        return sum(line.received for line in self._all if line.counted)
+    def counts(self) -> tuple[int, int]:
+        """Messages that this rank has sent to others, without answers, and those from others that it has played."""
+        counted = [line for line in self._all if line.counted]
+        return sum(line.sent for line in counted), sum(line.received for line in counted)
 
     def flush(self, wait: Wait) -> None:
         """Waits until all that any rank has sent has been played; all ranks call it."""
@@ -138,9 +133,9 @@ class Lines:
     def _abort(self) -> None:
         """Where a run fails: a thread that a message wakes while the interpreter ends would end it by SIGABRT."""
         with contextlib.suppress(RuntimeError, ValueError):
-            other = (dist.get_rank() + 1) % dist.get_world_size()
+            other, unused = (dist.get_rank() + 1) % dist.get_world_size(), len(self._all) + 1
             # A wait that runs out of time closes the connections of its group, and all other waits with them.
-            dist.irecv(torch.empty(1), other, group=self._group, tag=len(self._all)).wait(timedelta(milliseconds=1))  # type: ignore[union-attr]
+            dist.irecv(torch.empty(1), other, group=self._group, tag=unused).wait(timedelta(milliseconds=1))  # type: ignore[union-attr]
         deadline = time.monotonic() + 1
         for line in self._all:
             if line.thread:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
-from costate.words import pasted
+from costate.config.words import pasted
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 PREEMPTIONS = (signal.SIGUSR1, signal.SIGUSR2)
