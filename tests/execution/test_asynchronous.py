@@ -167,10 +167,9 @@ def test_what_has_no_pace_of_its_own_is_refused(overrides, settings, sentence):
 
 def test_roles_and_their_ranks():
     apart, together = Roles(3, "dedicated"), Roles(3, "colocated")
-    assert [apart.name_of(rank) for rank in range(apart.ranks)] == ["stage 2", "stage 1", "stage 0", "oracle"]
-    assert [together.name_of(rank) for rank in range(together.ranks)] == ["stage 2", "stage 1", "stage 0"]
-    assert apart.boundaries_of(3) == [0, 1]
-    assert [together.boundaries_of(rank) for rank in range(3)] == [[1], [0], []]
+    assert [apart.stage_of(rank) for rank in range(apart.ranks)] == [2, 1, 0, None]
+    assert [together.stage_of(rank) for rank in range(together.ranks)] == [2, 1, 0]
+    assert [apart.oracle_of(k) for k in (0, 1)] == [3, 3]
     assert [together.oracle_of(k) for k in (0, 1)] == [1, 0]
 
 

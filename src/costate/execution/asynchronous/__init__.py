@@ -92,7 +92,7 @@ class Asynchronous(Execution):
         rank = dist.get_rank()
         self.own = self.roles.stage_of(rank)
         self.device = next(self.stages[0].parameters()).device
-        held = {k: self.stages[k] for k in self.roles.boundaries_of(rank)}
+        held = {k: stage for k, stage in enumerate(self.stages[:-1]) if self.roles.oracle_of(k) == rank}
         self.oracle = Oracle(held, self.lag, self.max_staleness, self.places, self.replay, self.bell)
         self.oracle.take_up(self.replies)
         self.replies = {}
@@ -171,11 +171,9 @@ class Asynchronous(Execution):
         return [row for part in [parts[own], *parts[:own], *parts[own + 1 :]] for row in part]
 
     def measure(self) -> dict[str, float]:
-        """Of each role, as `stage/<k>/...` and `oracle/...` (colocated, the oracle's are its stage's).
-
-        Updates a second, share of the time in which it did not wait, `stall_ms` its waiting an update; `queue` the
-        messages that wait for it; `dropped`, `replayed`, since the run began; `staleness` in updates, the mean and, as
-        `staleness_<bin>`, the share of the updates in each bin.
+        """Of each role, as `stage/<k>/...` and `oracle/...` (colocated, the oracle's are its stage's): what its clock
+        says, `queue`, messages that wait for it, `dropped` and `replayed` since the run began, and `staleness` in
+        updates: the mean, the most, and as `staleness_<bin>` the share of the updates in each bin.
         """
         return self._rows(self.traffic.measure())
 
@@ -183,7 +181,7 @@ class Asynchronous(Execution):
         return self.totals
 
     def timeline(self) -> list[Any]:
-        return from_all((self.roles.name_of(dist.get_rank()), list(self.clock.spans)))
+        return from_all(("oracle" if self.own is None else f"stage {self.own}", list(self.clock.spans)))
 
     def state_dict(self) -> dict[str, Any]:
         """What the synthesizers have still to learn from, as any execution can take it up."""

@@ -65,13 +65,6 @@ class Roles:
         """The rank that holds the synthesizer behind a stage."""
         return self.stages if self.oracle == "dedicated" else self.rank_of(boundary + 1)
 
-    def boundaries_of(self, rank: int) -> list[int]:
-        """The boundaries whose synthesizers a rank holds."""
-        return [k for k in range(self.stages - 1) if self.oracle_of(k) == rank]
-
-    def name_of(self, rank: int) -> str:
-        return f"stage {self.stage_of(rank)}" if rank < self.stages else "oracle"
-
     def owners(self, stages: Sequence[Stage]) -> Iterator[tuple[nn.Module, int]]:
         """Each part of the network, and the rank that trains it: a stage's interface is trained by its oracle."""
         for k, stage in enumerate(stages):
@@ -128,7 +121,12 @@ class Lines:
         """All ranks call it, behind `flush`."""
         atexit.unregister(self._abort)
         for line in self._all:
-            line.close()
+            # The source hangs up, the target waits for it.
+            if line.thread:
+                line.thread.join()
+            elif line.source == dist.get_rank() != line.target:
+                line.out.end()
+                line.out.flush()
 
     def _abort(self) -> None:
         """Where a run fails: a thread that a message wakes while the interpreter ends would end it by SIGABRT."""
@@ -161,7 +159,7 @@ class Line:
         """Takes this rank's end."""
         receives = dist.get_rank() == self.target
         peer = self.source if receives else self.target
-        self._out, self._in = Sender(peer, group, tag), Receiver(peer, group, tag)
+        self.out, self._in = Sender(peer, group, tag), Receiver(peer, group, tag)
         if receives:
             # A daemon: a run that fails does not wait for what will not come.
             self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -171,7 +169,7 @@ class Line:
         """Hands a message on, and waits for nothing but room on the wire; within one rank there is an answer."""
         if self.source == self.target:
             return self.play(number, *(tensor.detach().cpu() for tensor in tensors))
-        self._out.send(number, tensors)
+        self.out.send(number, tensors)
         self.sent += 1
         return None
 
@@ -191,21 +189,13 @@ class Line:
             raise RuntimeError(f"Rank {self.target} was asked for a gradient and has failed.")
         return told[0], *told[1]
 
-    def close(self) -> None:
-        """The source hangs up, the target waits for it."""
-        if self.thread:
-            self.thread.join()
-        elif self.source == dist.get_rank() != self.target:
-            self._out.end()
-            self._out.flush()
-
     def _serve(self) -> None:
         try:
             while message := self._in.take():
                 number, tensors = message
                 answer = self.play(number, *tensors)
                 if answer is not None:
-                    self._out.send(answer[0], answer[1:])
+                    self.out.send(answer[0], answer[1:])
                 if self.then is not None:
                     self.then(number, *tensors)
                 with self.lines.bell:
@@ -216,7 +206,7 @@ class Line:
                 self.lines.failure = error
                 self.lines.bell.notify_all()
             with contextlib.suppress(RuntimeError):
-                self._out.end()
+                self.out.end()
 
 
 @final
