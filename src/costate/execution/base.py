@@ -1,7 +1,7 @@
 """Who plays the schedule of a method: what all executions have in common.
 
-Three ideas beside `step`: stages late (`guide`, `note`), copies that travel (`begin` to `receive_copies`), and what is
-pending between two batches (`state_dict`).
+Beside `step` these are copies of stages that others hold (`begin` to `receive_copies`, `holders`), and what is pending
+between two batches (`state_dict`).
 """
 
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class Execution(ABC):
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
         copied: numbers of the copies under way, by stage.
-        copies: when they are made and taken; see `methods.copies`.
+        copies: when they are made and taken; see `core.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
