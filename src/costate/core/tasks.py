@@ -1,18 +1,9 @@
-"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer.
-
-What a network is trained for at the steps of a sequence.
-
-    o   outputs                            (batch, steps, outputs)
-    y   classes at each step, or a sample's label alone
-
-The own loss of a sample is the sum over its steps that count, so that the loss of a sequence is the sum of the losses
-of its spans, and its gradients keep their size however long it is.
-"""
+"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, final
 
-import costate.compat  # noqa: F401  (torchmetrics imports torchvision)  # noqa: F401  (torchmetrics imports torchvision)
+import costate.compat  # noqa: F401  (torchmetrics imports torchvision)
 
 import torch
 import torchmetrics
@@ -121,7 +112,10 @@ SILENT = -1
 
 
 class SequenceTask(Task):
-    """A task of recurrent networks.
+    """A task at the steps of a sequence: outputs (batch, steps, outputs), and classes at each step or one label.
+
+    The own loss of a sample is the sum over its steps that count, so that the loss of a sequence is the sum of the
+    losses of its spans, and its gradients keep their size however long it is.
 
     Attributes:
         carried: whether a batch goes on where the one before has ended, and the state with it; an epoch begins anew.
