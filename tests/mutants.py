@@ -99,7 +99,7 @@ MUTANTS = [
         "torch.lerp(arrived, g, share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
-    Mutant("posts/compressed.py", "g.abs().topk", "g.topk", "test_posts.py"),
+    Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
     Mutant("training/muon.py", "max(matrices.shape[1:])", "min(matrices.shape[1:])", "training/test_muon.py"),
     Mutant("training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_rates.py"),

@@ -7,7 +7,7 @@ import torch
 
 from costate import posts
 from costate.core.tasks import Classification, Regression
-from costate.execution.links import packed, unpacked
+from costate.execution.messages import packed, unpacked
 from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
 
 ROWS, OUTPUTS = 5, 3

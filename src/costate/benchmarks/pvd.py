@@ -25,7 +25,7 @@ from costate.benchmarks.pipeline import launch
 from costate.configuration import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
-from costate.execution.one_each import OneEach
+from costate.execution.parallel import OneEach
 from costate.pvd import InTurn
 from costate.training.module import stages
 

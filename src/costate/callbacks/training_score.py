@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
-from costate.interfaces import Loss
+from costate.core.interface import Loss
 from costate.settings import Count
 
 

@@ -23,13 +23,14 @@ import torch
 from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
+from costate.core.interface import EachSpan, Interface, Learning
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask
 from costate.core.types import Input, Labels, State
 from costate.execution.replicas import joint_rows, place
-from costate.execution.replicated import Replicated
-from costate.interfaces import EachSpan, Interface, Learning, Synthetic
+from costate.execution.serial import Replicated
+from costate.interfaces import Synthetic
 from costate.methods import Method
 from costate.posts import Passage
 from costate.settings import Count, Share

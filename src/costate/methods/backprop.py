@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.core.interface import Loss
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.interfaces import Exact, Loss
+from costate.interfaces import Exact
 from costate.methods.memories import Checkpoint
 from costate.posts import Compress, Post, compressed
 from costate.settings import Count, Share

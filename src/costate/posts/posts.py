@@ -7,13 +7,21 @@
 
 Rows of letters are samples, and what is read from them is on the scale of the mean loss, as g is: so they can be dealt
 out to replicas, and put together again.
+
+The gradient as it is, alone or with the state at which it was taken.
+
+The error at the network's output, handed on from stage to stage.
+
+One number a sample: its loss, as the next boundary guesses it, or at the last stage the loss itself.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, final
 
+import torch
 from torch import Tensor
 
+from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 
 Letter = tuple[Tensor, ...]
@@ -73,3 +81,62 @@ class Post(ABC):
             h: a tensor of the state's shape and precision at the boundary.
         """
         return Reply(*letter)
+
+
+@final
+class Gradient(Post):
+    """g."""
+
+    def write(self, passage: Passage) -> Letter:
+        return (passage.g,)
+
+    def room(self, h: State) -> Letter:
+        return (h,)
+
+
+@final
+class GradientAndState(Post):
+    """g and x, for a memory that has kept neither its output nor its input (PETRA: Rivaud et al., 2025)."""
+
+    def write(self, passage: Passage) -> Letter:
+        return passage.g, passage.x
+
+    def room(self, h: State) -> Letter:
+        return h, h
+
+
+@final
+class OutputError(Post):
+    """e = ∂ℓ/∂output, (batch, outputs): the last stage finds it, the others hand it on."""
+
+    gradients = False
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def write(self, passage: Passage) -> Letter:
+        if passage.told is not None:
+            return (passage.told,)
+        with torch.enable_grad():
+            output = passage.h.detach().requires_grad_()
+            return torch.autograd.grad(self.task.loss(output, passage.y), output)
+
+    def room(self, h: State) -> Letter:
+        return (h.new_empty(len(h), self.task.outputs),)
+
+
+@final
+class Losses(Post):
+    """ℓ_i / batch, (batch,): its sum is the mean loss (local critics: Lee et al., 2022, 1805.01128)."""
+
+    gradients = False
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def write(self, passage: Passage) -> Letter:
+        losses = self.task.losses(passage.h, passage.y) if passage.said is None else passage.said
+        return (losses.detach() / len(losses),)
+
+    def room(self, h: State) -> Letter:
+        return (h.new_empty(len(h)),)

@@ -5,21 +5,38 @@
 
 Each is a line of messages of torch.distributed, not a remote procedure call: that goes through six threads, and takes
 three times as long.
+
+Which rank plays which role: K stages, and the oracle that holds the synthesizers of the boundaries between them.
+
+Rank r holds stage K − 1 − r, so that rank 0, which has the screen and the log, has the loss. A dedicated oracle is one
+rank more, K; a colocated one lives in parts, the synthesizer of each boundary with the stage behind it.
+
+    K = 2        input half   output half   oracle
+    dedicated    rank 1       rank 0        rank 2
+    colocated    rank 1       rank 0        rank 0
+
+How roles that are at different updates agree on one behind which all of them stop.
+
+Whoever is asked to stop tells one rank; it holds all roles where they are, takes the furthest one's next update, and
+lets them go on to that one. Held roles answer and receive as ever, so nobody waits for ever.
 """
 
 import atexit
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import final
+from typing import Literal, final
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from costate.core.stage import Stage
 from costate.execution.messages import Receiver, Sender
+from costate.execution.replicas import share_module
 
 FOR_EVER = timedelta(days=7)
 """A rank that has died is noticed at once, and one that is slow may be so."""
@@ -168,3 +185,95 @@ class Line:
                 self.lines.bell.notify_all()
             with contextlib.suppress(RuntimeError):
                 self._out.end()
+
+
+@final
+@dataclass(frozen=True)
+class Roles:
+    """Places of K stages and an oracle.
+
+    Attributes:
+        stages: K.
+    """
+
+    stages: int
+    oracle: Literal["dedicated", "colocated"]
+
+    @property
+    def ranks(self) -> int:
+        return self.stages + (self.oracle == "dedicated")
+
+    def stage_of(self, rank: int) -> int | None:
+        """The stage that a rank holds; None for a dedicated oracle."""
+        return self.stages - 1 - rank if rank < self.stages else None
+
+    def rank_of(self, stage: int) -> int:
+        return self.stages - 1 - stage
+
+    def oracle_of(self, boundary: int) -> int:
+        """The rank that holds the synthesizer behind a stage."""
+        return self.stages if self.oracle == "dedicated" else self.rank_of(boundary + 1)
+
+    def boundaries_of(self, rank: int) -> list[int]:
+        """The boundaries whose synthesizers a rank holds."""
+        return [k for k in range(self.stages - 1) if self.oracle_of(k) == rank]
+
+    def name_of(self, rank: int) -> str:
+        """As people read it."""
+        k = self.stage_of(rank)
+        return "oracle" if k is None else f"stage {k}"
+
+
+@final
+class Halt:
+    """One role's part in it.
+
+    Args:
+        bell: rung when the role may go on.
+
+    Attributes:
+        end: the last update, if one has been agreed on.
+    """
+
+    def __init__(self, bell: threading.Condition):
+        self.bell = bell
+        self.next = 0
+        self.end: int | None = None
+        self.held = self.arranged = False
+
+    def begin(self, n: int, wait: Callable[[Callable[[], bool]], None]) -> None:
+        """Update n is about to begin.
+
+        Args:
+            wait: for something that may happen.
+        """
+        with self.bell:
+            self.next = n
+            wait(lambda: not self.held)
+            self.next = n + 1
+
+    def hold(self) -> int:
+        """Keeps the role from its next update, and says which one that is."""
+        with self.bell:
+            self.held = True
+            return self.next
+
+    def release(self, end: int) -> None:
+        """Lets it go on, to update `end`."""
+        with self.bell:
+            self.end, self.held = end, False
+            self.bell.notify_all()
+
+
+def owners(stages: Sequence[Stage], roles: Roles) -> Iterator[tuple[nn.Module, int]]:
+    """Each part of the network, and the rank that trains it."""
+    for k, stage in enumerate(stages):
+        yield stage.block, roles.rank_of(k)
+        if k < len(stages) - 1:
+            yield stage.interface, roles.oracle_of(k)
+
+
+def share_tensors(stages: Sequence[Stage], roles: Roles) -> None:
+    """Parameters and buffers."""
+    for part, rank in owners(stages, roles):
+        share_module(part, rank)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
-from costate.execution.supervisor import advice
+from costate.execution.launching.supervisor import advice
 
 BEAT = 0.5
 """Seconds from one number to the next."""

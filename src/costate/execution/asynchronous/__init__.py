@@ -6,6 +6,8 @@
 
 A stage in the middle is both halves. Nobody waits for another's work, but for the bounds of `Feed` and `Gate`:
 max_staleness = 0 leaves one order, that of the pipeline.
+
+What can be trained asynchronously: stages that go on under what a synthesizer says.
 """
 
 import threading
@@ -17,26 +19,76 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.core.interface import Learning
+from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
-from costate.execution.admission import REFUSAL, check
+from costate.execution.asynchronous.lines import Halt, Line, Lines, Roles, owners, share_tensors
+from costate.execution.asynchronous.oracle import Feed, Message, Oracle
+from costate.execution.asynchronous.wire import Wire
 from costate.execution.base import Execution
-from costate.execution.books import Books
-from costate.execution.clock import Clock
-from costate.execution.feed import Feed, Message
-from costate.execution.halt import Halt
-from costate.execution.lines import Line, Lines
-from costate.execution.oracle import Oracle
-from costate.execution.roles import Roles
-from costate.execution.sharing import from_all, owners, share_optimizer, share_tensors
-from costate.execution.traffic import SPANS, Traffic
-from costate.execution.wire import Wire
+from costate.execution.clock import SPANS, Clock, Histogram, Traffic
+from costate.execution.replicas import from_all, share_optimizer
 from costate.methods import Method
 from costate.posts import Passage, Reply
 from costate.settings import Count, Size
 
 PATIENCE = 5.0
 """Seconds without a word after which a role that waits looks whether the others are still there."""
+
+
+@final
+class Books:
+    """The counts of one rank, and with those of the others the totals of the run.
+
+    Args:
+        own: the rank's stage, None for a dedicated oracle.
+        feed: of the stage.
+
+    Attributes:
+        answers: staleness of the synthetic gradients that the stage has used.
+        totals: of all ranks, when the books were last closed.
+    """
+
+    def __init__(self, roles: Roles, own: int | None, feed: Feed, oracle: Oracle):
+        self.roles, self.own, self.oracle = roles, own, oracle
+        self.answers = Histogram()
+        self.totals: dict[str, float] = {}
+        self.feeds: dict[str, Feed] = {f"stage/{own}": feed} if own else {}
+        self.feeds |= {f"oracle/{k}": lessons for k, lessons in oracle.lessons.items()}
+
+    def histograms(self) -> dict[str, Histogram]:
+        """By role: of the states or lessons that it trains on, and of the answers that it gets."""
+        found = {name: feed.staleness for name, feed in self.feeds.items()}
+        if self.own is not None and self.own < self.roles.stages - 1:
+            found[f"stage/{self.own}/answers" if self.own else "stage/0"] = self.answers
+        return found
+
+    def rows(self, traffic: dict[str, float]) -> dict[str, float]:
+        """What is logged of this rank, with what its clock says."""
+        name = "oracle" if self.own is None else f"stage/{self.own}"
+        rows = {f"{name}/{key}": value for key, value in traffic.items() if key not in ("staleness", "queue")}
+        for role, feed in self.feeds.items():
+            rows[f"{role}/queue"] = float(len(feed.queue))
+            rows[f"{role}/dropped"] = float(feed.queue.dropped)
+            rows[f"{role}/replayed"] = float(feed.replayed)
+        return rows | self._staleness()
+
+    def close(self, lines: Lines) -> None:
+        """Adds up the books of all ranks; all call it, behind `gather`."""
+        parts = from_all((lines.sent, lines.received, self.rows({})))
+        sent, received = (sum(part[which] for part in parts) for which in (0, 1))
+        self.totals = {"messages_sent": sent, "messages_received": received, "messages_lost": sent - received}
+        for _, _, rows in parts:
+            self.totals |= rows
+
+    def _staleness(self) -> dict[str, float]:
+        rows = {}
+        for role, histogram in self.histograms().items():
+            rows[f"{role}/staleness"] = histogram.mean
+            rows[f"{role}/staleness_most"] = float(histogram.most)
+            rows |= {f"{role}/staleness_{name}": share for name, share in histogram.shares().items()}
+        return rows
 
 
 @final
@@ -297,3 +349,28 @@ class Asynchronous(Execution):
                 self.wire.look()
         if lines.failure:
             raise lines.failure
+
+
+REFUSAL = "execution=asynchronous has no stage that waits for a true gradient"
+
+
+def check(stages: Sequence[Stage], method: Method, lag: int, max_staleness: int, queue: int) -> None:
+    """Before anything is started.
+
+    Raises:
+        ValueError: the settings cannot be played asynchronously.
+    """
+    count = len(stages)
+    if count < 2:
+        raise ValueError("execution=asynchronous puts each stage on a process of its own: choose stages=2 or more.")
+    if not all(isinstance(stage.interface, Learning) for stage in stages[:-1]):
+        raise ValueError("execution=asynchronous has an oracle of synthetic gradients: choose method=sg.")
+    for n in (0, 10**9):
+        updated = [k for operation, k, _ in method.schedule(count, n, lag) if operation is Operation.UPDATE]
+        if updated != list(range(count)):
+            raise ValueError(f"{REFUSAL}: choose method.warmup_steps=0 and method.mix=0, or execution=pipeline.")
+    if max_staleness == 0 and queue <= lag:
+        raise ValueError(
+            f"execution.queue={queue} has no room for what execution.lag={lag} leaves waiting: "
+            f"choose at least {lag + 1}."
+        )

@@ -1,5 +1,5 @@
 """Calls from rank to rank over torch.distributed.rpc (TensorPipe), by which roles meet, agree on an end, and look after
-each other; what they train on goes over `costate.execution.lines`.
+each other; what they train on goes over `costate.execution.asynchronous.lines`.
 
 Whoever can reach an agent's port can run code in its process: agents listen on the loopback interface, unless
 `interface` or TP_SOCKET_IFNAME names another one.

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from costate.execution.signals import ECHO, STOPS, Listener
+from costate.execution.launching.signals import ECHO, STOPS, Listener
 from costate.words import pasted
 
 _REPORT = "COSTATE_RANK_REPORT"

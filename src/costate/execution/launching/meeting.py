@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from costate.execution.supervisor import is_supervised
-from costate.execution.watch import BEAT, FIRST, Watch
+from costate.execution.launching.supervisor import is_supervised
+from costate.execution.launching.watch import BEAT, FIRST, Watch
 
 AGENT, DOOR = "TORCHELASTIC_USE_AGENT_STORE", "costate/door"
 LOCAL = ("127.0.0.1", "localhost")

@@ -15,8 +15,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from costate.execution.meeting import rank
-from costate.execution.supervisor import RankError, Supervisor, report
+from costate.execution.launching.meeting import rank
+from costate.execution.launching.supervisor import RankError, Supervisor, report
 from costate.words import override
 
 __all__ = ["RankError", "delegate", "report"]
