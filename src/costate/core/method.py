@@ -84,8 +84,10 @@ class Method(ABC):
     Attributes:
         copies: of stages, that interfaces in front of them hold; None where they hold none.
         in_time: whether its interface can stand between spans of a recurrent network, as it is set.
+        sent: what goes up for each batch, whatever the task is; None where nothing does.
     """
 
+    sent: Post | None = Gradient()
     copies: Copies | None = None
     in_time: bool = False
 
@@ -123,14 +125,11 @@ class Method(ABC):
         return None
 
     def post(self, task: Task) -> Post | None:
-        """What goes up for each batch; None where nothing does."""
-        return Gradient()
+        """What goes up for each batch."""
+        return self.sent
 
     def memory(self, block: Block, behind: int) -> Memory:
-        """What a stage remembers between its passes; all but the last one, whose passes follow each other.
-
-        Args:
-            behind: number of stages behind it.
+        """What a stage remembers between its passes, with so many behind it; not the last, whose follow each other.
 
         Raises:
             ValueError: the method cannot train such a block.

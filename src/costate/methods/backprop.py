@@ -15,7 +15,7 @@ from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.interfaces import Exact
 from costate.methods.memories import Checkpoint
-from costate.posts import Compress, Post, compressed
+from costate.posts import Compress, compressed
 from costate.settings import Count, Share
 
 
@@ -39,9 +39,6 @@ class Backprop(Method):
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Exact:
         return Exact()
-
-    def post(self, task: Task) -> Post:
-        return self.sent
 
     def memory(self, block: Block, behind: int) -> Memory:
         return Checkpoint() if self.checkpoint else Graph()

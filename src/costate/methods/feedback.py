@@ -31,13 +31,11 @@ class NoBprop(Method):
     time it is truncated backpropagation.
     """
 
+    sent = None
     in_time = True
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
         return Silent()
-
-    def post(self, task: Task) -> None:
-        return None
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

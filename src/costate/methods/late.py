@@ -34,9 +34,6 @@ class LateGradients(Method):
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(self.shrink)
 
-    def post(self, task: Task) -> Post:
-        return self.sent
-
     @abstractmethod
     def memory(self, block: Block, behind: int) -> Memory: ...
 

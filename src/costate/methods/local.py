@@ -28,6 +28,8 @@ class Greedy(Method):
         pool: pixels along either axis that a head reads of an image.
     """
 
+    sent = None
+
     def __init__(
         self,
         *,
@@ -56,9 +58,6 @@ class Greedy(Method):
         guesses = self.head(shape, task.outputs) if self.similarity < 1 else None
         compares = features(shape) if self.similarity > 0 else None
         return LocalLoss(guesses, compares, task, self.similarity)
-
-    def post(self, task: Task) -> None:
-        return None
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

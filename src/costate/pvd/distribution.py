@@ -178,25 +178,15 @@ class Hull:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an outer iteration has come to, and what it has cost.
-
-    Attributes:
-        x: the new point.
-        value: f there.
-        start: f where the iteration began.
-        results: of the workers.
-        lam: λ.
-        communication: seconds that the parallelisation took beyond its work.
-        synchronisation: seconds of the synchronisation.
-    """
+    """What an outer iteration has come to, and what it has cost."""
 
     x: Vector
-    value: float
-    start: float
+    value: float  # f there
+    start: float  # f where the iteration began
     results: list[Result]
-    lam: list[float]
-    communication: float
-    synchronisation: float
+    lam: list[float]  # λ
+    communication: float  # seconds that the parallelisation took beyond its work
+    synchronisation: float  # seconds
 
     @property
     def slowest(self) -> float:
