@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.config.settings import Count
 from costate.core.interface import Interface
 from costate.core.method import Method
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Labels, Shape, State
 from costate.posts import Letter, Passage, Post
-from costate.settings import Count
 
 
 def columns(features: int, size: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.benchmarks.pipeline import launch
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
 from costate.execution.parallel import OneEach

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
+from costate.config.settings import Count, Share
 from costate.core.interface import EachSpan, Interface, Learning
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
@@ -33,7 +34,6 @@ from costate.execution.serial import Replicated
 from costate.interfaces import Synthetic
 from costate.methods import Method
 from costate.posts import Passage
-from costate.settings import Count, Share
 
 
 @dataclass

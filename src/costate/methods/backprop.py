@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share
 from costate.core.interface import Loss
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
@@ -16,7 +17,6 @@ from costate.core.types import Input, Labels, Shape, State
 from costate.interfaces import Exact
 from costate.methods.memories import Checkpoint
 from costate.posts import Compress, compressed
-from costate.settings import Count, Share
 
 
 @final

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share, Size
 from costate.core.memory import Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, delayed
@@ -16,7 +17,6 @@ from costate.core.types import Input, Labels, Shape, State
 from costate.interfaces import Late
 from costate.methods.memories import Rebuild, Replay, Stash
 from costate.posts import Compress, GradientAndState, Post, compressed
-from costate.settings import Count, Share, Size
 
 
 class LateGradients(Method):

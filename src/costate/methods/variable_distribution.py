@@ -12,6 +12,7 @@ from torch import nn
 
 from costate.architectures import Network
 from costate.architectures.block import Block
+from costate.config.settings import Amount, Count
 from costate.core.interface import Loss
 from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked
@@ -21,7 +22,6 @@ from costate.interfaces import Exact
 from costate.methods.network_loss import NetworkLoss
 from costate.pvd import Blocks, Distribution, Outcome, Solver, Start
 from costate.pvd.solvers import Adam
-from costate.settings import Amount, Count
 
 
 @final
