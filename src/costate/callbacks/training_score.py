@@ -7,7 +7,7 @@ from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.interfaces import Loss
+from costate.core.interface import Loss
 
 
 @final

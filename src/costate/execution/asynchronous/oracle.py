@@ -27,10 +27,10 @@ from typing import Any, NamedTuple, final
 
 from torch import Tensor
 
+from costate.core.interface import Learning
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.execution.clock import Histogram
-from costate.interfaces import Learning
 from costate.methods import Method
 from costate.posts import Reply
 
