@@ -7,7 +7,7 @@ import torch
 from torch.func import jacrev
 
 from composing import config
-from costate.callbacks.linear_probes import read
+from costate.callbacks.probes import read
 from costate.propagation import amplification, jacobian, layer_jacobians, products, states
 from costate.schema import check
 from running import QUIET, SMALL, command, differences, fit, last

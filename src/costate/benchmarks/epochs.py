@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from costate.callbacks.training_score import TrainingScore
+from costate.callbacks.measurement import TrainingScore
 from costate.training.module import Training
 
 

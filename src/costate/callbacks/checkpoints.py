@@ -1,16 +1,50 @@
-"""checkpoints/last.ckpt after every epoch, and checkpoints/best.ckpt of the best validation score so far."""
+"""What is kept of a run: checkpoints/last.ckpt after every epoch, or where it is interrupted; best.ckpt of the best."""
 
+import os
 import shlex
 import shutil
+import signal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from costate.callbacks.best import Best
+from costate.execution.base import Execution
+from costate.execution.signals import Listener
+from costate.execution.supervisor import is_supervised, tell
 from costate.writing import beside, replace, writing
+
+
+@final
+class Best:
+    """What is kept of the epochs so far. A loss is minimised: it is taken at its own minimum, whatever the score was.
+
+    Args:
+        score: name of the validation metric that counts.
+        mode: whether a good score is high or low.
+
+    Attributes:
+        numbers: the best score under its own name and `best_epoch`, counted from 1, with `best_epoch/val/loss`; the
+            least `val/loss` of all epochs and `least_loss_epoch`. Empty before the first epoch.
+    """
+
+    def __init__(self, score: str, mode: Literal["min", "max"]):
+        self.score, self.sign = score, 1.0 if mode == "max" else -1.0
+        self.numbers: dict[str, float] = {}
+
+    def see(self, epoch: int, score: float, loss: float) -> bool:
+        """Takes the epoch in; whether it is the best one by now."""
+        kept = self.numbers
+        # Checkpoints of earlier versions know of one loss.
+        known = [(self.sign * kept[self.score], -kept.get("best_epoch/val/loss", kept["val/loss"]))] if kept else []
+        better = all((self.sign * score, -loss) > pair for pair in known)
+        if better:
+            self.numbers = kept | {self.score: score, "best_epoch": epoch, "best_epoch/val/loss": loss}
+        if not kept or loss < kept["val/loss"]:
+            self.numbers = self.numbers | {"val/loss": loss, "least_loss_epoch": epoch}
+        return better
 
 
 class Checkpoints(Checkpoint):
@@ -112,3 +146,67 @@ class Checkpoints(Checkpoint):
     def restore_best(self, model: LightningModule) -> None:
         """Puts the best checkpoint's weights into the model."""
         model.load_state_dict(torch.load(self.best, weights_only=True, map_location="cpu")["state_dict"])
+
+
+class Interrupted(SystemExit):
+    """A run has stopped because it was asked to: exit code 128 + the signal's number, as a shell has it."""
+
+
+@final
+class Interruption(Checkpoint):
+    """Saves behind the batch at which all processes stop after a signal, and leaves; a second one ends it at once.
+
+    It is a `Checkpoint` because Lightning calls those last: the checkpoint holds what the other callbacks have counted.
+
+    Args:
+        checkpoints: they keep the one to resume from.
+        execution: stops all processes behind the same batch.
+        advice: what to tell the user.
+
+    Attributes:
+        listener: to be entered for as long as signals are to be heeded.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, execution: Execution, advice: str):
+        self.checkpoints, self.execution, self.advice = checkpoints, execution, advice
+        self.listener = Listener(self._stop, self._again, all=is_supervised())
+        self.saved = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.execution.stopping:
+            self.checkpoints.save(trainer)
+            self.saved = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # One hook later: what was measured on the batch has been written, and at the end of an epoch its validation and
+        # the checkpoint that has seen it. After the last epoch comes the test.
+        if self.saved:
+            self.execution.disconnect()
+        self._leave_if_saved(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
+        # The last checkpoint is that of the finished training.
+        asked = bool(self.listener.signum)
+        self.saved = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+        self._leave_if_saved(trainer)
+
+    def _stop(self, signum: int) -> None:
+        self.execution.stop()
+        tell(signum)
+
+    def _again(self, signum: int) -> None:
+        # Of several ranks the supervisor knows which signal is the second one.
+        if not is_supervised():
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    def _leave_if_saved(self, trainer: Trainer) -> None:
+        if not self.saved:
+            return
+        if trainer.is_global_zero:
+            os.write(2, f"\n{self.advice}\n".encode())
+            if not is_supervised():
+                self.listener.hand_over()
+        raise Interrupted(128 + (self.listener.signum or signal.SIGTERM))

@@ -1,4 +1,4 @@
-"""What measuring callbacks share: when to measure, and where the numbers go."""
+"""What measuring callbacks share, when to measure and where the numbers go; and those that every run has."""
 
 from abc import ABC, abstractmethod
 from statistics import fmean
@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from costate.interfaces import Loss
 from costate.settings import Count
 
 Row = tuple[int, dict[str, float]]
@@ -94,3 +95,46 @@ class Measurement(Callback, ABC):
     @final
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.logged, self.waiting = ([(n, row) for n, row in state_dict[key]] for key in ("logged", "waiting"))
+
+
+@final
+class TrainingScore(Measurement):
+    """Logs `train/loss` and the score of the batch, `train/accuracy` or `train/mse`, from before the batch's step.
+
+    Of this process's rows alone: replicas do not wait for each other here.
+
+    Raises:
+        ValueError: the loss is no number any more.
+    """
+
+    shown = True
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        training: Any = module
+        if training.seen is None:
+            return {}
+        output, y = training.seen
+        interface = training.execution.stages[-1].interface
+        assert isinstance(interface, Loss)
+        loss, n = interface.value, module.trainer.global_step
+        if not loss.isfinite():
+            raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
+        task = training.task
+        return {"train/loss": loss, f"train/{task.score}": task.metric().to(output.device)(output, y)}
+
+
+@final
+class LearningRate(Measurement):
+    """Logs `learning_rate`, that of the first stage's layers; it is the same on all ranks."""
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        trainer = module.trainer
+        if not trainer.is_global_zero:
+            return {}
+        return {"learning_rate": torch.tensor(trainer.optimizers[0].param_groups[0]["lr"])}

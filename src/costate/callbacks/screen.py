@@ -1,8 +1,8 @@
-"""Progress bars that count epochs from 1, as lines and tables do, and whose numbers can be read at 80 columns."""
+"""What a run shows while it trains: bars of 80 columns that count epochs from 1, or a line for each epoch."""
 
 from typing import Any, final
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
@@ -51,3 +51,15 @@ def numbers(trainer: Trainer) -> dict[str, Any]:
     shown = trainer.progress_bar_metrics
     order = sorted(shown, key=lambda name: ([not name.startswith(first) for first in FIRST], name))
     return {name: f"{shown[name]:.3g}" for name in order}
+
+
+class Lines(Callback):
+    """Epoch, loss and score, of training and of validation; in 50 lines at most, and as readable in a file."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert trainer.max_epochs is not None, "a run has a number of epochs"
+        done, every = trainer.current_epoch + 1, -(-trainer.max_epochs // 50)
+        if done % every == 0 or done == trainer.max_epochs:
+            numbers = sorted(trainer.progress_bar_metrics.items())
+            told = "  ".join(f"{name} {value:.4g}" for name, value in numbers if isinstance(value, float))
+            pl_module.print(f"epoch {done:>3}/{trainer.max_epochs}  {told}")

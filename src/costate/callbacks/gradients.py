@@ -1,4 +1,4 @@
-"""How near the gradients that stages step on are to the true ones.
+"""Gradients: how large they are, how good those that interfaces predict, and how near the true ones.
 
 g_k   gradient of stage k's weights that the optimizer is about to step on, from batch m_k: synthetic, local or late
 t_k   gradient of the network's loss on that batch, under the weights that all stages have today
@@ -14,8 +14,45 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine
+from costate.measures import cosine, explained_variance, norm, relative_error
 from costate.settings import Count
+
+
+@final
+class GradientNorms(Measurement):
+    """Norm of the gradient of all parameters of each stage's block, before clipping, as `stage/<k>/gradient_norm`."""
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        stages: Any = module.stages
+        gradients = [[p.grad for p in stage.block.parameters() if p.grad is not None] for stage in stages]
+        # A process that trains one stage has no gradients of the others.
+        return {f"stage/{k}/gradient_norm": norm(own) for k, own in enumerate(gradients) if own}
+
+
+@final
+class GradientQuality(Measurement):
+    """Cosine, relative error and explained variance of each learning interface's latest prediction against its target.
+
+    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1, of a recurrent network for those between
+    spans of steps, in their order.
+    """
+
+    def __init__(self, *, every: Count):
+        super().__init__(every)
+
+    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+        numbers = {}
+        stages: Any = module.stages
+        for k, stage in enumerate(stages):
+            # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
+            last = getattr(stage.interface, "last", None)
+            for j, pair in enumerate([last] if isinstance(last, tuple) else last or [], k):
+                for quantity in (cosine, relative_error, explained_variance):
+                    numbers[f"boundary/{j}/{quantity.__name__}"] = quantity(*pair)
+        return numbers
 
 
 @final
