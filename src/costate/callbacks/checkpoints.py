@@ -21,10 +21,6 @@ from costate.writing import beside, replace, writing
 class Best:
     """What is kept of the epochs so far. A loss is minimised: it is taken at its own minimum, whatever the score was.
 
-    Args:
-        score: name of the validation metric that counts.
-        mode: whether a good score is high or low.
-
     Attributes:
         numbers: the best score under its own name and `best_epoch`, counted from 1, with `best_epoch/val/loss`; the
             least `val/loss` of all epochs and `least_loss_epoch`. Empty before the first epoch.
@@ -38,8 +34,10 @@ class Best:
         """Takes the epoch in; whether it is the best one by now."""
         kept = self.numbers
         # Checkpoints of earlier versions know of one loss.
-        known = [(self.sign * kept[self.score], -kept.get("best_epoch/val/loss", kept["val/loss"]))] if kept else []
-        better = all((self.sign * score, -loss) > pair for pair in known)
+        better = not kept or (self.sign * score, -loss) > (
+            self.sign * kept[self.score],
+            -kept.get("best_epoch/val/loss", kept["val/loss"]),
+        )
         if better:
             self.numbers = kept | {self.score: score, "best_epoch": epoch, "best_epoch/val/loss": loss}
         if not kept or loss < kept["val/loss"]:
@@ -53,10 +51,8 @@ class Checkpoints(Checkpoint):
     A checkpoint is written beside its predecessor and takes its place one hook later: what was measured before it has
     then been written, so that a run which is killed at any moment finds all numbers up to its last checkpoint.
 
-    Args:
-        folder: where to keep them.
-        score: the validation metric.
-        mode: whether a good score is high or low.
+    Attributes:
+        latest: all metrics of the latest epoch.
     """
 
     def __init__(self, folder: Path, score: str, mode: Literal["min", "max"]):
@@ -64,7 +60,6 @@ class Checkpoints(Checkpoint):
         self.epochs = Best(score, mode)
         self.place: dict[str, int] | None = None
         self.latest: dict[str, float] = {}
-        """All metrics of the latest epoch."""
         self._saved = self._better = False
 
     @property
@@ -74,8 +69,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.latest = {k: v.item() for k, v in trainer.callback_metrics.items()}
-        epochs = self.epochs
-        self._better = epochs.see(trainer.current_epoch + 1, self.latest[epochs.score], self.latest["val/loss"])
+        score, loss = self.latest[self.epochs.score], self.latest["val/loss"]
+        self._better = self.epochs.see(trainer.current_epoch + 1, score, loss)
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -108,8 +103,7 @@ class Checkpoints(Checkpoint):
         self.place = checkpoint["place"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Lightning would do this when it makes the loader; `estimated_stepping_batches` makes it before the checkpoint
-        # is read.
+        # Lightning would, but that `estimated_stepping_batches` makes the loader before the checkpoint is read.
         if self.place is not None:
             assert trainer.train_dataloader is not None, "restored while training"
             trainer.train_dataloader.load_state_dict(self.place)
@@ -158,11 +152,6 @@ class Interruption(Checkpoint):
 
     It is a `Checkpoint` because Lightning calls those last: the checkpoint holds what the other callbacks have counted.
 
-    Args:
-        checkpoints: they keep the one to resume from.
-        execution: stops all processes behind the same batch.
-        advice: what to tell the user.
-
     Attributes:
         listener: to be entered for as long as signals are to be heeded.
     """
@@ -172,9 +161,7 @@ class Interruption(Checkpoint):
         self.listener = Listener(self._stop, self._again, all=is_supervised())
         self.saved = False
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.execution.stopping:
             self.checkpoints.save(trainer)
             self.saved = True

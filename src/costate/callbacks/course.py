@@ -16,13 +16,12 @@ class Stopping(EarlyStopping):
     is not gone on with when it is resumed.
     """
 
+    def __init__(self, *, monitor: str, mode: Literal["min", "max"], patience: Count, min_delta: Amount):
+        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopped_epoch or self.wait_count >= self.patience:
             trainer.should_stop = True
-
-
-def early_stopping(*, monitor: str, mode: Literal["min", "max"], patience: Count, min_delta: Amount) -> EarlyStopping:
-    return Stopping(monitor, mode=mode, patience=patience, min_delta=min_delta)
 
 
 AVERAGED = 10
@@ -44,13 +43,10 @@ class Curriculum(Callback):
     def __init__(self, *, threshold: Rate):
         self.threshold, self.solved, self.bits = threshold, 0, math.inf
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        training: Any = pl_module
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         symbols = (batch[1] != SILENT).sum().item() / len(batch[1])
-        bits = training.stages[-1].interface.value.item() / symbols / math.log(2)
+        bits = pl_module.stages[-1].interface.value.item() / symbols / math.log(2)
         self.bits = bits if self.bits == math.inf else self.bits + (bits - self.bits) / AVERAGED
         if self.bits < self.threshold:
             self.solved, self.bits = data.length, math.inf

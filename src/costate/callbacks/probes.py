@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from costate.callbacks.measurement import Measurement
+from costate.callbacks.measurement import Measurement, watch
 from costate.data.planar import Surface, surface
 from costate.propagation import amplification
 from costate.settings import Count
@@ -35,28 +35,23 @@ class StabilityProbe(Measurement):
     """
 
     def __init__(self, *, every: Count, samples: Count, rounds: Count):
-        super().__init__(every)
+        super().__init__(every=every)
         self.samples, self.rounds = samples, rounds
         self.inputs: dict[int, Tensor] = {}
-        self.hooks: list[Any] = []
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stages: Any = pl_module.stages
-        for k, stage in enumerate(stages):
-            self.hooks.append(stage.block.register_forward_pre_hook(self._keeper(k)))
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.hooks = watch(pl_module.stages, lambda k, x: self.inputs.update({k: x.detach()}))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for hook in self.hooks:
-            hook.remove()
-        self.hooks, self.inputs = [], {}
+        self.hooks.close()
+        self.inputs = {}
 
-    def measure(self, module: LightningModule) -> dict[str, Tensor]:
-        training: Any = module
-        if training.execution.in_time:
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        if module.execution.in_time:
             return {}
-        stages = training.stages
         # A process that trains one stage has seen no inputs of the others.
-        return {f"stage/{k}/amplification": self._of(stages[k].block, x) for k, x in sorted(self.inputs.items())}
+        inputs = sorted(self.inputs.items())
+        return {f"stage/{k}/amplification": self._of(module.stages[k].block, x) for k, x in inputs}
 
     def _of(self, block: Any, x: Tensor) -> Tensor:
         # In evaluation mode batch norm neither mixes the samples nor moves its statistics.
@@ -66,13 +61,6 @@ class StabilityProbe(Measurement):
         found = amplification(lambda h: block.propagate(h)[-1], Y, self.rounds)
         block.train(training)
         return found
-
-    def _keeper(self, k: int) -> Any:
-        def keep(block: nn.Module, inputs: tuple[Tensor]) -> None:
-            if block.training:
-                self.inputs[k] = inputs[0].detach()
-
-        return keep
 
 
 RIDGE = 1e-3
@@ -93,17 +81,16 @@ class LinearProbes(Callback):
         self.rows = rows
 
     @torch.no_grad()
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module: Any = pl_module
-        if trainer.sanity_checking or module.execution.in_time:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.sanity_checking or pl_module.execution.in_time:
             return
-        (x, y), (seen_x, seen_y) = (self._rows(loader, trainer) for loader in loaders(trainer))
-        T = module.task.describe(y)
-        numbers = {}
+        h, y = self._rows(trainer.train_dataloader, trainer)
+        seen, seen_y = self._rows(trainer.val_dataloaders, trainer)
+        task, T, numbers = pl_module.task, pl_module.task.describe(y), {}
         # Lightning has put the network into evaluation mode for the validation.
-        for k, (h, seen) in enumerate(zip(states(module, x), states(module, seen_x), strict=True)):
-            metric = module.task.metric().to(h.device)
-            numbers[f"stage/{k}/probe_{module.task.score}"] = metric(read(h, T, seen), seen_y)
+        for k, stage in enumerate(pl_module.stages):
+            h, seen = stage(h), stage(seen)
+            numbers[f"stage/{k}/probe_{task.score}"] = task.metric().to(h.device)(read(h, T, seen), seen_y)
         pl_module.log_dict(numbers)
 
     def _rows(self, loader: Any, trainer: Trainer) -> tuple[Tensor, Tensor]:
@@ -111,22 +98,6 @@ class LinearProbes(Callback):
         rows, device = loader.rows, trainer.strategy.root_device
         x = trainer.precision_plugin.convert_input(loader.prepare(rows.x[: self.rows]))
         return x.to(device), rows.y[: self.rows].to(device)
-
-
-def loaders(trainer: Trainer) -> tuple[Any, Any]:
-    """Of training and of validation."""
-    assert trainer.train_dataloader is not None, "validated while training"
-    validation = trainer.val_dataloaders
-    return trainer.train_dataloader, validation[0] if isinstance(validation, list) else validation
-
-
-def states(module: Any, x: Tensor) -> list[Tensor]:
-    """What comes out of each stage; of the last one the network's output."""
-    found = []
-    for stage in module.stages:
-        x = stage(x)
-        found.append(x)
-    return found
 
 
 def read(
@@ -166,8 +137,7 @@ class SurfacePictures(Callback):
         self.every = every
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data: Any = getattr(trainer, "datamodule", None)
-        if not isinstance(data, Surface):
+        if not isinstance(getattr(trainer, "datamodule", None), Surface):
             raise ValueError("callbacks.surface_pictures draws what is learned of data=surface alone.")
         self.folder = Path(trainer.default_root_dir) / FOLDER
 
@@ -179,19 +149,18 @@ class SurfacePictures(Callback):
             return
         self.folder.mkdir(exist_ok=True)
         x = grid()
-        points = trainer.precision_plugin.convert_input(x).to(pl_module.device)
-        np.save(self.folder / "target.npy", surface(x.double()).float().view(GRID, GRID).numpy())
-        heights = pl_module(points)[:, 0].float().cpu()
-        np.save(self.folder / f"epoch-{done:04}.npy", heights.view(GRID, GRID).numpy())
+        learned = pl_module(trainer.precision_plugin.convert_input(x).to(pl_module.device))[:, 0]
+        for name, heights in (("target", surface(x.double())), (f"epoch-{done:04}", learned)):
+            np.save(self.folder / f"{name}.npy", heights.float().cpu().view(GRID, GRID).numpy())
         if find_spec("matplotlib") is not None:
             from costate.reports import surfaces
 
-            surfaces.draw([surfaces.read(self.folder.parent, "")]).savefig(self.folder.parent / PICTURE, dpi=110)
+            picture = self.folder.parent / PICTURE
+            surfaces.draw([surfaces.read(self.folder.parent, "")]).savefig(picture, dpi=110)
             for logger in trainer.loggers:
                 # With the numbers of the same validation; metrics.csv has no place for it.
-                log_picture: Any = getattr(logger, "log_picture", None)
-                if log_picture is not None:
-                    log_picture("surface", self.folder.parent / PICTURE, trainer.global_step - 1)
+                if hasattr(logger, "log_picture"):
+                    logger.log_picture("surface", picture, trainer.global_step - 1)
 
 
 def grid() -> Float[Tensor, "points 2"]:

@@ -3,11 +3,22 @@
 from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 FIRST = ("val/", "train/loss")
 """What is shown in front of the rest: a terminal cuts off what has no room."""
+
+
+def epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
+
+
+def numbers(bar: ProgressBar, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Of the latest validation and of the latest batches, three digits each."""
+    shown = trainer.progress_bar_metrics
+    order = sorted(shown, key=lambda name: ([not name.startswith(first) for first in FIRST], name))
+    return {name: f"{shown[name]:.3g}" for name in order}
 
 
 @final
@@ -27,8 +38,7 @@ class Bar(TQDMProgressBar):
         self.train_progress_bar.set_description(epoch(trainer), refresh=False)
         self.train_progress_bar.reset(self.total_train_batches)
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return numbers(trainer)
+    get_metrics = numbers
 
 
 @final
@@ -38,28 +48,15 @@ class RichBar(RichProgressBar):
     def _get_train_description(self, current_epoch: int) -> str:
         return epoch(self.trainer)
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        return numbers(trainer)
-
-
-def epoch(trainer: Trainer) -> str:
-    return f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
-
-
-def numbers(trainer: Trainer) -> dict[str, Any]:
-    """Of the latest validation and of the latest batches, three digits each."""
-    shown = trainer.progress_bar_metrics
-    order = sorted(shown, key=lambda name: ([not name.startswith(first) for first in FIRST], name))
-    return {name: f"{shown[name]:.3g}" for name in order}
+    get_metrics = numbers
 
 
 class Lines(Callback):
     """Epoch, loss and score, of training and of validation; in 50 lines at most, and as readable in a file."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert trainer.max_epochs is not None, "a run has a number of epochs"
-        done, every = trainer.current_epoch + 1, -(-trainer.max_epochs // 50)
-        if done % every == 0 or done == trainer.max_epochs:
-            numbers = sorted(trainer.progress_bar_metrics.items())
-            told = "  ".join(f"{name} {value:.4g}" for name, value in numbers if isinstance(value, float))
-            pl_module.print(f"epoch {done:>3}/{trainer.max_epochs}  {told}")
+        done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        if done % -(-epochs // 50) == 0 or done == epochs:
+            shown = sorted(trainer.progress_bar_metrics.items())
+            told = "  ".join(f"{name} {value:.4g}" for name, value in shown if isinstance(value, float))
+            pl_module.print(f"{epoch(trainer)}  {told}")

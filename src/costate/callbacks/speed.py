@@ -18,7 +18,7 @@ from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
 from costate.execution.clock import Span
-from costate.settings import Count, Size
+from costate.settings import Size
 
 
 @final
@@ -43,18 +43,12 @@ class Throughput(Callback):
         self.start = time.perf_counter() - self.before
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # A run that is resumed in the middle of an epoch starts none.
         self.since = time.perf_counter()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.since = time.perf_counter()
+    # A run that is resumed in the middle of an epoch starts none.
+    on_train_epoch_start = on_validation_end = on_train_start
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.since = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.is_last_batch and pl_module.device.type == "cuda":
             # Kernels run behind the program: an epoch is over when the last one is.
             torch.cuda.synchronize()
@@ -86,11 +80,9 @@ class ParallelTime(Callback):
 
     def __init__(self) -> None:
         self.before: dict[str, float] = {}
-        self.execution: Any = None
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        training: Any = pl_module
-        self.execution = training.execution
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.execution = pl_module.execution
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         work = self._work()
@@ -114,20 +106,16 @@ class OuterIterations(Callback):
     """Logs what each outer iteration has come to and cost, as `pvd/...`; of other methods there is nothing to tell.
 
     `pvd/f/...` is the function at the start, at each worker's end and after the synchronisation, `pvd/lambda/<l>` the
-    weight of worker l in it, `pvd/mu/<l>/<k>` by how much worker l has moved block k, in lengths of its direction.
-    `pvd/seconds/theoretical` are those of p processes that communicate in no time: start, slowest worker and
-    synchronisation. At the end of an epoch come the sums over the run: `pvd/theoretical_seconds`, and
-    `pvd/measured_seconds` of the processes that there were.
+    weight of worker l in it, `pvd/mu/<l>/<k>` by how much it has moved block k, in lengths of its direction.
+    `pvd/seconds/theoretical` are those of p processes that communicate in no time: start, slowest worker,
+    synchronisation. An epoch ends with sums over the run: `pvd/theoretical_seconds`, `pvd/measured_seconds`.
     """
 
     def __init__(self) -> None:
         self.sums = {"theoretical": 0.0, "measured": 0.0}
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        training: Any = pl_module
-        numbers = training.iteration.report()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        numbers = pl_module.iteration.report()
         if not numbers:
             return
         for name in self.sums:
@@ -155,51 +143,31 @@ class Traffic(Measurement):
     An asynchronous role says what `Asynchronous.measure` lists.
     """
 
-    def __init__(self, *, every: Count):
-        super().__init__(every)
-
-    def measure(self, module: LightningModule) -> dict[str, Tensor]:
-        training: Any = module
-        return {name: torch.tensor(value) for name, value in training.execution.measure().items()}
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        return {name: torch.tensor(value) for name, value in module.execution.measure().items()}
 
 
 @final
 class Timeline(Callback):
-    """Writes the timeline when the training has ended, if the execution remembers one.
-
-    Args:
-        path: of the file.
-    """
+    """Writes what every process has done when, for Perfetto (ui.perfetto.dev), if the execution remembers it."""
 
     def __init__(self, path: Path):
         self.path = path
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        execution: Any = pl_module.execution
-        processes = execution.timeline()
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        processes = pl_module.execution.timeline()
         if trainer.is_global_zero and any(spans for _, spans in processes):
             self.path.write_text(json.dumps({"traceEvents": events(processes)}), encoding="utf-8")
 
 
 def events(processes: list[tuple[str, list[Span]]]) -> list[dict[str, Any]]:
-    """A complete event ("X") for each span, times in microseconds from the first one; a process is a row."""
+    """Chrome's trace format: a complete event ("X") a span, microseconds from the first one; a process is a row."""
     zero = min(span.start for _, spans in processes for span in spans)
-    names = [
-        {"name": "process_name", "ph": "M", "pid": pid, "args": {"name": name}}
-        for pid, (name, _) in enumerate(processes)
-    ]
-    work = [
-        {
-            "name": span.name,
-            "cat": "wait" if span.name.startswith("wait") else "work",
-            "ph": "X",
-            "ts": round(1e6 * (span.start - zero), 1),
-            "dur": round(1e6 * span.seconds, 1),
-            "pid": pid,
-            "tid": 0,
-            "args": {"batch": span.batch},
-        }
-        for pid, (_, spans) in enumerate(processes)
-        for span in spans
-    ]
-    return names + work
+    found: list[dict[str, Any]] = []
+    for pid, (process, spans) in enumerate(processes):
+        found.append({"name": "process_name", "ph": "M", "pid": pid, "args": {"name": process}})
+        for name, batch, start, seconds in spans:
+            kind = {"cat": "wait" if name.startswith("wait") else "work", "ph": "X", "pid": pid, "tid": 0}
+            when = {"ts": round(1e6 * (start - zero), 1), "dur": round(1e6 * seconds, 1)}
+            found.append({"name": name, **kind, **when, "args": {"batch": batch}})
+    return found
