@@ -9,7 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from costate.commandline import CommandLine
-from costate.execution import launch, meeting
+from costate.execution import launching
+from costate.execution.launching import meeting
 from costate.mistakes import crowd
 from costate.runs import RunFolder
 from costate.schema import check
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> None:
         if again and folder.is_finished(cfg):
             done = folder.results()["epochs"]
             print(f"{folder} has finished its {done} epochs: to go on, add epochs=... to {folder.resume}")
-        elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
+        elif not launching.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
             meeting.compare(OmegaConf.to_container(cfg))
             meeting.at_work_in(folder.path)
             train(cfg, folder)

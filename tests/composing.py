@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from costate.configuration import CONF, composed
-from costate.methods.iteration import Player
+from costate.core.method import Player
 
 
 def config(*overrides: str) -> DictConfig:

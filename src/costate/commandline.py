@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from costate.execution import launch, meeting
+from costate.execution import launching
+from costate.execution.launching import meeting
 from costate.guide import CONF
 from costate.mistakes import flags, meant
 from costate.runs import RunFolder, TakenError
@@ -93,9 +94,9 @@ class CommandLine:
         error = cause(error)
         meeting.tell(error)
         refused = _is_ours(error)
-        told = refused or isinstance(error, launch.RankError)
-        code = error.code if isinstance(error, launch.RankError) else REFUSED if refused else FAILED
-        if launch.report(error):
+        told = refused or isinstance(error, launching.RankError)
+        code = error.code if isinstance(error, launching.RankError) else REFUSED if refused else FAILED
+        if launching.report(error):
             raise SystemExit(code)
         if self.traces or not told:
             traceback.print_exception(error)

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from costate import resolvers
-from costate.execution import meeting
-from costate.execution.supervisor import is_supervised
+from costate.execution.launching import meeting
+from costate.execution.launching.supervisor import is_supervised
 from costate.making import made, note, remove
 from costate.schema import SettingError
 from costate.words import pasted

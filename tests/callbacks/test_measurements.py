@@ -14,7 +14,7 @@ from callbacks.conftest import Recorder
 from composing import config, options
 from costate.callbacks.gradients import GradientCosine, GradientNorms, GradientQuality
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine, explained_variance, relative_error
+from costate.core.measures import cosine, explained_variance, relative_error
 
 
 class Counting(Measurement):

@@ -8,7 +8,7 @@ from torch.func import jacrev
 
 from composing import config
 from costate.callbacks.probes import read
-from costate.propagation import amplification, jacobian, layer_jacobians, products, states
+from costate.core.measures import amplification, jacobian, layer_jacobians, products, states
 from costate.schema import check
 from running import QUIET, SMALL, command, differences, fit, last
 from small import INTEGRATORS, REVERSIBLE, block, dense

@@ -6,7 +6,7 @@ from typing import Any, Literal, final
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from costate.sequence_tasks import SILENT
+from costate.core.tasks import SILENT
 from costate.settings import Amount, Count, Rate
 
 

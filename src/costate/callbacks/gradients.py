@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine, explained_variance, norm, relative_error
+from costate.core.measures import cosine, explained_variance, norm, relative_error
 from costate.settings import Count
 
 

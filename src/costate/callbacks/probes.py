@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from costate.callbacks.measurement import Measurement, watch
+from costate.core.measures import amplification
 from costate.data.planar import Surface, surface
-from costate.propagation import amplification
 from costate.settings import Count
 
 

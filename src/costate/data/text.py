@@ -14,8 +14,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from costate.core.tasks import Characters
 from costate.data.places import Places
-from costate.sequence_tasks import Characters
 from costate.settings import Count, Size
 
 HELD_STREAMS = 20

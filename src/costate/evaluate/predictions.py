@@ -14,9 +14,9 @@ from torch import Tensor
 
 from costate import trained
 from costate.configuration import composed
+from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
 from costate.schema import suggestion
-from costate.tasks import Classification, Task
 
 
 @final

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from requests.utils import get_netrc_auth
 
-from costate.execution import meeting
+from costate.execution.launching import meeting
 from costate.runs import sweep_of
 from costate.tracking import end
 from costate.training.loggers import needs
