@@ -8,13 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from costate.commandline import CommandLine
+from costate.config.schema import check
 from costate.execution import launching
 from costate.execution.launching import meeting
-from costate.mistakes import crowd
 from costate.runs import RunFolder
-from costate.schema import check
-from costate.tracking import closing
+from costate.runs.program import CommandLine, crowd
+from costate.runs.tracking import closing
 
 line = CommandLine()
 
@@ -45,10 +44,10 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch
 
-    from costate import trained
     from costate.callbacks.checkpoints import Checkpoints, Interruption
     from costate.callbacks.measurement import LearningRate, TrainingScore
     from costate.callbacks.speed import Timeline
+    from costate.runs import trained
     from costate.training import summary
     from costate.training.balance import by_work
     from costate.training.module import Training

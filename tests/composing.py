@@ -11,7 +11,8 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from costate.configuration import CONF, composed
+from costate.config import CONF
+from costate.config.composing import composed
 from costate.core.method import Player
 
 

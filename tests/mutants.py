@@ -177,7 +177,7 @@ MUTANTS = [
     Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/metrics_file.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
-    Mutant("writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
+    Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
 ]
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"core", "settings", "compat", "lookup"}
+VOCABULARY = {"core", "config", "compat"}
 ALLOWED = {
-    "settings": set(),
-    "words": set(),
-    "pvd": {"settings"},
-    "core": {"settings", "compat", "architectures", "posts", "pvd"},
+    "config": set(),
+    "pvd": {"config"},
+    "core": {"config", "compat", "architectures", "posts", "pvd"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
     "posts": VOCABULARY,
     "methods": VOCABULARY | {"architectures", "interfaces", "posts", "pvd"},
     "library": {"core"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd", "words"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd"},
+    "runs": {"config", "compat", "architectures", "execution", "reports"},
 }
 
 

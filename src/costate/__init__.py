@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from costate.library.boundary import Boundary
     from costate.library.decoupling import Behind, Decoupled, decouple
-    from costate.trained import load
+    from costate.runs.trained import load
 
 __all__ = ["Behind", "Boundary", "Decoupled", "decouple", "load"]
 
@@ -24,7 +24,7 @@ HOMES = {
     "Boundary": "costate.library.boundary",
     "Decoupled": "costate.library.decoupling",
     "decouple": "costate.library.decoupling",
-    "load": "costate.trained",
+    "load": "costate.runs.trained",
 }
 
 

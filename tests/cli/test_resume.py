@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from composing import config
 from costate.callbacks.checkpoints import Checkpoints, Interruption
+from costate.config.schema import SettingError
 from costate.execution.launching.signals import Listener
 from costate.execution.serial import Serial
 from costate.runs import RunFolder
-from costate.schema import SettingError
 from running import QUIET, SMALL, command, differences, fit, last
 
 RUN = (*SMALL, *QUIET, "stages=2", "execution.lag=1", "method.mix=0.25", "method.warmup_steps=4", "seed=0")

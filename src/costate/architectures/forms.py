@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.fields import ConvField, DenseField, Field
+from costate.config.settings import Count
 from costate.core.types import Shape
-from costate.settings import Count
 
 
 class Form(ABC):

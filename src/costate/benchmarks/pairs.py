@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from costate.callbacks.measurement import TrainingScore
 from costate.callbacks.peak_memory import Held
-from costate.configuration import composed
-from costate.jobs import start as started
+from costate.config.composing import composed
+from costate.config.words import override
+from costate.runs.program import start as started
 from costate.training.module import Training
-from costate.words import override
 
 PAIRS = 5
 

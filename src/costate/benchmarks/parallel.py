@@ -15,14 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from costate import jobs
 from costate.benchmarks.pairs import build
 from costate.benchmarks.pipeline import launch
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
 from costate.execution.parallel import OneEach
 from costate.pvd import InTurn
+from costate.runs import program
 from costate.training.module import stages
 
 WAYS = {
@@ -67,7 +67,7 @@ def _alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, R
     meant = {way: [word for word in settings if way != "backprop" or not word.startswith("execution.")] for way in WAYS}
     with tempfile.TemporaryDirectory() as place:
         more = "callbacks=[throughput]", f"seed={seed}", f"epochs={epochs}"
-        folders = {way: jobs.run(Path(place) / way, *own, *meant[way], *more) for way, own in WAYS.items()}
+        folders = {way: program.run(Path(place) / way, *own, *meant[way], *more) for way, own in WAYS.items()}
         curves = {way: _curve(folder) for way, folder in folders.items()}
         bar = max(1.5 * curves["backprop"][-1][1], 0.01)
         return {way: _outcome(folder, curves[way], bar) for way, folder in folders.items()}

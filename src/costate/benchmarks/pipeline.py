@@ -23,7 +23,7 @@ from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
 from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
 from costate.benchmarks.hosts import Hosts, enter
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.reports import contest
 
 SECONDS, STEPS, MICRO_BATCHES = 2.5, 10, (2, 4, 8)

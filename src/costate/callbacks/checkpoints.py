@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from costate.execution.base import Execution
 from costate.execution.launching.signals import Listener
 from costate.execution.launching.supervisor import is_supervised, tell
-from costate.writing import beside, replace, writing
+from costate.runs.writing import beside, replace, writing
 
 
 @final

@@ -6,8 +6,8 @@ from typing import Any, Literal, final
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from costate.config.settings import Amount, Count, Rate
 from costate.core.tasks import SILENT
-from costate.settings import Amount, Count, Rate
 
 
 @final

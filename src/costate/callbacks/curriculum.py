@@ -8,8 +8,8 @@ from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from costate.config.settings import Rate
 from costate.core.tasks import SILENT
-from costate.settings import Rate
 
 AVERAGED = 10
 """Batches that b remembers."""

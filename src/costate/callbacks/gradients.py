@@ -14,8 +14,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
+from costate.config.settings import Count
 from costate.core.measures import cosine, explained_variance, norm, relative_error
-from costate.settings import Count
 
 
 @final

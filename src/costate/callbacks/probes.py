@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from costate.callbacks.measurement import Measurement, watch
+from costate.config.settings import Count
 from costate.core.measures import amplification
 from costate.data.planar import Surface, surface
-from costate.settings import Count
 
 
 @final

@@ -17,8 +17,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
+from costate.config.settings import Size
 from costate.execution.clock import Span
-from costate.settings import Size
 
 
 @final

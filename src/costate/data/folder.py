@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from costate.config.settings import Count, Share, Size
 from costate.core.tasks import Classification
 from costate.data import pages, store
 from costate.data.augment import Kind
@@ -16,7 +17,6 @@ from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pages import Pages
 from costate.data.pictures import Gallery
-from costate.settings import Count, Share, Size
 
 
 @final

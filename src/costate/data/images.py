@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from costate.config.settings import Count, Size
 from costate.core.tasks import Classification
 from costate.data import store
 from costate.data.augment import Kind
@@ -16,7 +17,6 @@ from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pictures import Gallery
 from costate.data.sources import Source
-from costate.settings import Count, Size
 
 log = logging.getLogger(__name__)
 

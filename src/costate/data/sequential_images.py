@@ -4,9 +4,9 @@ from typing import Literal, final
 
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.core.tasks import AtEnd, Classification
 from costate.data.images import Images, Mnist
-from costate.settings import Count, Size
 
 
 @final

@@ -18,13 +18,13 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from costate.config.settings import Count
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels
 from costate.execution.base import Execution
 from costate.execution.replicas import any_rank
 from costate.methods import Method, VariableDistribution
 from costate.pvd import Result, Team
-from costate.settings import Count
 
 
 @final

@@ -29,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
+from costate.config.settings import Count, Size
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -48,7 +49,6 @@ from costate.execution.replicas import (
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
-from costate.settings import Count, Size
 
 
 class Grid:

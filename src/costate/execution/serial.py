@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from costate.config.settings import Size
 from costate.core.schedules import Event, Operation, waits
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -19,7 +20,6 @@ from costate.execution.replicas import alone, any_rank, average_gradients, joint
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
-from costate.settings import Size
 
 
 class Replicated(Execution, ABC):

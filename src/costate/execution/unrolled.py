@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
+from costate.config.settings import Count, Share
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask
@@ -32,7 +33,6 @@ from costate.execution.serial import Replicated
 from costate.interfaces import EachSpan, Interface, Learning, Synthetic
 from costate.methods import Method
 from costate.posts import Passage
-from costate.settings import Count, Share
 
 
 @dataclass

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from costate.config.settings import Count, Size
 from costate.core.interface import Learning
 from costate.core.tasks import Task
 from costate.core.types import Context, Labels, Shape, State
-from costate.settings import Count, Size
 
 
 class Synthesizer(nn.Module, ABC):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, locked
@@ -20,7 +21,6 @@ from costate.core.types import Input, Labels, Shape, State
 from costate.interfaces import Exact, Loss
 from costate.methods.memories import Checkpoint
 from costate.posts import Compress, Post, compressed
-from costate.settings import Count, Share
 
 
 @final

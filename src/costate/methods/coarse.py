@@ -5,13 +5,13 @@ from typing import Literal
 
 from costate.architectures.block import Block
 from costate.architectures.restrict import Coarsening
+from costate.config.settings import Count, Rate, Size
 from costate.core.copies import Copies
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled
 from costate.core.tasks import Task
 from costate.core.types import Shape
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
-from costate.settings import Count, Rate, Size
 
 
 class CoarseCopies(Method):

@@ -7,6 +7,7 @@ Late gradients without stored activations or weights (PETRA: Rivaud et al., 2025
 from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share, Size
 from costate.core.method import Iteration, Method, Player, step_every
 from costate.core.schedules import Event, delayed
 from costate.core.tasks import Task
@@ -14,7 +15,6 @@ from costate.core.types import Shape
 from costate.interfaces import Late
 from costate.methods.memories import Rebuild, Replay, Stash
 from costate.posts import Compress, GradientAndState, Post, compressed
-from costate.settings import Count, Share, Size
 
 
 class Delayed(Method):

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Literal
 
 from costate.architectures.block import Block
+from costate.config.settings import Count, Share
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled
 from costate.core.tasks import Classification, Task
 from costate.core.types import Shape
 from costate.interfaces.local import Critic, Head, LocalLoss, features, local_head
 from costate.posts import Losses
-from costate.settings import Count, Share
 
 
 class Greedy(Method):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from costate.architectures.block import Block
+from costate.config.settings import Share, Size
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled, locked
 from costate.core.tasks import Task
@@ -10,7 +11,6 @@ from costate.core.types import Shape
 from costate.interfaces import Synthetic
 from costate.interfaces.synthetic import Synthesizer
 from costate.posts import Compress, Post, compressed
-from costate.settings import Share, Size
 
 
 class SyntheticGradients(Method):

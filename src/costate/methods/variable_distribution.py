@@ -18,6 +18,7 @@ from torch import nn
 
 from costate.architectures import Network
 from costate.architectures.block import Block
+from costate.config.settings import Amount, Count
 from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
@@ -26,7 +27,6 @@ from costate.interfaces import Exact, Loss
 from costate.methods.network_loss import NetworkLoss
 from costate.pvd import Blocks, Distribution, Outcome, Solver, Start
 from costate.pvd.solvers import Adam
-from costate.settings import Amount, Count
 
 
 @final

@@ -23,9 +23,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from costate.config.settings import Share
 from costate.core.types import State
 from costate.posts.posts import Gradient, Letter, Passage, Post, Reply
-from costate.settings import Share
 
 Precision = Literal["full", "bf16", "float16", "int8"]
 

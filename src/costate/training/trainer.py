@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from costate.callbacks.screen import Bar, Lines, RichBar
-from costate.settings import Count
+from costate.config.settings import Count
 from costate.training.checkpoint_file import CheckpointFile
 
 UNHELPFUL = (

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from costate.config.settings import Count, Size
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -31,7 +32,6 @@ from costate.execution.replicas import from_all, share_optimizer
 from costate.interfaces import Learning
 from costate.methods import Method
 from costate.posts import Passage, Reply
-from costate.settings import Count, Size
 
 PATIENCE = 5.0
 """Seconds without a word after which a role that waits looks whether the others are still there."""

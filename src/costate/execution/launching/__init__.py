@@ -15,9 +15,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from costate.config.words import override
 from costate.execution.launching.meeting import rank
 from costate.execution.launching.supervisor import RankError, Supervisor, report
-from costate.words import override
 
 __all__ = ["RankError", "delegate", "report"]
 

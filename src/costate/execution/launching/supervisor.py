@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from costate.config.words import pasted
 from costate.execution.launching.signals import ECHO, STOPS, Listener
-from costate.words import pasted
 
 _REPORT = "COSTATE_RANK_REPORT"
 _TICK = 0.05

@@ -1,14 +1,18 @@
-"""What was probably meant by words of a command line that are none of ours. Light: imports no torch."""
+"""Words of a command line: quoted for who reads them, and what was probably meant by those that are none of ours.
 
-import os
+Light: imports no torch.
+"""
+
+import difflib
 import re
-import sys
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
-from costate.schema import suggestion
+PLAIN = re.compile(r"[\w./:+-]+", re.ASCII)
+"""What Hydra takes as it stands."""
 
 ELSEWHERE = {
     "batch": "data.batch_size",
@@ -27,6 +31,40 @@ ELSEWHERE = {
     "optim": "optimizer",
 }
 """What other programs call a setting, and what it is called here."""
+
+
+def override(key: str, value: object) -> str:
+    """key=value for Hydra, whatever is in the value."""
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    # Within quotes a backslash is one of the value's, unless a quote, the end or ${ comes behind it.
+    inner = re.sub(r"(\\*)('|\$\{|$)", lambda found: 2 * found[1] + (found[2] and "\\" + found[2]), text)
+    return f"{key}='{inner}'"
+
+
+def pasted(key: str, value: object) -> str:
+    """The same for a shell."""
+    return shlex.quote(override(key, value))
+
+
+def forced(words: Iterable[str]) -> list[str]:
+    """A command line that resumes may set what its own axes do not have: the saved ones do, and tell what does not fit.
+
+    a.b=c becomes ++a.b=c, which Hydra takes without looking.
+    """
+    words = list(words)
+    if not any(word.startswith("resume=") for word in words):
+        return words
+    return [f"++{word}" if re.match(r"(?!hydra\.)\w+\.[\w.]+=", word) else word for word in words]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The question to ask for a name that is the beginning of a known one or close to one, else nothing."""
+    known = list(known)
+    begun = [other for other in known if len(name) > 1 and other.startswith(name)]
+    close = begun or difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def meant(name: str, known: Sequence[str], cfg: Any) -> str:
@@ -66,14 +104,3 @@ def flags(words: Iterable[str], known: Iterable[str]) -> str | None:
         key = found[1].replace("-", "_")
         return f"{word}: settings are written without hyphens, as {ELSEWHERE.get(key, key)}={value}."
     return None
-
-
-def crowd(processes: int, accelerator: str) -> None:
-    """Says it where many processes have few cores."""
-    cores = os.cpu_count() or 1
-    if accelerator != "gpu" and processes > 2 * cores:
-        print(
-            f"{processes} processes share the {cores} cores of this machine and take turns: fewer are as fast "
-            "(trainer.devices, or stages and execution.replicas).",
-            file=sys.stderr,
-        )

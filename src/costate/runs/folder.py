@@ -12,16 +12,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from costate import resolvers
+import costate.config.composing  # noqa: F401  (the functions that conf/ calls)
+from costate.config.schema import SettingError
+from costate.config.words import pasted
 from costate.execution.launching import meeting
 from costate.execution.launching.supervisor import is_supervised
-from costate.making import made, note, remove
-from costate.schema import SettingError
-from costate.words import pasted
-from costate.writing import write
+from costate.runs.writing import write
 
 PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
 """Settings that say where data lie, and variables of the environment that do: they change no number."""
@@ -38,6 +38,39 @@ JOB = "job.json"
 
 LOCK = "run.lock"
 """Locked by whoever trains a run; the file stays, the lock ends with its process."""
+
+
+_made: set[Path] = set()
+
+
+def note(path: Path) -> None:
+    """Remembers of a file or folder that is about to be made, and of those above it, which are not there yet."""
+    path = path.absolute()
+    _made.update(place for place in (path, *path.parents) if not place.exists())
+
+
+def made(path: Path) -> None:
+    """Remembers a folder that was not there before."""
+    _made.add(path.absolute())
+
+
+def remove(folder: Path, *files: Path) -> None:
+    """Removes files, then the folder and those above it, as far as this process has made them and they are empty."""
+    with contextlib.suppress(OSError):
+        for file in files:
+            if file in _made:
+                file.unlink(missing_ok=True)
+        for place in (folder, *folder.parents):
+            if place not in _made:
+                break
+            place.rmdir()
+
+
+class Beginning(Callback):
+    """Looks, before Hydra makes the folder of a run, what is there already."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        note(Path(config.hydra.run.dir))
 
 
 class TakenError(SettingError):
@@ -74,7 +107,6 @@ def sweep_of(folder: Path) -> str | None:
 
 
 OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=True)
-resolvers.register()
 
 
 class RunFolder:

@@ -13,9 +13,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import costate
+from costate.config import CONF
 
-CONF = Path(costate.__file__).parents[2] / "conf"
 DEFAULT = re.compile(r"\s+- (?:override /?)?([\w/]+): \S+ *(?:# (.*))?$")
 OTHER = re.compile(r"\s+- (\w+)$")
 SETTING = re.compile(r"( *)(\w+):(?: [^#]*)?(?:# (.*))?$")
