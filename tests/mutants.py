@@ -95,8 +95,8 @@ MUTANTS = [
     ),
     Mutant(
         "interfaces/synthetic.py",
-        "torch.lerp(g, arrived, share)",
-        "torch.lerp(arrived, g, share)",
+        "torch.lerp(self.predict(h, y), arrived, share)",
+        "torch.lerp(arrived, self.predict(h, y), share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
     Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from composing import method, options, scheduled, words
+from costate.core.interface import Learning
 from costate.core.stage import Stage
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.interfaces import Learning
 from costate.methods import Method
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks

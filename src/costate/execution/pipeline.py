@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from costate.config.settings import Count, Size
+from costate.core.likeness import CopiedBlocks
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -46,7 +47,6 @@ from costate.execution.replicas import (
     share_module,
     share_optimizer,
 )
-from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
 

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from costate.config.settings import Count, Size
+from costate.core.interface import Learning
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -29,7 +30,6 @@ from costate.execution.asynchronous.wire import Wire
 from costate.execution.base import Execution
 from costate.execution.clock import SPANS, Clock, Histogram, Traffic
 from costate.execution.replicas import from_all, share_optimizer
-from costate.interfaces import Learning
 from costate.methods import Method
 from costate.posts import Passage, Reply
 
