@@ -107,7 +107,10 @@ MUTANTS = [
     Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
     Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
     Mutant(
-        "callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks/test_best.py"
+        "callbacks/checkpoints.py",
+        "(self.sign * score, -loss) >",
+        "(self.sign * score, loss) >",
+        "callbacks/test_best.py",
     ),
     # Schedules
     Mutant(

@@ -11,8 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from composing import config
-from costate.callbacks.checkpoints import Checkpoints
-from costate.callbacks.interruption import Interruption
+from costate.callbacks.checkpoints import Checkpoints, Interruption
 from costate.config.schema import SettingError
 from costate.execution.launching.supervisor import Listener
 from costate.execution.serial import Serial
