@@ -85,8 +85,8 @@ MUTANTS = [
         "torch.cat([b + self",
         "architectures/test_reversal.py architectures/test_own.py",
     ),
-    Mutant("measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
-    Mutant("memory/prediction.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
+    Mutant("core/measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
+    Mutant("methods/memories.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
     Mutant(
         "interfaces/synthetic.py",
         'reduction="sum") / (2 * len(h))',
@@ -95,11 +95,11 @@ MUTANTS = [
     ),
     Mutant(
         "interfaces/synthetic.py",
-        "torch.lerp(g, arrived, share)",
-        "torch.lerp(arrived, g, share)",
+        "torch.lerp(self.predict(h, y), arrived, share)",
+        "torch.lerp(arrived, self.predict(h, y), share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
-    Mutant("posts/compressed.py", "g.abs().topk", "g.topk", "test_posts.py"),
+    Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
     Mutant("training/muon.py", "max(matrices.shape[1:])", "min(matrices.shape[1:])", "training/test_muon.py"),
     Mutant("training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_rates.py"),
@@ -107,23 +107,26 @@ MUTANTS = [
     Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
     Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
     Mutant(
-        "callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks/test_best.py"
+        "callbacks/checkpoints.py",
+        "(self.sign * score, -loss) >",
+        "(self.sign * score, loss) >",
+        "callbacks/test_best.py",
     ),
     # Schedules
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "late = batch - delay * (stages - 1 - k)",
         "late = batch - delay * (stages - k)",
         "test_schedules.py",
     ),
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "yield from _learn(stages, batch - lag)",
         "yield from _learn(stages, batch)",
         "test_schedules.py",
     ),
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "for k in range(stages - 1):\n            yield",
         "for k in range(stages):\n            yield",
         "test_schedules.py",
@@ -174,7 +177,7 @@ MUTANTS = [
     Mutant("reports/networks.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/metrics_file.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
-    Mutant("writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
+    Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
 ]
 
 

@@ -22,13 +22,13 @@ from rich.table import Table
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from costate import trained
-from costate.commandline import cause
-from costate.configuration import composed
+from costate.config.composing import composed
+from costate.config.schema import suggestion
+from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
 from costate.reports.table import comma_separated
-from costate.schema import suggestion
-from costate.tasks import Classification, Task
+from costate.runs import trained
+from costate.runs.program import cause
 
 SPLITS = ("train", "validation", "test")
 

@@ -6,9 +6,9 @@ import torch
 from composing import method, network, options
 from costate.architectures.integrators import one_way
 from costate.architectures.prolong import RULES, prolong
+from costate.core.stage import Stage
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.stage import Stage
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from running import QUIET, SMALL, fit, refusal
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.fields import ConvField, DenseField, Field
-from costate.settings import Count
-from costate.types import Shape
+from costate.config.settings import Count
+from costate.core.types import Shape
 
 
 class Form(ABC):

@@ -2,7 +2,7 @@
 
 import math
 
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 def channels_of(arch: str, shape: Shape) -> int:

@@ -7,10 +7,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from costate import lookup
 from costate.architectures.chain import Chain
 from costate.architectures.network import Network
-from costate.types import Shape
+from costate.config import lookup
+from costate.core.types import Shape
 
 FEWER = "have arch.module return more modules"
 

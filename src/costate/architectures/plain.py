@@ -12,8 +12,8 @@ from costate.architectures.chain import Chain
 from costate.architectures.images import channels_of
 from costate.architectures.network import Network
 from costate.architectures.norm import Norm
-from costate.settings import Count
-from costate.types import Shape
+from costate.config.settings import Count
+from costate.core.types import Shape
 
 
 @final

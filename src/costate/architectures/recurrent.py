@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from costate.architectures.cells import AntisymmetricCell, Cell, TorchCell
 from costate.architectures.chain import Chain
 from costate.architectures.network import Network
-from costate.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.config.settings import Amount, Count, Rate
+from costate.core.types import Shape
 
 
 @final

@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock
 
 from costate.architectures.coupling import Coupling
 from costate.architectures.images import channels_of
-from costate.types import Shape
+from costate.core.types import Shape
 
 Images = Float[Tensor, "batch channels height width"]
 Smaller = Float[Tensor, "batch more h w"]

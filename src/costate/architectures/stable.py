@@ -20,8 +20,8 @@ from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.network import Network
 from costate.architectures.restrict import Coarsening, restrict
 from costate.architectures.reversal import Run, rebuilt, retraced
-from costate.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.config.settings import Amount, Count, Rate
+from costate.core.types import Shape
 
 
 @final

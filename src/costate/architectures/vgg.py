@@ -3,7 +3,7 @@
 from torch import nn
 
 from costate.architectures.images import channels_of
-from costate.types import Shape
+from costate.core.types import Shape
 
 
 def vgg8b(shape: Shape, outputs: int, width: int = 128, dropout: float = 0.0) -> nn.Sequential:

@@ -2,7 +2,7 @@
 
     conf/experiment/*.yaml -> rows.py: experiments, rows, runs, results -> table.py: RESULTS.md
                                        ^
-    __main__.py: what is due is run by costate.jobs, or an epoch of each with --fast
+    __main__.py: what is due is run by costate.runs.program, or an epoch of each with --fast
 
 Called by `make experiments` alone; imports costate.reports for numbers and sweeps.
 """

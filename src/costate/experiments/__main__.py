@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from costate import jobs
-from costate.commandline import speak
-from costate.configuration import CONF
+from costate.config import CONF
 from costate.experiments import table
 from costate.experiments.rows import Experiment, Result, Row, Run, known_seeds, line, read_all, settings
 from costate.reports.sweep import read
+from costate.runs import program
+from costate.runs.program import speak
 
 MNIST = "MNIST/raw/train-images-idx3-ubyte"
 MARKER = ".fast"
@@ -151,7 +151,7 @@ def fast(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterat
         place = folder / str(i)
         place.mkdir(parents=True)
         words = ["-m", f"experiment={','.join(names)}", *overrides, f"hydra.sweep.dir='{place.absolute()}'"]
-        process = jobs.start(words, place / "train.log")
+        process = program.start(words, place / "train.log")
         told, over = 0, False
         while not over:
             time.sleep(0.5)

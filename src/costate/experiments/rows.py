@@ -26,10 +26,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from costate import jobs, resolvers
-from costate.configuration import CONF, composed
-from costate.runs import RunFolder
-from costate.writing import write
+from costate.config import CONF
+from costate.config.composing import composed
+from costate.runs import RunFolder, program
+from costate.runs.writing import write
 
 COMMAND, ANSWERS, PACKAGE = "# python train.py ", "# Answers to ", "# @package _global_"
 EXPECTS = re.compile(
@@ -135,7 +135,6 @@ def _rows(path: Path, line: str, commands: Sequence[str]) -> list[Row]:
         if own not in words[:2]:
             raise ValueError(f"{path.name}: `{command}` does not begin with `{own}`.")
         if words[0] == "-m":
-            resolvers.register()
             params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params", default={})
             given = {word.partition("=")[0] for word in words}
             words = [*words[1:], *(f"{key}={value}" for key, value in params.items() if key not in given)]
@@ -216,7 +215,7 @@ class Run:
         started = self.order | {"commit": commit()}
         self._keep(started)
         try:
-            jobs.run(self.folder, *self.order["given"])
+            program.run(self.folder, *self.order["given"])
         except ValueError as error:
             self._keep(started | {"error": str(error)})
         else:

@@ -1,6 +1,6 @@
 """Networks out of run folders, what they take for what, and how stable they are.
 
-J_j, P_j   Jacobians of layer j and of all layers up to it, see costate.propagation
+J_j, P_j   Jacobians of layer j and of all layers up to it, see costate.core.measures
 ε          noise at the input, of deviation NOISE times that of the samples
 """
 
@@ -20,12 +20,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from costate import trained
 from costate.architectures.block import Block
+from costate.core.measures import layer_jacobians, products, states
+from costate.core.types import Input
 from costate.data.memory import InMemory
-from costate.propagation import layer_jacobians, products, states
 from costate.reports import style
-from costate.types import Input
+from costate.runs import trained
 
 MOST_CLASSES = 20
 """Classes whose names and numbers find room."""

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from costate.core.tasks import Classification
 from costate.reports import style
 from costate.reports.curves import Figures, by_data
 from costate.reports.groups import Broken, Group
 from costate.reports.networks import SAMPLES, Trained, load, robustness, small, spectra
-from costate.tasks import Classification
 
 POINTS, GRID, MOMENTS = 400, 160, 5
 FIRST = "of the first seed"

@@ -2,5 +2,5 @@
 
     __main__.py: the command -> study.py: Space, what is searched; Search, the study; TrialRun, a run that is watched
 
-Imports costate.jobs, which starts runs, and of costate.reports the readers of run folders. Called by nobody else.
+Imports costate.runs.program, which starts runs, and of costate.reports what reads them. Called by nobody else.
 """

@@ -24,12 +24,12 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 from sqlalchemy import URL
 
-from costate.jobs import reason, start
+from costate.config.words import override
 from costate.reports import sweep
 from costate.reports.groups import rows
 from costate.runs import JOB, RunFolder
-from costate.words import override
-from costate.writing import write
+from costate.runs.program import reason, start
+from costate.runs.writing import write
 
 Direction = Literal["minimize", "maximize"]
 STARTUP = 5
