@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from composing import method, network
-from costate.architectures.prolong import RULES, prolong
-from costate.architectures.restrict import Coarsening, restrict
+from costate.architectures.block import RULES, Coarsening, prolong, restrict
 from costate.execution.serial import Serial
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.copies import Copies

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from costate.architectures.block import Block
-from costate.architectures.restrict import Coarsening
+from costate.architectures.block import Block, Coarsening
 from costate.interfaces.base import Interface
 from costate.interfaces.copies import CopiedBlocks
 from costate.tasks import Task

@@ -12,7 +12,7 @@ from typing import final
 import torch
 
 from costate.architectures.block import Block
-from costate.architectures.integrators import one_way
+from costate.architectures.integrators import ONE_WAY
 from costate.memory.base import Flight, Memory, leaf
 from costate.types import Input, Labels, State
 
@@ -28,7 +28,7 @@ class Rebuild(Memory):
 
     def __init__(self, block: Block):
         if not block.reversible:
-            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {one_way()}")
+            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {ONE_WAY}")
 
     @torch.no_grad()
     def keep(

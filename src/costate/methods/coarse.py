@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from costate.architectures.block import Block
-from costate.architectures.restrict import Coarsening
+from costate.architectures.block import Block, Coarsening
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
 from costate.methods.base import Method
 from costate.methods.copies import Copies
