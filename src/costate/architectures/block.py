@@ -91,9 +91,9 @@ class Block(nn.Module, ABC):
             ValueError: if the block is not reversible.
         """
 
-    @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""
+        return None
 
     @abstractmethod
     def ending(self) -> list[nn.Parameter]:
@@ -115,12 +115,10 @@ class Block(nn.Module, ABC):
     def coarse(self, rule: Coarsening) -> "Block":
         """A copy over the same time with so many layers, from boundary to boundary; the same ValueError."""
 
-    @abstractmethod
-    def stand_for(self, block: "Block") -> None:
+    def stand_for(self, block: "Block") -> None:  # noqa: B027
         """The copy is told that the block's layers are other ones now."""
 
-    @abstractmethod
-    def join(self, behind: "Block") -> None:
+    def join(self, behind: "Block") -> None:  # noqa: B027
         """Says that a copy goes on with the next one: what lies between them is no boundary, but a state of theirs."""
 
     @abstractmethod
@@ -131,9 +129,9 @@ class Block(nn.Module, ABC):
             ValueError: if layers are no time steps.
         """
 
-    @abstractmethod
     def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
         """Takes other stacks, of any number of layers, over the same time; parameters stay the same objects."""
+        raise AssertionError("asked of blocks that have stacks")
 
 
 class Network(nn.Module, ABC):

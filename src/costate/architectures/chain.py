@@ -104,9 +104,6 @@ class Chain(Block):
         (end,) = retraced(_Modules(tail), (h,), into, (start,)) if tail else (start,)
         return x, end
 
-    def penalty(self) -> None:
-        return None
-
     def ending(self) -> list[nn.Parameter]:
         return list(self.chain[-1].parameters())
 
@@ -123,16 +120,7 @@ class Chain(Block):
         self.coarser(rule)
         return copy.deepcopy(self)
 
-    def stand_for(self, block: Block) -> None:
-        pass
-
-    def join(self, behind: Block) -> None:
-        pass
-
     def stacks(self) -> NoReturn:
-        raise ValueError(UNTIMED)
-
-    def refine(self, stacks: Sequence[Tensor]) -> NoReturn:
         raise ValueError(UNTIMED)
 
 
