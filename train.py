@@ -8,12 +8,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from costate.commandline import CommandLine
-from costate.execution import launch, meeting
-from costate.mistakes import crowd
+from costate.config.schema import check
+from costate.execution import launching
+from costate.execution.launching import meeting
 from costate.runs import RunFolder
-from costate.schema import check
-from costate.tracking import closing
+from costate.runs.program import CommandLine, crowd
+from costate.runs.tracking import closing
 
 line = CommandLine()
 
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
         if again and folder.is_finished(cfg):
             done = folder.results()["epochs"]
             print(f"{folder} has finished its {done} epochs: to go on, add epochs=... to {folder.resume}")
-        elif not launch.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
+        elif not launching.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
             meeting.compare(OmegaConf.to_container(cfg))
             meeting.at_work_in(folder.path)
             train(cfg, folder)
@@ -44,12 +44,12 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch
 
-    from costate import trained
     from costate.callbacks.checkpoints import Checkpoints
     from costate.callbacks.interruption import Interruption
     from costate.callbacks.learning_rate import LearningRate
     from costate.callbacks.timeline import Timeline
     from costate.callbacks.training_score import TrainingScore
+    from costate.runs import trained
     from costate.training import summary
     from costate.training.balance import by_work
     from costate.training.module import Training

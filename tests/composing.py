@@ -11,8 +11,9 @@ from hydra.core.override_parser.types import Override
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from costate.configuration import CONF, composed
-from costate.methods.iteration import Player
+from costate.config import CONF
+from costate.config.composing import composed
+from costate.core.method import Player
 
 
 def config(*overrides: str) -> DictConfig:

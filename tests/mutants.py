@@ -83,8 +83,8 @@ MUTANTS = [
         "torch.cat([b + self",
         "architectures/test_reversal.py architectures/test_own.py",
     ),
-    Mutant("measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
-    Mutant("memory/prediction.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
+    Mutant("core/measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
+    Mutant("methods/memories.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
     Mutant(
         "interfaces/synthetic.py",
         'reduction="sum") / (2 * len(h))',
@@ -97,7 +97,7 @@ MUTANTS = [
         "torch.lerp(arrived, g, share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
-    Mutant("posts/compressed.py", "g.abs().topk", "g.topk", "test_posts.py"),
+    Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
     Mutant("training/muon.py", "max(matrices.shape[1:])", "min(matrices.shape[1:])", "training/test_muon.py"),
     Mutant("training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_rates.py"),
@@ -109,19 +109,19 @@ MUTANTS = [
     ),
     # Schedules
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "late = batch - delay * (stages - 1 - k)",
         "late = batch - delay * (stages - k)",
         "test_schedules.py",
     ),
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "yield from _learn(stages, batch - lag)",
         "yield from _learn(stages, batch)",
         "test_schedules.py",
     ),
     Mutant(
-        "schedules.py",
+        "core/schedules.py",
         "for k in range(stages - 1):\n            yield",
         "for k in range(stages):\n            yield",
         "test_schedules.py",
@@ -172,7 +172,7 @@ MUTANTS = [
     Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/metrics_file.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
-    Mutant("writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
+    Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
 ]
 
 

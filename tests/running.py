@@ -15,9 +15,9 @@ from hydra.errors import InstantiationException
 from torch import Tensor
 
 from composing import config
-from costate.commandline import cause
+from costate.config.schema import check
 from costate.runs import RunFolder
-from costate.schema import check
+from costate.runs.program import cause
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "arch.depth=4", "epochs=3")

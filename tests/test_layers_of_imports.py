@@ -7,24 +7,19 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"types", "tasks", "sequence_tasks", "settings", "compat", "lookup"}
+VOCABULARY = {"core", "config", "compat"}
 ALLOWED = {
-    "types": set(),
-    "settings": set(),
-    "schedules": set(),
-    "tasks": {"types", "compat"},
-    "sequence_tasks": {"types", "tasks", "compat"},
+    "config": set(),
+    "pvd": {"config"},
+    "core": {"config", "compat", "architectures", "posts", "pvd"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
     "posts": VOCABULARY,
-    "memory": VOCABULARY | {"architectures"},
-    "pvd": {"types", "settings"},
-    "words": set(),
-    "methods": VOCABULARY | {"architectures", "interfaces", "memory", "posts", "pvd", "schedules"},
-    "stage": VOCABULARY | {"architectures", "interfaces", "memory", "posts"},
-    "execution": VOCABULARY
-    | {"architectures", "interfaces", "memory", "methods", "posts", "pvd", "schedules", "stage", "words"},
+    "methods": VOCABULARY | {"architectures", "interfaces", "posts", "pvd"},
+    "library": {"core"},
+    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd"},
+    "runs": {"config", "compat", "architectures", "execution", "reports"},
 }
 
 

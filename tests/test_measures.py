@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import explained_variance_score
 
-from costate.measures import cosine, explained_variance, norm, relative_error
+from costate.core.measures import cosine, explained_variance, norm, relative_error
 
 SHAPES = [(7, 1), (32, 10), (16, 3, 5, 5)]
 

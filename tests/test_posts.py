@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from costate import posts
-from costate.execution.links import packed, unpacked
+from costate.core.tasks import Classification, Regression
+from costate.execution.messages import packed, unpacked
 from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
-from costate.tasks import Classification, Regression
 
 ROWS, OUTPUTS = 5, 3
 TASK = Classification(OUTPUTS)

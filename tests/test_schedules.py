@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from costate.schedules import Event, Operation, decoupled, delayed, locked, waits
+from costate.core.schedules import Event, Operation, decoupled, delayed, locked, waits
 
 LETTER = {Operation.FORWARD: "F", Operation.UPDATE: "U", Operation.LEARN: "L"}
 
@@ -97,5 +97,5 @@ def test_every_message_is_sent_before_it_is_used_and_nothing_happens_twice(name,
 
 
 def test_schedules_know_no_torch():
-    code = "import sys, costate.schedules; sys.exit('torch' in sys.modules)"
+    code = "import sys, costate.core.schedules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

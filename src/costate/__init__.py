@@ -13,19 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from costate.library.behind import Behind
     from costate.library.boundary import Boundary
-    from costate.library.decoupling import Decoupled, decouple
-    from costate.trained import load
+    from costate.library.decoupling import Behind, Decoupled, decouple
+    from costate.runs.trained import load
 
 __all__ = ["Behind", "Boundary", "Decoupled", "decouple", "load"]
 
 HOMES = {
-    "Behind": "costate.library.behind",
+    "Behind": "costate.library.decoupling",
     "Boundary": "costate.library.boundary",
     "Decoupled": "costate.library.decoupling",
     "decouple": "costate.library.decoupling",
-    "load": "costate.trained",
+    "load": "costate.runs.trained",
 }
 
 

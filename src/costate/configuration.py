@@ -1,15 +1,4 @@
-"""What a command line makes of conf/, for those who do not run it by train.py. Light: imports no torch."""
+"""Moved."""
 
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
-
-from costate import jobs, resolvers
-
-CONF = jobs.PROGRAM.parent / "conf"
-
-
-def composed(*overrides: str) -> DictConfig:
-    """The settings that train.py would have with these overrides."""
-    resolvers.register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+from costate.config import CONF  # noqa: F401
+from costate.config.composing import composed  # noqa: F401

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from composing import method, network, options
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from own_network import layers
 from small import refusal

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from composing import config, network
-from costate.tasks import Classification
+from costate.core.tasks import Classification
 from costate.training.module import Training
 from recorder import Recorder
 

@@ -16,7 +16,7 @@ from costate.callbacks.gradient_cosine import GradientCosine
 from costate.callbacks.gradient_norms import GradientNorms
 from costate.callbacks.gradient_quality import GradientQuality
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine, explained_variance, relative_error
+from costate.core.measures import cosine, explained_variance, relative_error
 
 
 class Counting(Measurement):

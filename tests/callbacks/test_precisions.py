@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from composing import options
-from costate.signatures import signature
+from costate.config.settings import signature
 from running import fit
 
 PRECISIONS = get_args(signature("costate.training.trainer.build").settings["precision"].kind)

@@ -8,8 +8,8 @@ from torch.func import jacrev
 
 from composing import config
 from costate.callbacks.linear_probes import read
-from costate.propagation import amplification, jacobian, layer_jacobians, products, states
-from costate.schema import check
+from costate.config.schema import check
+from costate.core.measures import amplification, jacobian, layer_jacobians, products, states
 from running import QUIET, SMALL, command, differences, fit, last
 from small import INTEGRATORS, REVERSIBLE, block, dense
 

@@ -119,7 +119,7 @@ def test_answers_need_no_heavy_import(tmp_path, word):
 APP = """
 import sys
 import hydra
-from costate.commandline import CommandLine
+from costate.runs.program import CommandLine
 
 line = CommandLine()
 
@@ -136,7 +136,7 @@ sys.exit(line.run(main))
     ("body", "code", "told"),
     [
         ("pass", 0, ""),
-        ("import costate.schema; costate.schema.check(cfg)", 2, "seed is missing.\n"),
+        ("import costate.config.schema; costate.config.schema.check(cfg)", 2, "seed is missing.\n"),
         ("int('x')", 1, "ValueError: invalid literal for int() with base 10: 'x'\n"),
         ("raise RuntimeError('no')", 1, "RuntimeError: no\n"),
         ("raise KeyboardInterrupt", 130, "Interrupted.\n"),

@@ -4,8 +4,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from composing import CONF, composed, config, options
-from costate.schema import check
-from costate.signatures import signature
+from costate.config.schema import check
+from costate.config.settings import signature
 
 AXES = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
 FILES = [(axis, option) for axis in AXES for option in options(axis)]

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from composing import CONF, config
-from costate import guide
+from costate.config import guide
 from running import command
 
 AXES = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")})

@@ -11,8 +11,8 @@ import torch
 
 from costate.callbacks import checkpoints
 from costate.runs import RunFolder
+from costate.runs.writing import beside, write
 from costate.training.metrics_file import MetricsFile, read
-from costate.writing import beside, write
 from running import QUIET, SMALL, fit, last, refusal
 
 RUN = (*SMALL, *QUIET, "epochs=2")

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from composing import CONF, config
-from costate.schema import check
+from costate.config.schema import check
 from costate.training import wandb_run
 from running import QUIET, SMALL, command, fit, refusal
 

@@ -7,7 +7,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from composing import config
-from costate import mistakes
+from costate.config.words import ELSEWHERE, leaves
+from costate.runs.program import crowd
 from running import ROOT, command, refusal
 
 
@@ -48,8 +49,8 @@ def test_a_precision_is_proposed_by_its_beginning(tmp_path):
 
 
 def test_what_is_proposed_is_there():
-    known = mistakes.leaves(config())
-    for name, here in mistakes.ELSEWHERE.items():
+    known = leaves(config())
+    for name, here in ELSEWHERE.items():
         assert here in known or any(key.startswith(f"{here}.") for key in known), name
 
 
@@ -58,7 +59,7 @@ def test_what_is_proposed_is_there():
 )
 def test_many_processes_on_few_cores_are_told(monkeypatch, capsys, processes, accelerator, warned):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    mistakes.crowd(processes, accelerator)
+    crowd(processes, accelerator)
     assert ("64 processes share the 2 cores" in capsys.readouterr().err) == warned
 
 

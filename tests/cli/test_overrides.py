@@ -7,9 +7,9 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from costate.config.words import override
 from costate.reports import sweep
 from costate.runs import JOB, RunFolder
-from costate.words import override
 from running import SMALL, command
 
 ODD = [

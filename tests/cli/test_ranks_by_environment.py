@@ -6,7 +6,7 @@ import pytest
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch.utilities import rank_zero_only
 
-from costate.execution import meeting
+from costate.execution.launching import meeting
 from running import QUIET, SMALL, fit
 
 SRUN = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "0"}

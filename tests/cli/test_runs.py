@@ -9,10 +9,10 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from costate.making import note
+from costate.config.schema import SettingError
 from costate.reports.sweep import SweepTable, read
 from costate.runs import RunFolder, fresh
-from costate.schema import SettingError
+from costate.runs.folder import note
 from running import command
 
 

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from composing import config
-from costate.schema import SettingError, check
-from costate.signatures import signature
+from costate.config.schema import SettingError, check
+from costate.config.settings import signature
 
 BASE = """
 from typing import Literal
@@ -24,7 +24,7 @@ class Base:
 
 PARTS = """
 import a_heavy_library_that_is_not_there
-from costate.settings import Count, Share
+from costate.config.settings import Count, Share
 from toy_lab.base import Base, Colour
 
 class Part:

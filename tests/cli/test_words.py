@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from costate.words import forced, override, pasted
+from costate.config.words import forced, override, pasted
 
 NAMES = [
     "runs/2025-01-31/12-00-00",

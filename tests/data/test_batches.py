@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from costate.core.tasks import Classification
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, gather
 from costate.data.memory import InMemory, Parts, Standardise, divide, untouched
-from costate.tasks import Classification
 
 
 def batches(order, epoch=0):

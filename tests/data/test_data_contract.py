@@ -10,9 +10,8 @@ from hydra.utils import get_class, instantiate
 from lightning.pytorch import LightningDataModule
 from omegaconf import OmegaConf
 
+from costate.core.tasks import AtEnd, Classification, Task
 from costate.data.memory import InMemory
-from costate.sequence_tasks import AtEnd
-from costate.tasks import Classification, Task
 from own_data import ROWS
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

@@ -5,8 +5,8 @@ import torch
 from hydra.utils import instantiate
 
 from composing import config
+from costate.core.tasks import Classification, Regression
 from costate.data.module import Module
-from costate.tasks import Classification, Regression
 from own_data import Numbers, pictures, three
 from small import refusal
 

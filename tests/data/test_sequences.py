@@ -11,10 +11,10 @@ import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from costate.core.tasks import SILENT, Characters, SequenceTask
 from costate.data.algorithmic import turns
 from costate.data.memory import InMemory
 from costate.data.text import _library
-from costate.sequence_tasks import SILENT, Characters, SequenceTask
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 NODES = {path.stem: OmegaConf.merge({"seed": 0}, OmegaConf.load(path)) for path in sorted(CONF.glob("*.yaml"))}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from composing import config
+from costate.config.schema import check
 from costate.experiments.headers import read
-from costate.schema import check
 from pages import PAGES, PROGRAMS, ROOT, commands, fences, first, options, settings, spans
 
 README = ROOT / "README.md"

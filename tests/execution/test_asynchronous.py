@@ -11,15 +11,14 @@ import torch
 import torch.distributed as dist
 
 from composing import method
+from costate.core.stage import Stage
 from costate.execution.asynchronous import Asynchronous
-from costate.execution.halt import Halt
-from costate.execution.launch import shared_environment
+from costate.execution.asynchronous.lines import Halt, Roles
+from costate.execution.asynchronous.wire import choose
+from costate.execution.launching import shared_environment
 from costate.execution.pipeline import Pipeline
-from costate.execution.roles import Roles
 from costate.execution.serial import Serial
-from costate.execution.wire import choose
 from costate.methods import Method
-from costate.stage import Stage
 from played import assert_equal, batches, stages, train
 from ranks import on_ranks
 

@@ -12,10 +12,8 @@ from functools import partial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costate.execution.bounded import Queue
-from costate.execution.feed import Feed, Message
-from costate.execution.gate import Gate
-from costate.execution.histogram import BINS, Histogram
+from costate.execution.asynchronous.oracle import Feed, Gate, Message, Queue
+from costate.execution.clock import BINS, Histogram
 
 Wait = Callable[[], bool]
 

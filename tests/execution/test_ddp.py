@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from composing import method, network, options
+from costate.core.tasks import Classification
 from costate.execution.replicas import join_batch_norms, own_rows
 from costate.execution.serial import Serial
 from costate.methods import Method
-from costate.tasks import Classification
 from costate.training.module import stages
 from ranks import on_ranks
 

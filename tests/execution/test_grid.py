@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from composing import method, network
+from costate.core.tasks import Classification
 from costate.execution.base import Execution
-from costate.execution.grid import Grid
-from costate.execution.pipeline import Pipeline
+from costate.execution.pipeline import Grid, Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from ranks import on_ranks
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from costate.execution import launch, meeting
+from costate.execution import launching
+from costate.execution.launching import meeting
 
 APP = """
 import json, os, sys
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from costate.execution import launch, meeting
+from costate.execution import launching
+from costate.execution.launching import meeting
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
     folder = Path(HydraConfig.get().runtime.output_dir)
-    if launch.delegate(cfg.ranks):
+    if launching.delegate(cfg.ranks):
         print("supervised", folder.name)
         return
     assert "torch" not in sys.modules
@@ -106,7 +108,7 @@ def test_config_folders_of_the_command_line_hold_for_ranks(app: Path) -> None:
 
 
 def test_one_rank_is_this_process() -> None:
-    assert launch.delegate(1) is False
+    assert launching.delegate(1) is False
     assert meeting.rank() is None
 
 
@@ -127,18 +129,18 @@ def test_a_wrong_number_of_ranks_is_refused(monkeypatch: pytest.MonkeyPatch, wan
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=f"2 ranks were started and the settings ask for {wanted}"):
-        launch.delegate(wanted)
+        launching.delegate(wanted)
 
 
 def test_several_hosts_are_torchruns_business() -> None:
     with pytest.raises(ValueError, match="torchrun --nnodes=2 --nproc-per-node=4"):
-        launch.delegate(8, hosts=2)
+        launching.delegate(8, hosts=2)
 
 
 AGREEING = """
 import os, time
 import torch.distributed as dist
-from costate.execution import meeting
+from costate.execution.launching import meeting
 if meeting.rank() == 0:
     time.sleep(0.2)
 start = os.environ["TORCHELASTIC_RESTART_COUNT"]
@@ -161,7 +163,7 @@ def test_ranks_agree_before_there_is_a_process_group(tmp_path: Path) -> None:
     """Torchrun starts them twice, with one store: what was said at the first start does not count at the second."""
     script = tmp_path / "agreeing.py"
     script.write_text(AGREEING)
-    port = launch.shared_environment(2)["MASTER_PORT"]
+    port = launching.shared_environment(2)["MASTER_PORT"]
     command = [
         sys.executable,
         "-m",

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from costate.execution.lines import Lines
+from costate.execution.asynchronous.lines import Lines
 from costate.execution.messages import DTYPES
 from ranks import on_ranks
 

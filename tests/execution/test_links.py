@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from costate.execution.links import Outbox
+from costate.execution.messages import Outbox
 
 
 class Work:

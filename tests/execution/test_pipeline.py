@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from composing import method, options, scheduled, words
+from costate.core.stage import Stage
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.interfaces import Learning
 from costate.methods import Method
-from costate.stage import Stage
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
 

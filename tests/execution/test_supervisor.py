@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from costate.execution.supervisor import RankError, Supervisor, report
+from costate.execution.launching.supervisor import RankError, Supervisor, report
 
 RANK = """
 import os, signal, subprocess, sys, time
@@ -26,7 +26,7 @@ def wait():
 SUPERVISOR = """
 import sys
 from pathlib import Path
-from costate.execution.supervisor import Supervisor
+from costate.execution.launching.supervisor import Supervisor
 folder = Path(sys.argv[1])
 ranks = [{"RANK": "0"}, {"RANK": "1"}]
 command = [sys.executable, str(folder / "rank.py"), str(folder)]
@@ -117,7 +117,7 @@ def test_the_output_of_a_failed_rank_is_kept_and_named(tmp_path: Path) -> None:
 
 
 FAIL = """
-from costate.execution.supervisor import report
+from costate.execution.launching.supervisor import report
 def fail(error, code):
     try:
         raise error
@@ -237,7 +237,7 @@ def test_a_signal_that_is_repeated_at_once_is_one(tmp_path: Path, start: Start, 
 
 
 TELLING = """
-from costate.execution.supervisor import tell
+from costate.execution.launching.supervisor import tell
 if rank == 1:
     tell(signal.SIGTERM)
 """

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from costate.execution.clock import Clock
-from costate.execution.traffic import Traffic
+from costate.execution.clock import Clock, Traffic
 
 
 @pytest.fixture

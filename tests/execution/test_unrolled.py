@@ -10,12 +10,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from composing import method, network, options, words
+from costate.core.tasks import AtEnd, Characters, Classification, Regression, Symbols
 from costate.execution.serial import Serial
 from costate.execution.unrolled import Unrolled
 from costate.interfaces import Synthetic
-from costate.interfaces.synthesizers import Synthesizer
-from costate.sequence_tasks import AtEnd, Characters, Symbols
-from costate.tasks import Classification, Regression
+from costate.interfaces.synthetic import Synthesizer
 from costate.training.module import stages as make_stages
 from small import NODES, RECURRENT, refusal
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from costate.execution import watch
-from costate.execution.watch import Watch
+from costate.execution.launching import watch
+from costate.execution.launching.watch import Watch
 
 
 class Store:

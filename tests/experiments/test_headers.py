@@ -4,8 +4,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from composing import CONF, config, method, options, scheduled, words
+from costate.config.schema import check
 from costate.experiments.headers import Mark, jobs, read, read_all
-from costate.schema import check
 from small import STABLE
 
 PROGRAMS = """full_model verlet_mnist resnet_mnist leapfrog_mnist antisymmetric_mnist ellipse swiss_roll standard_sg

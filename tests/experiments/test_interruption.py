@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from costate import jobs
 from costate.experiments.__main__ import main
 from costate.experiments.headers import Row
 from costate.experiments.running import Result, Run
+from costate.runs import program
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)
 
@@ -22,7 +22,7 @@ def ending(monkeypatch):
             with log.open("ab") as file:
                 return subprocess.Popen([sys.executable, "-c", f"import os, sys; {code}"], stderr=file)
 
-        monkeypatch.setattr(jobs, "start", start)
+        monkeypatch.setattr(program, "start", start)
 
     return set_to
 
@@ -51,7 +51,7 @@ def test_a_run_that_was_asked_to_stop_has_not_failed(ending, tmp_path, code):
 def test_a_run_that_has_failed_says_why_as_far_as_that_is_known(ending, tmp_path, code, told):
     ending(code)
     with pytest.raises(ValueError, match=f"^train.py epochs=1: {told}$"):
-        jobs.run(tmp_path / "run", "epochs=1")
+        program.run(tmp_path / "run", "epochs=1")
 
 
 def test_after_ctrl_c_the_same_command_repeats_what_was_stopped_and_keeps_the_rest(ending, tmp_path, capsys):

@@ -22,7 +22,7 @@ from costate.experiments.headers import read
 )
 def test_options_that_cannot_be_are_answered_in_one_sentence(words, told, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("costate.jobs.start", None)
+    monkeypatch.setattr("costate.runs.program.start", None)
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2
@@ -31,7 +31,7 @@ def test_options_that_cannot_be_are_answered_in_one_sentence(words, told, capsys
 
 def test_what_is_named_twice_is_run_once(monkeypatch, tmp_path):
     ran = []
-    monkeypatch.setattr("costate.jobs.run", lambda folder, *overrides: ran.append(overrides))
+    monkeypatch.setattr("costate.runs.program.run", lambda folder, *overrides: ran.append(overrides))
     out = ["--out", str(tmp_path / "RESULTS.md"), "--runs", str(tmp_path / "runs")]
     main(["surface_sgd", "surface_sgd", "--seeds", "0,0", *out])
     assert ran == [("experiment=surface_sgd", "seed=0")]

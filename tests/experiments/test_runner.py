@@ -8,11 +8,11 @@ from threading import Barrier
 
 import pytest
 
-from costate import jobs
 from costate.experiments import running, table
 from costate.experiments.__main__ import main
 from costate.experiments.headers import Experiment, Mark, Row
 from costate.experiments.running import ORDER, Result, Run
+from costate.runs import program
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)
 LATER = Row("surface_asynchronous", ("experiment=surface_asynchronous",), Mark("test/mse", "<=", 1.5, "surface_sgd"), 1)
@@ -61,7 +61,7 @@ def asked(monkeypatch, tmp_path):
     """
 
     def run(job: Job, *words: str):
-        monkeypatch.setattr(jobs, "run", job)
+        monkeypatch.setattr(program, "run", job)
         out = tmp_path / "out" / "RESULTS.md"
         code = main(["--seeds", "0,1", "--runs", str(tmp_path / "runs"), "--out", str(out), *words])
         return code, out.read_text(), job.asked

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from costate.benchmarks.hosts import Hosts, lacking
-from costate.execution import meeting
+from costate.execution.launching import meeting
 from costate.runs import RunFolder
 from hosted import PAUSE, Started, unlike
 from running import QUIET, ROOT, SMALL, fit, last

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 import costate
 from composing import method, network
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.interfaces.synthesizers import Conv, Linear, LowRank, Mlp, Pooled
-from costate.tasks import Classification
+from costate.interfaces.synthetic import Conv, Linear, LowRank, Mlp, Pooled
 from costate.training.module import stages as make_stages
 from small import refusal
 

@@ -11,9 +11,9 @@ from torch import nn
 
 import costate
 from composing import method
+from costate.core.tasks import Characters
 from costate.execution.unrolled import Unrolled
-from costate.interfaces.synthesizers import Linear
-from costate.sequence_tasks import Characters
+from costate.interfaces.synthetic import Linear
 from costate.training.module import stages as make_stages
 from small import NODES, RECURRENT
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from composing import method, network
+from costate.core.stage import Stage
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.stage import Stage
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from small import refusal
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from composing import method, options, scheduled, words
+from costate.core.stage import Stage
 from costate.execution.serial import Serial
 from costate.interfaces import Silent
 from costate.methods import Method, NoBprop
-from costate.stage import Stage
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
 

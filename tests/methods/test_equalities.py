@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from composing import method, options
+from costate.core.stage import Stage
+from costate.core.tasks import Classification, Regression
 from costate.execution.serial import Serial
 from costate.interfaces import Synthetic
-from costate.interfaces.synthesizers import Linear, Synthesizer
+from costate.interfaces.synthetic import Linear, Synthesizer
 from costate.methods import Method, SyntheticGradients
-from costate.stage import Stage
-from costate.tasks import Classification, Regression
 from costate.training.module import stages as make_stages
 from trained import BATCH, CLASSES, NETWORKS, SHAPE, STEPS, TASK, assert_same, batches, blocks, bodies, step_all, train
 

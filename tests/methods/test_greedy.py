@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from composing import method, network
+from costate.core.stage import Stage
+from costate.core.tasks import Classification, Regression
 from costate.execution.serial import Serial
 from costate.interfaces.local import LocalLoss, cosines
 from costate.methods import Backprop
-from costate.stage import Stage
-from costate.tasks import Classification, Regression
 from costate.training.module import stages as make_stages
 from small import refusal
 

@@ -6,9 +6,9 @@ import torch
 from composing import method, network, options
 from costate.architectures.block import RULES, prolong
 from costate.architectures.integrators import ONE_WAY
+from costate.core.stage import Stage
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.stage import Stage
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from running import QUIET, SMALL, fit, refusal
 

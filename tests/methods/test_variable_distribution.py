@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from composing import method, network
 from costate.architectures.chain import Chain
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.methods.network_loss import NetworkLoss
-from costate.methods.outer import variables
+from costate.methods.variable_distribution import variables
 from costate.pvd import InTurn
-from costate.tasks import Classification
 from costate.training.module import stages as make_stages
 from small import STABLE
 from trained import CLASSES, NETWORKS, SHAPE, TASK

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from costate.pvd import Blocks, Distribution, InTurn, Objective, Outcome, Solver, Start
+from costate.pvd.distribution import work
 from costate.pvd.solvers import Adam, Lbfgs
-from costate.pvd.worker import work
 
 N = 24
 LBFGS = Lbfgs(steps=12, history=10)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from composing import method, network
-from costate.tasks import Classification, Regression
+from costate.core.tasks import Classification, Regression
 from costate.training.balance import by_work, partition, work
 
 TASK = Classification(10)

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from composing import config, network
-from costate.tasks import Classification
+from costate.core.tasks import Classification
 from costate.training.module import Training
 
 

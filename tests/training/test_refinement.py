@@ -8,9 +8,9 @@ from hydra.utils import instantiate
 
 from composing import config, method, network
 from costate.architectures.block import RULES
+from costate.core.stage import Stage
+from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.stage import Stage
-from costate.tasks import Classification
 from costate.training.module import stages
 from costate.training.refinement import deepen
 

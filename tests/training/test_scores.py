@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from costate.tasks import Classification
+from costate.core.tasks import Classification
 from costate.training.module import _Scores
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from costate.architectures.fields import Field
 from costate.architectures.integrators import Euler
-from costate.settings import Amount
+from costate.config.settings import Amount
 
 
 @final

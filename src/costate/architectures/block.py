@@ -115,10 +115,10 @@ class Block(nn.Module, ABC):
     def coarse(self, rule: Coarsening) -> "Block":
         """A copy over the same time with so many layers, from boundary to boundary; the same ValueError."""
 
-    def stand_for(self, block: "Block") -> None:  # noqa: B027
+    def stand_for(self, block: "Block") -> None:
         """The copy is told that the block's layers are other ones now."""
 
-    def join(self, behind: "Block") -> None:  # noqa: B027
+    def join(self, behind: "Block") -> None:
         """Says that a copy goes on with the next one: what lies between them is no boundary, but a state of theirs."""
 
     @abstractmethod

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate import lookup
 from costate.architectures.block import Block, Coarsening, Network, State
 from costate.architectures.integrators import ONE_WAY
 from costate.architectures.reversal import Found, Run, retraced
-from costate.types import Shape
+from costate.config import lookup
+from costate.core.types import Shape
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
 from costate.architectures.fields import AffineField, Field
-from costate.settings import Count
-from costate.types import Shape
+from costate.config.settings import Count
+from costate.core.types import Shape
 
 
 class Form(ABC):

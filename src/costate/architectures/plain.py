@@ -20,8 +20,8 @@ from torchvision.models.resnet import BasicBlock
 from costate.architectures.block import Network
 from costate.architectures.chain import Chain, Coupling
 from costate.architectures.norm import Norm
-from costate.settings import Count
-from costate.types import Shape
+from costate.config.settings import Count
+from costate.core.types import Shape
 
 Images = Float[Tensor, "batch channels height width"]
 Smaller = Float[Tensor, "batch more h w"]

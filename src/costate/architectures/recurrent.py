@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Network
 from costate.architectures.chain import Chain
-from costate.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.config.settings import Amount, Count, Rate
+from costate.core.types import Shape
 
 
 class Cell(nn.Module, ABC):

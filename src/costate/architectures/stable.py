@@ -18,8 +18,8 @@ from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import ONE_WAY, Integrator, Reversible
 from costate.architectures.reversal import Steps, rebuilt, retraced
-from costate.settings import Amount, Count, Rate
-from costate.types import Shape
+from costate.config.settings import Amount, Count, Rate
+from costate.core.types import Shape
 
 
 @final

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from costate import jobs
+from costate.runs import program
 
 MEASURED = "callbacks=[throughput]"
 WAYS = {
@@ -51,7 +51,9 @@ def alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, Ro
     """Every way once, one after the other."""
     with tempfile.TemporaryDirectory() as place:
         folders = {
-            way: jobs.run(Path(place) / way, *own, MEASURED, *meant(way, settings), f"seed={seed}", f"epochs={epochs}")
+            way: program.run(
+                Path(place) / way, *own, MEASURED, *meant(way, settings), f"seed={seed}", f"epochs={epochs}"
+            )
             for way, own in WAYS.items()
         }
         curves = {way: curve(folder) for way, folder in folders.items()}

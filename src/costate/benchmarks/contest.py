@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from costate.architectures import Network
 from costate.architectures.block import Block
+from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
-from costate.tasks import Classification
 from costate.training.balance import by_work
 from costate.training.module import stages
 

@@ -23,7 +23,7 @@ from costate.benchmarks.contest import Autograd, Contestant, Ddp, PipelineStages
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.benchmarks.network_model import COUNTS, MICRO, grid, many, predicted
 from costate.benchmarks.pipeline import launch, setting_of
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.reports import network as figures
 
 METHODS = {

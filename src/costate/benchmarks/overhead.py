@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from costate.benchmarks import epochs
-from costate.configuration import composed
+from costate.config.composing import composed
 
 PAIRS = 5
 arguments = epochs.arguments

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from costate.benchmarks.contest import Contestant, Setting, alone, together
 from costate.benchmarks.hosts import Hosts, enter
-from costate.configuration import composed
+from costate.config.composing import composed
 from costate.reports import contest
 
 WARMUP, SECONDS, STEPS = 3, 2.5, 10

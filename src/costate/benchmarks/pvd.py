@@ -22,11 +22,11 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.benchmarks.pipeline import launch
-from costate.configuration import composed
-from costate.execution.one_each import OneEach
-from costate.methods.iteration import Iteration
+from costate.config.composing import composed
+from costate.core.method import Iteration
+from costate.core.tasks import Classification
+from costate.execution.parallel import OneEach
 from costate.pvd import InTurn
-from costate.tasks import Classification
 from costate.training.module import stages
 
 SHAPE, CLASSES = (1, 28, 28), 10

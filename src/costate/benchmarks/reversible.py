@@ -12,7 +12,7 @@ from torch import nn
 
 from costate.benchmarks import epochs
 from costate.callbacks.peak_memory import Held
-from costate.configuration import composed
+from costate.config.composing import composed
 
 NETS = "arch=verlet", "arch=leapfrog", "arch=verlet arch/form=conv"
 DEPTHS = 64, 256

@@ -33,9 +33,9 @@ from costate.benchmarks.simulation import (
     one_f_one_b,
     synchronous_step,
 )
+from costate.core.stage import Stage
+from costate.core.tasks import Classification
 from costate.reports import contest
-from costate.stage import Stage
-from costate.tasks import Classification
 from costate.training.module import stages
 
 CHECKED = "pipeline sg", "torch DDP", "torch 1F1B", "torch GPipe"

@@ -14,7 +14,7 @@ from one step to the next when the pipeline is full.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from costate.schedules import Operation, decoupled
+from costate.core.schedules import Operation, decoupled
 
 STEPS = 40
 """Steps that are played; the second half of them is timed."""

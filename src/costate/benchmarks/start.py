@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from costate.jobs import start
-from costate.words import override
+from costate.config.words import override
+from costate.runs.program import start
 
 PAIRS = 5
 

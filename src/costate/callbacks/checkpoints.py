@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from costate.callbacks.best import Best
-from costate.writing import beside, replace, writing
+from costate.runs.writing import beside, replace, writing
 
 
 class Checkpoints(Checkpoint):

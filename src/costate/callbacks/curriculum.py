@@ -8,8 +8,8 @@ from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from costate.sequence_tasks import SILENT
-from costate.settings import Rate
+from costate.config.settings import Rate
+from costate.core.tasks import SILENT
 
 AVERAGED = 10
 """Batches that b remembers."""

@@ -5,7 +5,7 @@ from typing import Literal, final
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from costate.settings import Amount, Count
+from costate.config.settings import Amount, Count
 
 
 @final

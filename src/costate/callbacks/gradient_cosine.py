@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.measures import cosine
-from costate.settings import Count
+from costate.config.settings import Count
+from costate.core.measures import cosine
 
 
 @final

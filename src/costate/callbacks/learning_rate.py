@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
-from costate.settings import Count
+from costate.config.settings import Count
 
 
 @final

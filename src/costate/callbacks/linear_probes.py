@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from costate.settings import Count
+from costate.config.settings import Count
 
 RIDGE = 1e-3
 

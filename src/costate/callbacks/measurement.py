@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from costate.settings import Count
+from costate.config.settings import Count
 
 Row = tuple[int, dict[str, float]]
 """Of a batch's number, and numbers by their names."""

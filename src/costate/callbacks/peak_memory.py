@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.settings import Count
+from costate.config.settings import Count
 
 
 class Held:

@@ -6,8 +6,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
-from costate.propagation import amplification
-from costate.settings import Count
+from costate.config.settings import Count
+from costate.core.measures import amplification
 
 
 @final

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from costate.config.settings import Count
 from costate.data.planar import Surface, surface
-from costate.settings import Count
 
 GRID = 64
 FOLDER, PICTURE = "surface", "surface.png"

@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from costate.settings import Size
+from costate.config.settings import Size
 
 
 @final

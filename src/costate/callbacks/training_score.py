@@ -6,8 +6,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from costate.callbacks.measurement import Measurement
+from costate.config.settings import Count
 from costate.interfaces import Loss
-from costate.settings import Count
 
 
 @final

@@ -8,11 +8,10 @@ from typing import final
 
 import torch
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import AtEnd, Regression
 from costate.data.batches import Rows, generator
 from costate.data.memory import InMemory, Parts
-from costate.sequence_tasks import AtEnd
-from costate.settings import Count, Size
-from costate.tasks import Regression
 
 
 @final

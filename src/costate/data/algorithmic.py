@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from costate.core.tasks import SILENT
 from costate.data.drawn import Drawn
-from costate.sequence_tasks import SILENT
 
 
 @final

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from costate.core.types import Labels, State
 from costate.data.pages import Pages, ahead
 from costate.data.places import Places
-from costate.types import Labels, State
 
 
 class Rows(NamedTuple):

@@ -3,10 +3,10 @@
 import torch
 from sklearn.datasets import load_digits
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Classification
 from costate.data.batches import Rows
 from costate.data.memory import InMemory, Parts, divide
-from costate.settings import Count, Size
-from costate.tasks import Classification
 
 
 class Digits(InMemory):

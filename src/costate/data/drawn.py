@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Symbols
+from costate.core.types import Shape
 from costate.data.batches import generator
 from costate.data.places import Places
-from costate.sequence_tasks import Symbols
-from costate.settings import Count, Size
-from costate.types import Shape
 
 HELD, TESTED = 1, 2
 """What validation and test sequences are drawn with beside the seed; training ones with 0."""

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from costate.config.settings import Count, Share, Size
+from costate.core.tasks import Classification
 from costate.data import pages, store
 from costate.data.augment import Kind
 from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pages import Pages
 from costate.data.pictures import Gallery
-from costate.settings import Count, Share, Size
-from costate.tasks import Classification
 
 
 @final

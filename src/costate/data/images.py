@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Classification
 from costate.data import store
 from costate.data.augment import Kind
 from costate.data.batches import Rows, gather
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pictures import Gallery
 from costate.data.sources import Source
-from costate.settings import Count, Size
-from costate.tasks import Classification
 
 log = logging.getLogger(__name__)
 

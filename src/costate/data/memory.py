@@ -10,12 +10,12 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Task
+from costate.core.types import Shape, State
 from costate.data.augment import Augmentation, Kind, change
 from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
 from costate.data.pages import Pages
-from costate.settings import Count, Size
-from costate.tasks import Task
-from costate.types import Shape, State
 
 EVALUATION_ROWS = 500  # rows in a batch of validation and test; no result depends on it
 

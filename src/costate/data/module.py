@@ -9,13 +9,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from costate import lookup
+from costate.config import lookup
+from costate.config.settings import Count, Share, Size
+from costate.core.tasks import Classification, Regression, Task
 from costate.data.augment import Kind
 from costate.data.batches import Rows
 from costate.data.folder import split
 from costate.data.memory import InMemory, Parts
-from costate.settings import Count, Share, Size
-from costate.tasks import Classification, Regression, Task
 
 PIECE = 256  # samples that are stacked at once
 

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Classification, Regression, Task
+from costate.core.types import Labels
 from costate.data.batches import Rows, generator
 from costate.data.memory import InMemory, Parts
-from costate.settings import Count, Size
-from costate.tasks import Classification, Regression, Task
-from costate.types import Labels
 
 
 class Planar(InMemory, ABC):

@@ -4,10 +4,9 @@ from typing import Literal, final
 
 from torch import Tensor
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import AtEnd, Classification
 from costate.data.images import Images, Mnist
-from costate.sequence_tasks import AtEnd
-from costate.settings import Count, Size
-from costate.tasks import Classification
 
 
 @final

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from costate.core.types import Shape
 from costate.data.store import Arrays
-from costate.types import Shape
 
 PATIENCE = 10.0  # seconds without an answer after which a download is given up
 ADVICE = "or use data=digits, which needs no files"

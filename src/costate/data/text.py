@@ -14,9 +14,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from costate.config.settings import Count, Size
+from costate.core.tasks import Characters
 from costate.data.places import Places
-from costate.sequence_tasks import Characters
-from costate.settings import Count, Size
 
 HELD_STREAMS = 20
 """Streams of validation and test: long ones, each read from its beginning to its end in one batch."""

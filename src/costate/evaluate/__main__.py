@@ -31,8 +31,8 @@ def main(words: list[str] | None = None) -> int:
         parser.error(f"split={split} must be one of {', '.join(SPLITS)}.")
     from hydra.errors import HydraException
 
-    from costate.commandline import cause
     from costate.evaluate import predictions, tables
+    from costate.runs.program import cause
 
     try:
         found = predictions.predict(arguments.run, overrides, split)

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
-from costate import trained
-from costate.configuration import composed
+from costate.config.composing import composed
+from costate.config.schema import suggestion
+from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
-from costate.schema import suggestion
-from costate.tasks import Classification, Task
+from costate.runs import trained
 
 
 @final

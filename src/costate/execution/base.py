@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from costate.core.memory import Flight
+from costate.core.schedules import Event, Operation
+from costate.core.stage import Stage
+from costate.core.tasks import Task
+from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span
 from costate.interfaces import Coarse, CopiedBlocks, EachSpan, Interface, Learning, Loss
-from costate.memory import Flight
 from costate.methods import Method
 from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
 from costate.pvd import Team
-from costate.schedules import Event, Operation
-from costate.stage import Stage
-from costate.tasks import Task
-from costate.types import Input, Labels, State
 
 
 class Execution(ABC):

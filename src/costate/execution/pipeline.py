@@ -1,4 +1,12 @@
-"""One stage a process, and no process waits for a gradient; `Grid` says which rank holds which stage.
+"""Which rank holds what: R replicas of a pipeline of K stages.
+
+Rank i K + j holds stage K − 1 − j of replica i, so that rank 0, which has the screen and the log, has the loss:
+
+    K = 2, R = 2      stage 0   stage 1
+    replica 0         rank 1    rank 0
+    replica 1         rank 3    rank 2
+
+One stage a process, and no process waits for a gradient; `Grid` says which rank holds which stage.
 
     rank 1, stage 0   F0 U0    F1 U1 L0   F2 U2 L1   ...        with lag 1
                         \\h0  /g0  \\h1  /g1
@@ -19,22 +27,61 @@ from typing import Any, final
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 
-from costate.execution import pending
+from costate.config.settings import Count, Size
+from costate.core.schedules import Operation
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
-from costate.execution.clock import Clock
-from costate.execution.grid import Grid
-from costate.execution.links import Inbox, Outbox
-from costate.execution.replicas import any_rank, average_gradients, join_batch_norms
-from costate.execution.sharing import from_all, share_module, share_optimizer
-from costate.execution.traffic import SPANS, Traffic
+from costate.execution.clock import SPANS, Clock, Traffic
+from costate.execution.messages import Inbox, Outbox
+from costate.execution.replicas import (
+    any_rank,
+    average_gradients,
+    from_all,
+    join_batch_norms,
+    joint,
+    part,
+    share_module,
+    share_optimizer,
+)
 from costate.interfaces import CopiedBlocks
 from costate.methods import Method
 from costate.posts import Letter, Precision, Reply
-from costate.schedules import Operation
-from costate.settings import Count, Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
+
+
+class Grid:
+    """This rank's place, and the ranks that it works with.
+
+    Args:
+        replicas: R.
+        stages: K.
+        device: type of the devices that hold the stages, "cpu" or "cuda".
+
+    Attributes:
+        replica, stage: of this rank.
+        pipeline: group of the ranks that hold the stages of this replica.
+        peers: group of the ranks that hold this stage.
+
+    Raises:
+        ValueError: there are not R K ranks.
+    """
+
+    def __init__(self, replicas: int, stages: int, device: str):
+        ranks = dist.get_world_size()
+        if ranks != replicas * stages:
+            wanted = f"stages={stages}" + (f" × execution.replicas={replicas}" if replicas > 1 else "")
+            raise ValueError(f"execution=pipeline runs one stage a process: {wanted}, but {ranks} ranks were started.")
+        mesh = init_device_mesh(device, (replicas, stages), mesh_dim_names=("replica", "stage"))
+        self.stages = stages
+        self.replica, place = divmod(dist.get_rank(), stages)
+        self.stage = stages - 1 - place
+        self.pipeline, self.peers = mesh.get_group("stage"), mesh.get_group("replica")
+
+    def rank_of(self, stage: int) -> int:
+        """The rank that holds a stage of this replica."""
+        return self.replica * self.stages + self.stages - 1 - stage
 
 
 @final
@@ -200,15 +247,15 @@ class Pipeline(Execution):
 
     def state_dict(self) -> dict[str, Any]:
         """Each stage's as its own rank has it, so that it loads in one process as well."""
-        state = pending.joint(super().state_dict(), self.grid.peers)
+        state = joint(super().state_dict(), self.grid.peers)
         own = from_all(state, self.grid.pipeline)[::-1]
         lists = {name: [part[name][k] for k, part in enumerate(own)] for name in ("flights", "lessons")}
-        joint = ("gradients", "states", "copies")
-        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in joint}
+        shared = ("gradients", "states", "copies")
+        return lists | {name: {k: v for part in own for k, v in part[name].items()} for name in shared}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         replica, replicas = self.share
-        super().load_state_dict(pending.part(state, replica, replicas), device)
+        super().load_state_dict(part(state, replica, replicas), device)
 
     def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
         first, last = self.own == 0, self.own == len(self.stages) - 1

@@ -5,9 +5,15 @@ so the joint loss is the mean of the ranks' losses, and the joint gradient the m
 
 Torch's own wrapper reduces once a backward pass; a decoupled step has several, so ours reduces once, after the last.
 Without a process group every function here is that of one process.
+
+Every rank gets what the others have trained: in a pipeline a stage from its own rank; asynchronously a stage's block
+from its own, its interface from the oracle's.
+
+What is pending between two batches, of the joint batch: a checkpoint does not tell how many replicas there were.
 """
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -191,3 +197,69 @@ def share_start(module: nn.Module, group: Group = None) -> None:
 
 def _ranks(group: Group) -> int:
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def from_all(own: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+    """What each rank of the group has, by rank."""
+    parts: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(parts, own, group=group)
+    return parts
+
+
+@torch.no_grad()
+def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = None) -> None:
+    """Parameters and buffers, in one message for each precision."""
+    alike: dict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for tensor in (*part.parameters(), *part.buffers()):
+        alike[tensor.dtype].append(tensor.detach())
+    for tensors in alike.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.broadcast(flat, src=rank, group=group)
+        if rank == dist.get_rank():
+            # Written in place its own would no longer be those of a graph that is still to be used.
+            continue
+        for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(values.view_as(tensor))
+
+
+def share_optimizer(
+    parts: Iterable[tuple[nn.Module, int]], optimizer: torch.optim.Optimizer, group: dist.ProcessGroup | None = None
+) -> None:
+    """The optimizer's state of each part, from the rank that trains it."""
+    owned = [(list(part.parameters()), rank) for part, rank in parts]
+    own = [[optimizer.state.get(p, {}) for p in parameters] for parameters, rank in owned if rank == dist.get_rank()]
+    ranks = dist.get_process_group_ranks(group)
+    states = {rank: iter(theirs) for rank, theirs in zip(ranks, from_all(own, group), strict=True)}
+    for parameters, rank in owned:
+        found = zip(parameters, next(states[rank]), strict=True)
+        if rank != dist.get_rank():
+            optimizer.state.update({p: state for p, state in found if state})
+
+
+def joint(state: dict[str, Any], group: Group = None) -> dict[str, Any]:
+    """An execution's state with the rows of all replicas, from that of each."""
+    return _with_rows(state, lambda rows: joint_rows(rows, group))
+
+
+def part(state: dict[str, Any], replica: int, replicas: int) -> dict[str, Any]:
+    """An execution's state with the rows of one replica of so many, from that of all."""
+    return _with_rows(state, lambda rows: rows[replica::replicas])
+
+
+def _with_rows(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    def rescaled(g: Tensor) -> Tensor:
+        # A gradient of the mean over so many rows, as one of the mean over the rows that it has now.
+        rows = change(g)
+        return rows * (len(g) / len(rows))
+
+    def of_flight(kept: dict[str, Any]) -> dict[str, Any]:
+        # Replicas have the same weights.
+        return {name: change(value) if isinstance(value, Tensor) else value for name, value in kept.items()}
+
+    return {
+        "flights": [{n: of_flight(kept) for n, kept in flights.items()} for flights in state["flights"]],
+        "lessons": [{n: tuple(map(change, rows)) for n, rows in lessons.items()} for lessons in state["lessons"]],
+        "gradients": {key: rescaled(g) for key, g in state["gradients"].items()},
+        "states": {key: change(h) for key, h in state["states"].items()},
+        "copies": state["copies"],
+    }

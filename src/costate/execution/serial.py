@@ -1,22 +1,46 @@
-"""All stages in one process, under any trainer."""
+"""Every process holds the whole network, and is a replica of the others.
 
+All stages in one process, under any trainer.
+"""
+
+from abc import ABC
 from collections.abc import Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from costate.execution import pending
+from costate.config.settings import Size
+from costate.core.schedules import Event, Operation, waits
+from costate.core.stage import Stage
+from costate.core.types import Input, Labels, State
+from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.replicas import joint_mean, place
-from costate.execution.replicated import Replicated
+from costate.execution.replicas import alone, any_rank, average_gradients, joint, joint_mean, part, place
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
-from costate.schedules import Event, Operation, waits
-from costate.settings import Size
-from costate.stage import Stage
-from costate.types import Input, Labels, State
+
+
+class Replicated(Execution, ABC):
+    """Replicas share out the rows of each batch, and average their gradients."""
+
+    def average(self) -> None:
+        if alone():
+            self.stopping = self.asked
+            return
+        parameters = [p for stage in self.stages for p in stage.parameters()]
+        average_gradients(parameters)
+        self.stopping = any_rank(self.asked, parameters[0].device)
+
+    def gather(self) -> None:
+        """Replicas are equal."""
+
+    def collect(self, rows: list[Any]) -> list[Any]:
+        return rows
+
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Replicas are equal."""
 
 
 @final
@@ -51,10 +75,10 @@ class Serial(Replicated):
         return InTurn(joint_mean)
 
     def state_dict(self) -> dict[str, Any]:
-        return pending.joint(super().state_dict())
+        return joint(super().state_dict())
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        super().load_state_dict(pending.part(state, *place()), device)
+        super().load_state_dict(part(state, *place()), device)
 
     def _play(self, event: Event, n: int, x: Tensor, h: Tensor, y: Labels, post: Post | None) -> Tensor:
         """One operation while batch n is played; returns the state that goes down."""

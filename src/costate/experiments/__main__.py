@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from costate.commandline import speak
-from costate.configuration import CONF
+from costate.config import CONF
 from costate.experiments import claims, digest, fast, running, table
 from costate.experiments.headers import Experiment, Row, read_all
 from costate.experiments.running import Result, Run, line
+from costate.runs.program import speak
 
 MNIST = "MNIST/raw/train-images-idx3-ubyte"
 MARKER = ".fast"

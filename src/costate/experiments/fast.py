@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from costate import jobs
 from costate.experiments.headers import Experiment
 from costate.experiments.running import settings
 from costate.reports.sweep import Job, read
+from costate.runs import program
 
 SMALL = ("trainer.eval_batches=2", "trainer.progress=none", "log_every=5")
 SIZES = {"train": 600, "batches": 20, "size": 20_000}
@@ -48,7 +48,7 @@ def run(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterato
         place = folder / str(i)
         place.mkdir(parents=True)
         words = ["-m", f"experiment={','.join(names)}", *overrides, f"hydra.sweep.dir='{place.absolute()}'"]
-        process = jobs.start(words, place / "train.log")
+        process = program.start(words, place / "train.log")
         told: set[int] = set()
         while process.poll() is None:
             time.sleep(0.5)

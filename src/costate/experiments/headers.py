@@ -18,7 +18,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from costate import resolvers
+import costate.config.composing  # noqa: F401  (the functions that conf/ calls)
 
 COMMAND = "# python train.py "
 ANSWERS = "# Answers to "
@@ -84,7 +84,6 @@ def read(path: Path) -> Experiment:
     first, *lines = path.read_text(encoding="utf-8").splitlines()
     if first != PACKAGE:
         raise ValueError(f"{path.name} does not begin with the line `{PACKAGE}`.")
-    resolvers.register()
     params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params", default={})
     programs: list[str] = []
     commands: list[str] = []

@@ -14,11 +14,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from costate import jobs
-from costate.configuration import CONF, composed
+from costate.config import CONF
+from costate.config.composing import composed
 from costate.experiments.headers import Row
-from costate.runs import RunFolder
-from costate.writing import write
+from costate.runs import RunFolder, program
+from costate.runs.writing import write
 
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
@@ -106,7 +106,7 @@ class Run:
         started = self.order | {"commit": commit()}
         self._keep(started)
         try:
-            jobs.run(self.folder, *self.order["given"])
+            program.run(self.folder, *self.order["given"])
         except ValueError as error:
             self._keep(started | {"error": str(error)})
         else:

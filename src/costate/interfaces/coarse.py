@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from costate.architectures.block import Block, Coarsening
-from costate.interfaces.base import Interface
-from costate.interfaces.copies import CopiedBlocks
-from costate.tasks import Task
-from costate.types import Labels, State
+from costate.core.interface import Interface
+from costate.core.likeness import CopiedBlocks
+from costate.core.tasks import Task
+from costate.core.types import Labels, State
 
 
 class Coarse(Interface):

@@ -11,17 +11,36 @@
 
 Belilovsky, Eickenberg & Oyallon (2020), Decoupled greedy learning of CNNs, 1901.08164 (pred);
 Nøkland & Eidnes (2019), Training neural networks with local error signals, 1901.06656 (sim, predsim; β = 0.99).
+
+
+A local critic: a small net that guesses the output, and learns to lose what the network will lose.
+
+    c     critic, h -> outputs
+    ℓ_i   loss of sample i, of a guess or of the output
+    g   = ∂ mean_i ℓ_i(c(h)) / ∂h
+    fit = mean_i |ℓ_i(c(h)) − ℓ_i(next)|        next: the critic at the next boundary, or the output itself
+
+One number a sample goes up a boundary. Lee, Lee, Hwang, Shin & Yi (2022), Local critic training for model-parallel
+learning of deep neural networks, 1805.01128.
+
+
+Small nets that read a state: the heads of local losses, and the features by which these compare samples.
+
+h is (batch, *shape); images are averaged down to at most pool × pool pixels before a dense layer reads them.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.interfaces.base import Interface
-from costate.tasks import Task
-from costate.types import Labels, State
+from costate.core.interface import Interface, Learning
+from costate.core.tasks import Task
+from costate.core.types import Labels, Shape, State
 
 Gather = Callable[[Tensor], Tensor]
 
@@ -76,3 +95,99 @@ def cosines(A: Float[Tensor, "rows features"]) -> Float[Tensor, "rows rows"]:
     """S(A); 0 for a row without variation."""
     A = F.normalize(A - A.mean(dim=1, keepdim=True), dim=1)
     return A @ A.T
+
+
+class Critic(Learning):
+    """Answers the gradient of its guess's loss.
+
+    Args:
+        guesses: c.
+    """
+
+    def __init__(self, guesses: nn.Module, task: Task):
+        super().__init__()
+        self.guesses, self.task = guesses, task
+
+    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
+        end = h.detach().requires_grad_()
+        losses = self.task.losses(self.guesses(end), y)
+        self.said = losses.detach()
+        return torch.autograd.grad(losses.mean(), end)[0]
+
+    def study(self, h: State, y: Labels) -> None:
+        self.said = self.task.losses(self.guesses(h), y).detach()
+
+    def fit(self, h: State, y: Labels, target: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+        losses, expected = self.task.losses(self.guesses(h.detach()), y), target.detach() * len(h)
+        self.last = (losses.detach(), expected)
+        return (losses - expected).abs().mean()
+
+
+Head = Literal["linear", "mlp", "conv"]
+
+
+def local_head(kind: Head, shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
+    """The head of that kind.
+
+    Raises:
+        ValueError: see `conv`.
+    """
+    if kind == "linear":
+        return linear(shape, outputs, pool=pool)
+    return (mlp if kind == "mlp" else conv)(shape, outputs, layers=layers, width=width, pool=pool)
+
+
+def linear(shape: Shape, outputs: int, *, pool: int) -> nn.Module:
+    """h A + a."""
+    start, features = _row(shape, pool)
+    return nn.Sequential(*start, nn.Linear(features, outputs))
+
+
+def mlp(shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
+    """h through `layers` hidden layers with ReLU (Belilovsky et al., 2020, "MLP-aux")."""
+    start, features = _row(shape, pool)
+    widths = [features] + [width] * layers
+    hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*start, *hidden, nn.Linear(width, outputs))
+
+
+def conv(shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
+    """h through `layers` hidden 3 × 3 convolutions with ReLU, and a dense layer (the same, "CNN-aux").
+
+    Raises:
+        ValueError: the state at the boundary is no image.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"method.head=conv needs images at the boundaries, here they hold {shape[0]} features: "
+            "use method.head=linear or mlp"
+        )
+    widths = [shape[0]] + [width] * layers
+    hidden = [part for a, b in pairwise(widths) for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+    end, features = _row((width, *shape[1:]), pool)
+    return nn.Sequential(*hidden, *end, nn.Linear(features, outputs))
+
+
+def features(shape: Shape) -> nn.Module:
+    """Φ: a linear map of a vector; of images a 3 × 3 convolution and how much each channel varies over the pixels
+    (Nøkland & Eidnes, 2019), where there are several.
+    """
+    if len(shape) == 3 and shape[1] * shape[2] > 1:
+        return nn.Sequential(nn.Conv2d(shape[0], shape[0], 3, padding=1, bias=False), Spread())
+    size = torch.Size(shape).numel()
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, size, bias=False))
+
+
+class Spread(nn.Module):
+    """Standard deviation over the pixels of each channel."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.flatten(2).std(dim=2)
+
+
+def _row(shape: Shape, pool: int) -> tuple[list[nn.Module], int]:
+    """What makes a row of a state, and its length."""
+    if len(shape) != 3:
+        return [nn.Flatten()], torch.Size(shape).numel()
+    sides = tuple(min(pool, side) for side in shape[1:])
+    return [nn.AdaptiveAvgPool2d(sides), nn.Flatten()], shape[0] * sides[0] * sides[1]

@@ -1,4 +1,10 @@
-"""Synthetic gradients.
+"""Nets that predict the gradient at a boundary from the state there, ĝ = S(h, c).
+
+Each ends in a layer that starts at zero: an untrained synthesizer answers ĝ = 0 (Jaderberg et al., 2017).
+h is (batch, *shape), c is (batch, context) or None, ĝ has the shape of h.
+
+
+Synthetic gradients.
 
     ĝ = S(h, c)                          S: synthesizer, c: the label as numbers, or nothing
     g used  = λ g + (1 − λ) γ ĝ          λ = 0: decoupled; 0 < λ ≤ 1 has to wait for the true g
@@ -7,17 +13,168 @@
 Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients, equations 6 and 7 and supplement A.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from costate.interfaces.base import Learning
-from costate.interfaces.synthesizers import Synthesizer
-from costate.tasks import Task
-from costate.types import Context, Labels, State
+from costate.config.settings import Count, Size
+from costate.core.interface import Learning
+from costate.core.tasks import Task
+from costate.core.types import Context, Labels, Shape, State
+
+
+class Synthesizer(nn.Module, ABC):
+    """Predicts each sample's gradient from its state and, where conditioned, from its label."""
+
+    @abstractmethod
+    def forward(self, h: State, c: Context | None) -> State: ...
+
+
+class Linear(Synthesizer):
+    """ĝ = [h, c] A + a."""
+
+    def __init__(self, shape: Shape, context: int):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        self.layer = _zero(nn.Linear(features + context, features))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.layer(_row(h, c)).view_as(h)
+
+
+class LowRank(Synthesizer):
+    """ĝ = ([h, c] U) A + a with U of so many columns: on a wide state, `Linear` costs as much as several layers."""
+
+    def __init__(self, shape: Shape, context: int, *, rank: Count):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        self.net = nn.Sequential(nn.Linear(features + context, rank, bias=False), _zero(nn.Linear(rank, features)))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.net(_row(h, c)).view_as(h)
+
+
+class Mlp(Synthesizer):
+    """ĝ = [h, c] through `layers` hidden layers with batch norm and ReLU; the paper's for MNIST has 1024-1024."""
+
+    def __init__(self, shape: Shape, context: int, *, layers: Count, width: Count):
+        super().__init__()
+        features = torch.Size(shape).numel()
+        widths = [features + context] + [width] * layers
+        parts: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            # Batch statistics alone: a synthesizer is only ever asked about training batches.
+            parts += [nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, track_running_stats=False), nn.ReLU()]
+        self.net = nn.Sequential(*parts, _zero(nn.Linear(width, features)))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        with _normed("mlp", "linear"):
+            return self.net(_row(h, c)).view_as(h)
+
+
+class Conv(Synthesizer):
+    """ĝ = [h, c] through `layers` hidden convolutions with batch norm and ReLU; c enters as constant channels.
+
+    Raises:
+        ValueError: the state at the boundary is no image.
+    """
+
+    def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
+        super().__init__()
+        _images("conv", shape)
+        widths = [shape[0] + context] + [channels] * layers
+        parts: list[nn.Module] = []
+        for a, b in pairwise(widths):
+            parts += [
+                nn.Conv2d(a, b, kernel, padding="same", bias=False),
+                nn.BatchNorm2d(b, track_running_stats=False),
+                nn.ReLU(),
+            ]
+        self.net = nn.Sequential(*parts, _zero(nn.Conv2d(widths[-1], shape[0], kernel, padding="same")))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        if c is not None:
+            channels = c[:, :, None, None].expand(-1, -1, *h.shape[2:])
+            h = torch.cat([h, channels.to(h.dtype)], dim=1)
+        with _normed("conv", "pooled"):
+            return self.net(h)
+
+
+class Pooled(Synthesizer):
+    """ĝ = D h + Pᵀ([P h, c] A + a): means P over pool × pool regions, each value to its pixels; D at every pixel.
+
+    What a head that reads such means asks for, at a fraction of a layer's cost.
+
+    Raises:
+        ValueError: the state at the boundary is no image.
+    """
+
+    def __init__(self, shape: Shape, context: int, *, pool: Count):
+        super().__init__()
+        _images("pooled", shape)
+        channels, *sides = shape
+        self.pool = min(pool, *sides)
+        features = channels * self.pool**2
+        self.local = _zero(nn.Conv2d(channels, channels, 1, bias=False))
+        self.layer = _zero(nn.Linear(features + context, features))
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        means = F.adaptive_avg_pool2d(h, self.pool)
+        regions = self.layer(_row(means, c)).view_as(means)
+        return self.local(h) + F.interpolate(regions, size=h.shape[2:])
+
+
+class Suited(Synthesizer):
+    """`Conv` where the state is an image, `Linear` where it is a vector."""
+
+    def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
+        super().__init__()
+        self.net: Synthesizer = (
+            Conv(shape, context, layers=layers, channels=channels, kernel=kernel)
+            if len(shape) == 3
+            else Linear(shape, context)
+        )
+
+    def forward(self, h: State, c: Context | None) -> Tensor:
+        return self.net(h, c)
+
+
+@contextmanager
+def _normed(name: str, other: str) -> Iterator[None]:
+    """Says what torch's batch norm means by its complaint, which is always the same."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"method/synthesizer={name} has batch norm, a mean over the batch, and this batch has one value of each "
+            f"channel: raise data.batch_size or use method/synthesizer={other}."
+        ) from error
+
+
+def _images(name: str, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ValueError(
+            f"method/synthesizer={name} needs images at the boundaries, here they hold {shape[0]} features: "
+            "use method/synthesizer=linear or mlp."
+        )
+
+
+def _row(h: Tensor, c: Tensor | None) -> Tensor:
+    row = h.flatten(1)
+    return row if c is None else torch.cat([row, c.to(row.dtype)], dim=1)
+
+
+def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Synthetic(Learning):

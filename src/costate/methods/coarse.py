@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from costate.architectures.block import Block, Coarsening
+from costate.config.settings import Count, Rate, Size
+from costate.core.copies import Copies
+from costate.core.method import Method
+from costate.core.schedules import Event, decoupled
+from costate.core.tasks import Task
+from costate.core.types import Shape
 from costate.interfaces import Coarse, CopiedBlocks, Likeness
-from costate.methods.base import Method
-from costate.methods.copies import Copies
-from costate.schedules import Event, decoupled
-from costate.settings import Count, Rate, Size
-from costate.tasks import Task
-from costate.types import Shape
 
 
 class CoarseCopies(Method):

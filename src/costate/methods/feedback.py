@@ -1,14 +1,16 @@
-"""Direct feedback alignment (Nøkland, 2016): the output's error goes to all stages, and through none of them."""
+"""Direct feedback alignment (Nøkland, 2016): the output's error goes to all stages, and through none of them.
+
+No gradient crosses a boundary: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017)."""
 
 from collections.abc import Iterator, Sequence
 
 from costate.architectures.block import Block
-from costate.interfaces import Feedback
-from costate.methods.base import Method
+from costate.core.method import Method
+from costate.core.schedules import Event, decoupled, locked
+from costate.core.tasks import Task
+from costate.core.types import Shape
+from costate.interfaces import Feedback, Silent
 from costate.posts import OutputError
-from costate.schedules import Event, locked
-from costate.tasks import Task
-from costate.types import Shape
 
 
 class DirectFeedback(Method):
@@ -22,3 +24,18 @@ class DirectFeedback(Method):
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return locked(stages, n, lag)
+
+
+class NoBprop(Method):
+    """Silent interfaces, decoupled schedule; in time it is truncated backpropagation."""
+
+    in_time = True
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
+        return Silent()
+
+    def post(self, task: Task) -> None:
+        return None
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return decoupled(stages, n, lag)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.architectures.norm import MOMENTUM
+from costate.core.tasks import Task
+from costate.core.types import Input, Labels, State
 from costate.pvd import Objective
-from costate.tasks import Task
-from costate.types import Input, Labels, State
 
 
 @final

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from costate.architectures.block import Block
+from costate.config.settings import Share, Size
+from costate.core.method import Method
+from costate.core.schedules import Event, decoupled, locked
+from costate.core.tasks import Task
+from costate.core.types import Shape
 from costate.interfaces import Synthetic
-from costate.interfaces.synthesizers import Synthesizer
-from costate.methods.base import Method
+from costate.interfaces.synthetic import Synthesizer
 from costate.posts import Compress, Post, compressed
-from costate.schedules import Event, decoupled, locked
-from costate.settings import Share, Size
-from costate.tasks import Task
-from costate.types import Shape
 
 
 class SyntheticGradients(Method):

@@ -4,15 +4,11 @@
     update on batch n  ->  Post.write  ->  letter, so many bytes  ->  Post.read  ->  its interface, and its memory
 
 A method chooses the post; an execution carries letters and knows nothing of what they say. What an interface wants of
-many batches at a time, a copy of a stage, goes up by `costate.methods.copies`. Imports nothing of ours but words.
+many batches at a time, a copy of a stage, goes up by `costate.core.copies`. Imports nothing of ours but words.
 """
 
-from costate.posts.base import Letter, Passage, Post, Reply
-from costate.posts.coding import Coded, Precision, coding
-from costate.posts.compressed import Compress, Largest, Sign, compressed
-from costate.posts.error import OutputError
-from costate.posts.gradient import Gradient, GradientAndState
-from costate.posts.losses import Losses
+from costate.posts.bytes import Coded, Compress, Largest, Precision, Sign, coding, compressed
+from costate.posts.posts import Gradient, GradientAndState, Letter, Losses, OutputError, Passage, Post, Reply
 
 __all__ = [
     "Coded",

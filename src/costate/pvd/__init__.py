@@ -9,11 +9,8 @@ An outer iteration, from x with directions d:
 Both are inexact, and neither ends above what it began with. Pure mathematics: no network, no process in sight.
 """
 
-from costate.pvd.blocks import Blocks
-from costate.pvd.distribution import Distribution, Outcome
-from costate.pvd.objective import Objective
+from costate.pvd.distribution import Distribution, InTurn, Outcome, Result, Start, Team
+from costate.pvd.objective import Blocks, Objective
 from costate.pvd.solvers import Solver
-from costate.pvd.team import InTurn, Team
-from costate.pvd.worker import Result, Start
 
 __all__ = ["Blocks", "Distribution", "InTurn", "Objective", "Outcome", "Result", "Solver", "Start", "Team"]

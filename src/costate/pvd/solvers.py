@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from costate.config.settings import Count, Rate
 from costate.pvd.objective import Objective, Record
-from costate.settings import Count, Rate
 
 
 class Solver(ABC):

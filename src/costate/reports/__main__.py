@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from costate.commandline import speak
+from costate.runs.program import speak
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from costate.commandline import speak
+from costate.runs.program import speak
 
 TITLE = "Methods compared"
 BY = "labels.method"

@@ -9,11 +9,11 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
 
-from costate import trained
 from costate.architectures.block import Block
+from costate.core.measures import states
+from costate.core.types import Input
 from costate.data.memory import InMemory
-from costate.propagation import states
-from costate.types import Input
+from costate.runs import trained
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from costate.core.tasks import Classification
 from costate.reports import style
 from costate.reports.networks import Trained
-from costate.tasks import Classification
 
 POINTS, GRID, MOMENTS = 400, 160, 5
 

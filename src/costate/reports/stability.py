@@ -1,6 +1,6 @@
 """How stable networks are: singular values and eigenvalues of the propagation's Jacobians, and what noise does.
 
-J_j, P_j   Jacobians of layer j and of all layers up to it, see costate.propagation
+J_j, P_j   Jacobians of layer j and of all layers up to it, see costate.core.measures
 ε          noise at the input, of deviation NOISE times that of the samples
 """
 
@@ -16,7 +16,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from costate.propagation import layer_jacobians, products
+from costate.core.measures import layer_jacobians, products
 from costate.reports import style
 from costate.reports.networks import Trained
 

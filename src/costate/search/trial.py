@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from costate.jobs import reason, start
+from costate.config.words import override
 from costate.reports.reading import rows
 from costate.runs import JOB, RunFolder
-from costate.words import override
-from costate.writing import write
+from costate.runs.program import reason, start
+from costate.runs.writing import write
 
 EVERY = 0.5
 """Seconds between two looks at metrics.csv."""

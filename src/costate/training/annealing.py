@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 
-from costate.settings import Rate, Share
+from costate.config.settings import Rate, Share
 
 
 class Annealing(ABC):

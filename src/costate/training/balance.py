@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from costate.architectures import Block, Network
+from costate.core.tasks import Task
+from costate.core.types import Shape
 from costate.interfaces import Interface, Learning
 from costate.methods import Method
-from costate.tasks import Task
-from costate.types import Shape
 
 ROWS = 4
 

@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from costate.writing import writing
+from costate.runs.writing import writing
 
 
 @final

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple, final
 
+from costate.config.composing import having
+from costate.config.settings import Count, Rate
 from costate.methods import Backprop, Delayed, Method
-from costate.resolvers import having
-from costate.settings import Count, Rate
 from costate.training.annealing import Annealing
 
 LEVELS, STEP = 3, 0.5

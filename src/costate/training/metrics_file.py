@@ -14,7 +14,7 @@ from typing import Any, final
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from costate.writing import write
+from costate.runs.writing import write
 
 Row = dict[str, Any]
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.architectures.recurrent import recurrence
+from costate.core.stage import Stage
+from costate.core.tasks import Task
+from costate.core.types import Shape
 from costate.execution.base import Execution
 from costate.interfaces import EachSpan
 from costate.methods import Method
-from costate.stage import Stage
-from costate.tasks import Task
 from costate.training.annealing import Annealing
 from costate.training.optimizers import Optimizer
-from costate.types import Shape
 
 Batch = tuple[Tensor, Tensor]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from costate.settings import Amount, Rate, Share
+from costate.config.settings import Amount, Rate, Share
 from costate.training.muon import Muon
 
 Groups = list[dict[str, Any]]

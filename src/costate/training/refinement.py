@@ -17,7 +17,7 @@ from torch import Tensor
 
 from costate.architectures.block import RULES, Rule, prolong, together
 from costate.callbacks.checkpoints import Checkpoints
-from costate.stage import Stage
+from costate.core.stage import Stage
 from costate.training.levels import Plan
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from costate.callbacks.bars import Bar, RichBar
 from costate.callbacks.lines import Lines
-from costate.settings import Count
+from costate.config.settings import Count
 from costate.training.checkpoint_file import CheckpointFile
 
 UNHELPFUL = (

@@ -9,13 +9,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from requests.utils import get_netrc_auth
 
-from costate.execution import meeting
+from costate.execution.launching import meeting
 from costate.runs import sweep_of
-from costate.tracking import end
+from costate.runs.tracking import end
+from costate.runs.writing import write
 from costate.training.loggers import needs
 from costate.training.one_row import OneRow
 from costate.training.tolerant import Tolerant
-from costate.writing import write
 
 PATIENCE = 20
 """Seconds to wait for the server before a run goes offline."""
@@ -43,7 +43,7 @@ def wandb(
     Args:
         group: null for the sweep that the run belongs to.
         mode: auto is online where there is a key.
-        checkpoint, figures: what becomes an artifact, see `costate.tracking`.
+        checkpoint, figures: what becomes an artifact, see `costate.runs.tracking`.
 
     Raises:
         ValueError: wandb is not installed, or refuses a project, a tag or whatever else is not what it takes.

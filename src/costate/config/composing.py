@@ -1,0 +1,144 @@
+"""What a command line makes of conf/, and the functions that its files call, ${product:...}, ${chosen:...}.
+
+Light: imports no torch.
+"""
+
+import re
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from costate.config import CONF
+from costate.config.guide import text
+
+COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
+"""Where the lock would keep processes waiting, or where nobody can wait."""
+
+
+NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
+ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
+"""Settings that are in a run's name already, or change nothing about it."""
+
+OWN = ("coarse", "critic", "feedback")
+"""Methods that do on coarse levels what they do on the last one: what they know of gradients needs no true ones."""
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The settings that train.py would have with these overrides, for those who do not run it by train.py."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def product(a: Any, b: Any) -> Any:
+    """a b, or nothing where one of them is no number: the check of the settings tells which."""
+    return a * b if isinstance(a, int) and isinstance(b, int) else None
+
+
+def roles(stages: Any, oracle: Any) -> Any:
+    """The processes of an asynchronous run: its stages, and a dedicated oracle."""
+    return stages + (oracle == "dedicated") if isinstance(stages, int) else None
+
+
+def parts(processes: Any) -> Any:
+    """The processes of an execution that gives each of them a part of the work on a batch.
+
+    Raises:
+        ValueError: trainer=ddp has been asked for as well, which gives each the whole network and a share of the batch.
+    """
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    if choices.get("trainer") == "ddp":
+        execution = choices.get("execution")
+        raise ValueError(
+            f"trainer=ddp execution={execution}: ranks of ddp hold the whole network, and execution={execution} starts "
+            "processes of its own: leave trainer=ddp out (copies of a pipeline are execution.replicas=2)."
+        )
+    return processes
+
+
+def adam_rate(batch: Any, batches: Any = 1) -> Any:
+    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022).
+
+    Args:
+        batches: from one step of the optimizer to the next.
+    """
+    rows = batch * batches if isinstance(batch, int) and isinstance(batches, int) else 0
+    return round(0.002 * (rows / 128) ** 0.5, 6) if rows > 0 else 0.002
+
+
+def groups(blocks: Any, head: Any) -> Any:
+    """Groups of layers where there are so many blocks of variables: one less, if the head is a block of its own."""
+    return blocks - 1 if head == "own" and isinstance(blocks, int) and blocks > 1 else blocks
+
+
+def layers(sizes: Any) -> Any:
+    """The layers of a plain network with hidden ones of these sizes: those and the last one."""
+    return len(sizes) + 1 if OmegaConf.is_list(sizes) or isinstance(sizes, list) else None
+
+
+def having(axis: str, key: str) -> str:
+    """The options of an axis whose files have such a setting: `having("arch", "integrator")` are those stable."""
+    return ",".join(name for name, settings in _options(axis).items() if key in settings)
+
+
+def lacking(axis: str, key: str) -> str:
+    """The others: `lacking("method", "blocks")` are the methods of stages."""
+    return ",".join(name for name, settings in _options(axis).items() if key not in settings)
+
+
+def _options(axis: str) -> dict[str, Any]:
+    files = sorted((CONF / axis).glob("*.yaml"))
+    return {path.stem: OmegaConf.load(path) for path in files}
+
+
+def chosen(axis: str, _root_: Any) -> str:
+    """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
+    if HydraConfig.initialized():
+        return str(HydraConfig.get().runtime.choices.get(axis))
+    node = _root_[axis]
+    return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
+
+
+def differs() -> str:
+    """What else a command line sets than arch, method, data and seed: depth=8, lr=0.01; for the name of a run."""
+    if not HydraConfig.initialized():
+        return ""
+    pairs = (word.lstrip("+~").partition("=") for word in HydraConfig.get().overrides.task)
+    own = [(key, value) for key, _, value in pairs if key not in NAMED and key.split(".")[0] not in ASIDE]
+    return "".join(f" {re.split('[./]', key)[-1]}={value}" for key, value in own)[:80]
+
+
+def coarse_method(method: str, execution: str) -> str:
+    """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
+    if method in OWN:
+        return "sg"
+    return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
+
+
+def coarsening(T: Any) -> int:
+    """Layers that become one in a coarse copy: 4 that are steps in time, up to T; others are copied as they are."""
+    return 1 if T is None else 4
+
+
+def guide(_root_: Any) -> str:
+    """What --help says of axes and settings, for Hydra's template, in which a dollar is a beginning."""
+    return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
+
+
+for function in (
+    product,
+    roles,
+    adam_rate,
+    groups,
+    layers,
+    chosen,
+    coarse_method,
+    coarsening,
+    having,
+    lacking,
+    guide,
+    parts,
+    differs,
+):
+    OmegaConf.register_new_resolver(function.__name__, function, replace=True)

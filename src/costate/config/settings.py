@@ -1,0 +1,169 @@
+"""Types for settings, a plain type and the bound that its values keep; and the settings that a constructor takes.
+
+They are read from its source text: checking a run's settings must not import torch.
+"""
+
+import ast
+import importlib.util
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An interval of allowed numbers: ``least`` is inside, ``above`` is outside, ``most`` is inside."""
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether the value lies in the interval; what is not finite is within no bound."""
+        return (
+            abs(value) < math.inf
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+        )
+
+    def __str__(self) -> str:
+        parts = (("at least", self.least), ("above", self.above), ("at most", self.most))
+        return " and ".join(
+            f"{word} {number if isinstance(number, int) else f'{number:g}'}"
+            for word, number in parts
+            if number is not None
+        )
+
+
+Count = Annotated[int, Bound(least=1)]
+Size = Annotated[int, Bound(least=0)]
+Rate = Annotated[float, Bound(above=0)]
+Amount = Annotated[float, Bound(least=0)]
+Seed = Annotated[int, Bound(least=0, most=2**32 - 1)]
+"""Torch's generator on a CPU keeps 32 bits of its seed: with 2³² it draws what it draws with 0."""
+Share = Annotated[float, Bound(least=0, most=1)]
+
+PLAIN: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
+    **{name: getattr(typing, name) for name in ("Annotated", "Any", "Literal", "Optional")},
+    **{name: value for name, value in globals().copy().items() if typing.get_origin(value) is typing.Annotated},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The annotation of one setting (`Any` where it is no plain type), and whether it has to be given."""
+
+    kind: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The settings of one target; an open one (`**kwargs`) takes others too."""
+
+    settings: dict[str, Setting]
+    open: bool = False
+
+
+def signature(target: str) -> Signature | None:
+    """The settings of the class or function with this dotted name, or None where its source is not found.
+
+    Settings are the keyword-only arguments, and positional ones that have a default; other positional arguments are
+    objects that the program passes.
+    """
+    module, _, name = target.rpartition(".")
+    place = _constructor(module, name)
+    if place is None:
+        return None
+    module, arguments = place
+    scope = _Scope(module)
+    positional = arguments.posonlyargs + arguments.args
+    defaults = positional[len(positional) - len(arguments.defaults) :]
+    found = {argument.arg: Setting(scope.read(argument.annotation), False) for argument in defaults}
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found[argument.arg] = Setting(scope.read(argument.annotation), default is None)
+    return Signature(found, open=arguments.kwarg is not None)
+
+
+def _constructor(module: str, name: str) -> tuple[str, ast.arguments] | None:
+    place = _find(module, name)
+    if place is None:
+        return None
+    module, node = place
+    if isinstance(node, ast.FunctionDef):
+        return module, node.args
+    if not isinstance(node, ast.ClassDef):
+        return None
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            return module, part.args
+    inherited = (_constructor(module, base.id) for base in node.bases if isinstance(base, ast.Name))
+    none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
+    return next((place for place in inherited if place is not None), (module, none))
+
+
+def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
+    """Where a name of a module is defined: its module and the definition, or the value assigned to it."""
+    for node in _statements(module):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return module, node
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _find(node.module, alias.name)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return module, node.value
+    return None
+
+
+@cache
+def _statements(module: str) -> list[ast.stmt]:
+    # Only the top-level package is asked for: a dotted name would import its parents.
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top) if top else None
+    if spec is None:
+        return []
+    paths = [Path(spec.origin)] if spec.origin and not rest else []
+    for location in (spec.submodule_search_locations or []) if rest else []:
+        base = Path(location, *rest)
+        paths += [base.with_suffix(".py"), base / "__init__.py"]
+    path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
+    return ast.parse(path.read_text(encoding="utf-8")).body if path else []
+
+
+class _Scope(Mapping[str, Any]):
+    """The names that an annotation may use: plain types, bounded ones, and what the module itself assigns."""
+
+    def __init__(self, module: str):
+        self.module = module
+
+    def __getitem__(self, name: str) -> Any:
+        if name in PLAIN:
+            return PLAIN[name]
+        place = _find(self.module, name)
+        if place is None or not isinstance(place[1], ast.expr):
+            raise KeyError(name)
+        return _Scope(place[0]).read(place[1])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PLAIN)
+
+    def __len__(self) -> int:
+        return len(PLAIN)
+
+    def read(self, annotation: ast.expr | None) -> Any:
+        """The annotation's value, or `Any` where it names something that is no plain type."""
+        if annotation is None:
+            return Any
+        try:
+            return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), {"__builtins__": {}}, self)
+        except (NameError, AttributeError, TypeError, KeyError):
+            return Any

@@ -1,0 +1,106 @@
+"""Words of a command line: quoted for who reads them, and what was probably meant by those that are none of ours.
+
+Light: imports no torch.
+"""
+
+import difflib
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+PLAIN = re.compile(r"[\w./:+-]+", re.ASCII)
+"""What Hydra takes as it stands."""
+
+ELSEWHERE = {
+    "batch": "data.batch_size",
+    "dataset": "data",
+    "gpus": "trainer.devices",
+    "layers": "arch.depth",
+    "learning_rate": "optimizer.lr",
+    "limit_train_batches": "trainer.train_batches",
+    "limit_val_batches": "trainer.eval_batches",
+    "max_epochs": "epochs",
+    "model": "arch",
+    "n_layers": "arch.depth",
+    "network": "arch",
+    "num_epochs": "epochs",
+    "num_layers": "arch.depth",
+    "optim": "optimizer",
+}
+"""What other programs call a setting, and what it is called here."""
+
+
+def override(key: str, value: object) -> str:
+    """key=value for Hydra, whatever is in the value."""
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return f"{key}={text}"
+    # Within quotes a backslash is one of the value's, unless a quote, the end or ${ comes behind it.
+    inner = re.sub(r"(\\*)('|\$\{|$)", lambda found: 2 * found[1] + (found[2] and "\\" + found[2]), text)
+    return f"{key}='{inner}'"
+
+
+def pasted(key: str, value: object) -> str:
+    """The same for a shell."""
+    return shlex.quote(override(key, value))
+
+
+def forced(words: Iterable[str]) -> list[str]:
+    """A command line that resumes may set what its own axes do not have: the saved ones do, and tell what does not fit.
+
+    a.b=c becomes ++a.b=c, which Hydra takes without looking.
+    """
+    words = list(words)
+    if not any(word.startswith("resume=") for word in words):
+        return words
+    return [f"++{word}" if re.match(r"(?!hydra\.)\w+\.[\w.]+=", word) else word for word in words]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The question to ask for a name that is the beginning of a known one or close to one, else nothing."""
+    known = list(known)
+    begun = [other for other in known if len(name) > 1 and other.startswith(name)]
+    close = begun or difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def meant(name: str, known: Sequence[str], cfg: Any) -> str:
+    """The question to ask for a setting that is not there: of this name elsewhere, of another name, or nearly so.
+
+    Args:
+        name: its last part.
+        known: the settings that are where it was looked for.
+        cfg: all settings.
+    """
+    elsewhere = [key for key in leaves(cfg) if key.rpartition(".")[2] == name]
+    if name in ELSEWHERE:
+        elsewhere = [ELSEWHERE[name]]
+    return f" (did you mean {' or '.join(elsewhere[:3])}?)" if elsewhere else suggestion(name, known)
+
+
+def leaves(node: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all settings."""
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_interpolation():
+        return [prefix.rstrip(".")]
+    names = [str(key) for key in node if not str(key).startswith("_") and (prefix or key != "hydra")]
+    return [leaf for name in names for leaf in leaves(node._get_node(name), f"{prefix}{name}.")]
+
+
+def flags(words: Iterable[str], known: Iterable[str]) -> str | None:
+    """What to say of an option with hyphens that is none of Hydra's: --arch verlet, --epochs=3.
+
+    Args:
+        known: Hydra's own.
+    """
+    words, known = list(words), set(known)
+    for i, word in enumerate(words):
+        found = re.fullmatch(r"--([a-zA-Z][\w./-]*)(?:=(.*))?", word)
+        if not found or any(option.startswith(f"--{found[1]}") for option in known):
+            continue
+        value = found[2] if found[2] is not None else next((w for w in words[i + 1 : i + 2] if "=" not in w), "...")
+        key = found[1].replace("-", "_")
+        return f"{word}: settings are written without hyphens, as {ELSEWHERE.get(key, key)}={value}."
+    return None

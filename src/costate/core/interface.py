@@ -1,0 +1,121 @@
+"""The joint between two stages.
+
+    h   state at the boundary, detached                (batch, *shape)
+    y   labels of the batch
+    g   gradient of the batch's mean loss at h         (batch, *shape)
+    n   number of the batch since training began
+
+Messages between stages carry g as backpropagation has it, on the scale of the mean loss. An interface that learns
+works on the scale of each sample's own loss, batch times g, so that its target does not depend on the batch size.
+
+
+The network's own loss, which stands behind its last stage.
+
+What stands behind a recurrent network: the loss at its steps and, between two spans of them, an interface."""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from costate.core.tasks import Task
+from costate.core.types import Labels, State
+
+
+class Interface(nn.Module, ABC):
+    """Answers one question: what is g at this boundary?
+
+    Attributes:
+        said: what it has to say of the latest batch to the interface in front, where the method's post asks for it.
+    """
+
+    said: Tensor | None = None
+
+    @abstractmethod
+    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> State:
+        """The g under which the stage in front of the boundary updates; asked once for each batch.
+
+        Its rows are independent, and so are equal in one process and on replicas that share the batch out, unless the
+        interface is among those that `execution.replicas` joins.
+
+        Args:
+            arrived: what came up for the batch, the gradient or what the method's post has in its place; None if the
+                schedule does not wait for it.
+        """
+
+    def root(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
+        """Where the backward pass of the stage in front begins, and the gradient there; h has the stage's graph."""
+        return h, self.gradient(h.detach(), y, arrived, n)
+
+    def study(self, h: State, y: Labels) -> None:
+        """Called in place of `gradient` where the stage updates under the true one: what learns there, learns here."""
+
+
+class Learning(Interface):
+    """An interface that learns from the gradients that arrive, be it late.
+
+    Attributes:
+        last: prediction and target of the latest fit, each sample's own scale, for those who measure.
+    """
+
+    last: tuple[Tensor, Tensor] | None = None
+
+    @abstractmethod
+    def fit(self, h: State, y: Labels, target: Tensor) -> Float[Tensor, ""]:
+        """Regression loss of the prediction at h against the gradient that arrived there; its graph ends at h."""
+
+
+class Loss(Interface):
+    """Answers the gradient of the task's loss at the network's output.
+
+    Attributes:
+        value: the loss of the latest batch.
+    """
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+        self.value = torch.zeros(())
+
+    def root(self, h: State, y: Labels, arrived: State | None, n: int) -> tuple[Tensor, None]:
+        # One start of autograd's engine instead of two: a tenth of a millisecond.
+        loss = self.task.loss(h, y)
+        self.value = loss.detach()
+        return loss, None
+
+    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
+        output = h.requires_grad_()
+        loss = self.task.loss(output, y)
+        self.value = loss.detach()
+        return torch.autograd.grad(loss, output)[0]
+
+
+@final
+class EachSpan(Loss):
+    """The task's loss, and the method's interface for the state that goes from span to span: one for all of them.
+
+    Args:
+        between: it answers what g is at the state in front of a span.
+
+    Attributes:
+        rows: of the latest batch.
+    """
+
+    def __init__(self, task: Task, between: Interface):
+        super().__init__(task)
+        self.between = between
+        self.rows = 0
+
+    @property
+    def last(self) -> list[tuple[Tensor, Tensor]]:
+        """Prediction and target of each boundary of the latest batch, in the order of time; none without learning.
+
+        Where the state was carried on, the first one is that between this batch and the one before.
+        """
+        if not isinstance(self.between, Learning) or self.between.last is None:
+            return []
+        # They were learnt as rows below each other, from the end.
+        predictions, targets = (rows.split(self.rows) for rows in self.between.last)
+        return list(zip(predictions, targets, strict=True))[::-1]

@@ -1,0 +1,109 @@
+"""A stage: consecutive layers that are trained as one unit, with the interface behind them.
+
+x   state at the stage's input, cut from the graph of the stage before
+h   state at its output
+g   gradient of the batch's mean loss at h, as the interface answers it
+"""
+
+import torch
+from torch import Tensor, nn
+
+from costate.architectures.block import Block
+from costate.core.interface import Interface, Learning
+from costate.core.likeness import CopiedBlocks, Likeness
+from costate.core.memory import Flight, Memory
+from costate.core.types import Input, Labels, Shape, State
+from costate.posts import Passage, Reply
+
+
+class Stage(nn.Module):
+    """The three operations of a stage on batch n; gradients add up in `.grad`, whoever plays the schedule steps.
+
+    Args:
+        block: the stage's layers.
+        interface: what stands behind them; for the last stage, the loss.
+        inlet: shape of a sample's state at the stage's input.
+        memory: what is remembered of a batch until its update.
+        likeness: what the stage sends of itself to others that hold copies.
+        front: copies of the stages in front, by which it makes its input itself.
+
+    Attributes:
+        flights: the batches to update on, and what is remembered of them.
+        lessons: state and labels of the batches that the interface has still to learn from.
+    """
+
+    def __init__(
+        self,
+        block: Block,
+        interface: Interface,
+        inlet: Shape,
+        memory: Memory,
+        likeness: Likeness | None = None,
+        front: CopiedBlocks | None = None,
+    ):
+        super().__init__()
+        self.block = block
+        self.interface = interface
+        self.inlet = inlet
+        self.memory = memory
+        self.likeness, self.front = likeness, front
+        self.flights: dict[int, Flight] = {}
+        self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def forward(self, x: Input) -> State:
+        return self.block(x)
+
+    @torch.no_grad()
+    def guess(self, samples: Input) -> State:
+        """The state at the stage's input, as copies of the stages in front make it."""
+        assert self.front is not None, "asked of stages that have them"
+        return self.front(samples)
+
+    def send(self, n: int, x: Input, y: Labels, first: bool) -> State:
+        """forward: h = block(x); nobody before the first stage wants a gradient."""
+        previous = self.flights.get(n - 1)
+        h, self.flights[n] = self.memory.keep(self.block, x, y, first, previous)
+        if previous is not None:
+            self.flights[n - 1] = previous._replace(origin=None)
+        # Under autocast h may be of another precision; states travel in that of the samples.
+        return h.detach().to(x.dtype)
+
+    def update(self, n: int, reply: Reply | None, exact: bool = False, tune: bool = False) -> Passage | None:
+        """update: the backward pass under the interface's g, or the exact one; None where nobody is in front.
+
+        Args:
+            reply: to the h that was sent.
+            exact: whether the stage trains under what the reply says, and the interface learns from it.
+            tune: whether the stage's likeness learns from this batch.
+        """
+        flight = self.flights.pop(n)
+        arrived, returned = reply or (None, None)
+        x, h = self.memory.recall(self.block, flight, returned)
+        g: State | None
+        if exact and arrived is not None:
+            self.interface.study(h.detach(), flight.y)
+            root, g = h, arrived
+        else:
+            root, g = self.interface.root(h, flight.y, arrived, n)
+        # A first stage of layers that learn nothing has no graph.
+        roots, gradients = ([root], [g]) if root.requires_grad else ([], [])
+        penalty = self.block.penalty()
+        if penalty is not None:
+            roots.append(penalty)
+            gradients.append(torch.ones_like(penalty))
+        if tune and self.likeness is not None and self.likeness.coarser(self.block):
+            fit = self.likeness.fit(self.block, x, h)
+            roots.append(fit)
+            gradients.append(torch.ones_like(fit))
+        if roots:
+            torch.autograd.backward(roots, gradients)
+        if isinstance(self.interface, Learning):
+            self.lessons[n] = h.detach(), flight.y
+        if x.grad is None:
+            return None
+        return Passage(x.detach(), x.grad, h.detach(), flight.y, arrived, self.interface.said)
+
+    def learn(self, n: int, target: State) -> None:
+        """learn: the interface's regression on the gradient that arrived for batch n."""
+        if isinstance(self.interface, Learning):
+            self.interface.fit(*self.lessons.pop(n), target).backward()

@@ -1,0 +1,239 @@
+"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer.
+
+What a network is trained for at the steps of a sequence.
+
+    o   outputs                            (batch, steps, outputs)
+    y   classes at each step, or a sample's label alone
+
+The own loss of a sample is the sum over its steps that count, so that the loss of a sequence is the sum of the losses
+of its spans, and its gradients keep their size however long it is.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, final
+
+import costate.compat  # noqa: F401  (torchmetrics imports torchvision)  # noqa: F401  (torchmetrics imports torchvision)
+
+import torch
+import torchmetrics
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.wrappers import LambdaInputTransformer
+
+from costate.core.types import Context, Labels
+
+
+class Task(ABC):
+    """A loss over outputs and labels, with the score that people read.
+
+    Attributes:
+        outputs: numbers that the head gives for a sample.
+        context: numbers that tell a synthesizer the label of a sample.
+        score: name of the score in logs and tables.
+        mode: whether a good score is a high ("max") or a low one ("min").
+    """
+
+    outputs: int
+    context: int
+    score: str
+    mode: Literal["min", "max"]
+
+    @abstractmethod
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        """Mean over the batch of each sample's own loss."""
+
+    @abstractmethod
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        """Each sample's own."""
+
+    @abstractmethod
+    def blank(self, rows: int) -> Labels:
+        """Labels of so many rows, all of them 0."""
+
+    @abstractmethod
+    def describe(self, y: Labels) -> Context:
+        """The label as numbers: what a conditioned synthesizer reads beside the state."""
+
+    @abstractmethod
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        """A fresh metric that accumulates the score over batches and, where asked to, over ranks."""
+
+    def readings(self, score: Tensor) -> dict[str, Tensor]:
+        """The score by its name, and what else people read it as."""
+        return {self.score: score}
+
+
+class Classification(Task):
+    """Cross-entropy over logits (the softmax is inside the loss) and accuracy."""
+
+    score = "accuracy"
+    mode = "max"
+
+    def __init__(self, classes: int):
+        self.outputs = self.context = classes
+
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        return F.cross_entropy(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.cross_entropy(output, y, reduction="none")
+
+    def blank(self, rows: int) -> Labels:
+        return torch.zeros(rows, dtype=torch.long)
+
+    def describe(self, y: Labels) -> Context:
+        return F.one_hot(y, self.context).float()
+
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return torchmetrics.classification.MulticlassAccuracy(
+            self.outputs, average="micro", sync_on_compute=across_ranks
+        )
+
+
+class Regression(Task):
+    """Mean squared error over the outputs of a sample; the targets are their own description."""
+
+    score = "mse"
+    mode = "min"
+
+    def __init__(self, outputs: int):
+        self.outputs = self.context = outputs
+
+    def loss(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, ""]:
+        return F.mse_loss(output, y)
+
+    def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return F.mse_loss(output, y, reduction="none").flatten(1).mean(dim=1)
+
+    def blank(self, rows: int) -> Labels:
+        return torch.zeros(rows, self.outputs)
+
+    def describe(self, y: Labels) -> Context:
+        return y
+
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return torchmetrics.MeanSquaredError(sync_on_compute=across_ranks)
+
+
+SILENT = -1
+"""The class of a step that does not count."""
+
+
+class SequenceTask(Task):
+    """A task of recurrent networks.
+
+    Attributes:
+        carried: whether a batch goes on where the one before has ended, and the state with it; an epoch begins anew.
+    """
+
+    carried: bool = False
+
+    @abstractmethod
+    def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
+        """What is asked for at steps start, ..., end − 1 of so many; None where nothing is."""
+
+
+class EachStep(SequenceTask):
+    """A class at each step, or none; synthesizers are told nothing, for what is to come is not known yet."""
+
+    context = 0
+
+    def __init__(self, classes: int):
+        self.outputs = classes
+
+    def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
+        return y[:, start:end]
+
+    def loss(self, output: Float[Tensor, "batch steps outputs"], y: Int[Tensor, "batch steps"]) -> Float[Tensor, ""]:
+        total = F.cross_entropy(output.flatten(0, 1), y.flatten(), ignore_index=SILENT, reduction="sum")
+        return total / len(y)
+
+    def losses(
+        self, output: Float[Tensor, "batch steps outputs"], y: Int[Tensor, "batch steps"]
+    ) -> Float[Tensor, " batch"]:
+        each = F.cross_entropy(output.flatten(0, 1), y.flatten(), ignore_index=SILENT, reduction="none")
+        return each.view_as(y).sum(dim=1)
+
+    def blank(self, rows: int) -> Labels:
+        return torch.zeros(rows, 1, dtype=torch.long)
+
+    def describe(self, y: Labels) -> Context:
+        return torch.zeros(len(y), 0, device=y.device)
+
+
+@final
+class Symbols(EachStep):
+    """The share of symbols that are right."""
+
+    score = "accuracy"
+    mode: Literal["min", "max"] = "max"
+
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        right = torchmetrics.classification.MulticlassAccuracy(
+            self.outputs, average="micro", ignore_index=SILENT, sync_on_compute=across_ranks
+        )
+        return LambdaInputTransformer(right, lambda output: output.flatten(0, -2), lambda y: y.flatten())
+
+
+@final
+class Characters(EachStep):
+    """Bits a character, −log₂ p of the next one; the perplexity is 2 to that power."""
+
+    score = "bits"
+    mode: Literal["min", "max"] = "min"
+    carried = True
+
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return Bits(across_ranks)
+
+    def readings(self, score: Tensor) -> dict[str, Tensor]:
+        return {self.score: score, "perplexity": score.exp2()}
+
+
+@final
+class Bits(torchmetrics.Metric):
+    """Mean of −log₂ p over the steps that count."""
+
+    total: Tensor
+    steps: Tensor
+
+    def __init__(self, across_ranks: bool):
+        super().__init__(sync_on_compute=across_ranks)
+        for name in ("total", "steps"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, output: Tensor, y: Tensor) -> None:
+        nats = F.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=SILENT, reduction="sum")
+        self.total += nats / torch.log(torch.tensor(2.0))
+        self.steps += (y != SILENT).sum()
+
+    def compute(self) -> Tensor:
+        return (self.total / self.steps).float()
+
+
+@final
+class AtEnd(SequenceTask):
+    """Another task, asked of the last output; its label is told to synthesizers, as in depth."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.outputs, self.context, self.score, self.mode = task.outputs, task.context, task.score, task.mode
+
+    def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
+        return y if end == steps else None
+
+    def loss(self, output: Float[Tensor, "batch steps outputs"], y: Labels) -> Float[Tensor, ""]:
+        return self.task.loss(output[:, -1], y)
+
+    def losses(self, output: Float[Tensor, "batch steps outputs"], y: Labels) -> Float[Tensor, " batch"]:
+        return self.task.losses(output[:, -1], y)
+
+    def blank(self, rows: int) -> Labels:
+        return self.task.blank(rows)
+
+    def describe(self, y: Labels) -> Context:
+        return self.task.describe(y)
+
+    def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
+        return LambdaInputTransformer(self.task.metric(across_ranks), lambda output: output[:, -1])
