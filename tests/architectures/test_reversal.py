@@ -161,10 +161,10 @@ FIELDS = {"dense": (dense, (BATCH, 2 * WIDTH)), "conv": (conv, (BATCH, 2 * WIDTH
 
 
 ODD = {
-    "sum": lambda layer, y: layer.dual(y) + 0.1 * y,
-    "product": lambda layer, y: layer.f(y) * y,
-    "longer chain": lambda layer, y: Composed((layer.f, layer.force, torch.sin))(y),
-    "constant": lambda layer, y: torch.ones_like(y),
+    "sum": lambda layer: lambda y: layer.dual(y) + 0.1 * layer.f(y),
+    "product": lambda layer: lambda y: layer.f(y) * y,
+    "longer chain": lambda layer: Composed((layer.f, layer.force, torch.sin)),
+    "constant": lambda layer: torch.ones_like,
 }
 """What a part of a step may be."""
 
@@ -181,9 +181,8 @@ class Odd(Reversible):
         return 2 * field.skew(0.1)
 
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
-        chain = Composed((layer.dual, torch.sin, layer.force))
-        odd = Shear(0, 1, layer.h, lambda y: self.f(layer, y))
-        return Shear(1, 0, -layer.kick, layer.dual), odd, Shear(1, 0, layer.h, chain)
+        odd = Shear(0, 1, layer.h, self.f(layer))
+        return Shear(1, 0, -layer.kick, layer.dual), odd, Shear(1, 0, layer.h, layer.f)
 
 
 class Skewed(Verlet):
