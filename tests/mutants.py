@@ -93,8 +93,8 @@ MUTANTS = [
     ),
     Mutant(
         "interfaces/synthetic.py",
-        "torch.lerp(g, arrived, share)",
-        "torch.lerp(arrived, g, share)",
+        "torch.lerp(self.predict(h, y), arrived, share)",
+        "torch.lerp(arrived, self.predict(h, y), share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
     Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
@@ -105,7 +105,10 @@ MUTANTS = [
     Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
     Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
     Mutant(
-        "callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks/test_best.py"
+        "callbacks/checkpoints.py",
+        "(self.sign * score, -loss) >",
+        "(self.sign * score, loss) >",
+        "callbacks/test_best.py",
     ),
     # Schedules
     Mutant(

@@ -6,7 +6,7 @@ import lightning
 import pytest
 import torch
 
-from costate.callbacks.parallel_time import ParallelTime
+from costate.callbacks.speed import ParallelTime
 from running import QUIET, SMALL, fit
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from costate.callbacks import throughput
-from costate.callbacks.throughput import Throughput
+from costate.callbacks import speed
+from costate.callbacks.speed import Throughput
 
 BATCH, BATCHES = 4, 5
 
@@ -18,7 +18,7 @@ BATCH, BATCHES = 4, 5
 def clock(monkeypatch):
     """Stands still until somebody adds to `now`."""
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
 
 

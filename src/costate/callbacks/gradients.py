@@ -1,4 +1,4 @@
-"""How near the gradients that stages step on are to the true ones.
+"""Gradients: how large they are, how good those that interfaces predict, and how near the true ones.
 
 g_k   gradient of stage k's weights that the optimizer is about to step on, from batch m_k: synthetic, local or late
 t_k   gradient of the network's loss on that batch, under the weights that all stages have today
@@ -10,12 +10,41 @@ import copy
 from typing import Any, final
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
-from costate.core.measures import cosine
+from costate.core.measures import cosine, explained_variance, norm, relative_error
+
+
+@final
+class GradientNorms(Measurement):
+    """Norm of the gradient of all parameters of each stage's block, before clipping, as `stage/<k>/gradient_norm`."""
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        gradients = [[p.grad for p in stage.block.parameters() if p.grad is not None] for stage in module.stages]
+        # A process that trains one stage has no gradients of the others.
+        return {f"stage/{k}/gradient_norm": norm(own) for k, own in enumerate(gradients) if own}
+
+
+@final
+class GradientQuality(Measurement):
+    """Cosine, relative error and explained variance of each learning interface's latest prediction against its target.
+
+    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1, of a recurrent network for those between
+    spans of steps, in their order.
+    """
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        numbers = {}
+        for k, stage in enumerate(module.stages):
+            # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
+            last = getattr(stage.interface, "last", None)
+            for j, pair in enumerate([last] if isinstance(last, tuple) else last or [], k):
+                for quantity in (cosine, relative_error, explained_variance):
+                    numbers[f"boundary/{j}/{quantity.__name__}"] = quantity(*pair)
+        return numbers
 
 
 @final
@@ -27,27 +56,25 @@ class GradientCosine(Measurement):
     """
 
     def __init__(self, *, every: Count):
-        super().__init__(every)
+        super().__init__(every=every)
         self.batches: dict[int, Any] = {}
         """Those that stages have still to update on, and the present one."""
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        stages: Any = pl_module.stages
-        oldest = min((n for stage in stages for n in stage.flights), default=trainer.global_step)
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        oldest = min((n for stage in pl_module.stages for n in stage.flights), default=trainer.global_step)
         self.batches = {n: seen for n, seen in self.batches.items() if n >= oldest}
         self.batches[trainer.global_step] = batch
 
-    def measure(self, module: LightningModule) -> dict[str, Tensor]:
-        training: Any = module
-        if not training.execution.lockstep:
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        if not module.execution.lockstep:
             return {}
-        training.execution.gather()
+        module.execution.gather()
         numbers = {}
-        for k, m in training.execution.updated.items():
-            used = _gradients(training.stages[k].block)
+        for k, m in module.execution.updated.items():
+            used = _gradients(module.stages[k].block)
             # A run that is resumed has not seen the batches on their way, and the first ones are still to arrive.
             if used is not None and m in self.batches:
-                true = _gradients(true_network(training, *self.batches[m])[k])
+                true = _gradients(true_network(module, *self.batches[m])[k])
                 assert true is not None, "backpropagation reaches every stage"
                 numbers[f"stage/{k}/gradient_cosine"] = cosine(used, true)
         return numbers
