@@ -12,8 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from costate.execution.base import Execution
-from costate.execution.launching.signals import Listener
-from costate.execution.launching.supervisor import is_supervised, tell
+from costate.execution.launching.supervisor import Listener, is_supervised, tell
 from costate.runs.writing import beside, replace, writing
 
 

@@ -9,8 +9,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from costate.callbacks.checkpoints import Checkpoints
 from costate.execution.base import Execution
-from costate.execution.launching.signals import Listener
-from costate.execution.launching.supervisor import is_supervised, tell
+from costate.execution.launching.supervisor import Listener, is_supervised, tell
 
 
 class Interrupted(SystemExit):

@@ -7,12 +7,6 @@
 
 Rows of letters are samples, and what is read from them is on the scale of the mean loss, as g is: so they can be dealt
 out to replicas, and put together again.
-
-The gradient as it is, alone or with the state at which it was taken.
-
-The error at the network's output, handed on from stage to stage.
-
-One number a sample: its loss, as the next boundary guesses it, or at the last stage the loss itself.
 """
 
 from abc import ABC, abstractmethod
@@ -45,9 +39,7 @@ class Passage(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What an interface and a memory read of a letter: the gradient (or what stands for it) and, if it is there, the
-    state, both at the interface's boundary.
-    """
+    """What is read of a letter: the gradient at the boundary, or what stands for it, and perhaps the state there."""
 
     g: Tensor
     h: State | None = None
@@ -127,7 +119,9 @@ class OutputError(Post):
 
 @final
 class Losses(Post):
-    """ℓ_i / batch, (batch,): its sum is the mean loss (local critics: Lee et al., 2022, 1805.01128)."""
+    """ℓ_i / batch, (batch,), as the next boundary guesses them, or at the last stage the losses themselves; the sum is
+    the mean loss (local critics: Lee et al., 2022, 1805.01128).
+    """
 
     gradients = False
 

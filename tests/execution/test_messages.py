@@ -1,4 +1,4 @@
-"""Lines between roles: what is sent is played, in order and with its bits; answers, counts, and what fails."""
+"""Messages: how many are under way; lines between roles: what is sent is played, in order and with its bits."""
 
 import threading
 from typing import Any
@@ -9,10 +9,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from costate.execution.asynchronous.lines import Lines
-from costate.execution.messages import DTYPES
+from costate.execution.messages import Outbox
 from ranks import on_ranks
 
 FRONT, BEHIND = 1, 0
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+DTYPES = (*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 STEPS = 200
 
 
@@ -57,7 +59,7 @@ def play() -> dict[str, Any]:
             messages.send(number, *sent(number))
         answers = [questions.ask(number, sent(number)[0]) for number in range(STEPS)]
     lines.flush(wait)
-    counts = lines.sent, lines.received
+    counts = lines.counts
     lines.close()
     failing = Lines(bell)
     line = failing.open(FRONT, BEHIND, fails)
@@ -114,3 +116,35 @@ def test_within_one_rank_a_message_is_played_at_once_and_without_a_graph(ranks):
 def test_who_asks_is_told_that_the_one_who_plays_has_failed(ranks):
     assert ranks[FRONT]["told"] == f"Rank {BEHIND} was asked for a gradient and has failed."
     assert ranks[BEHIND]["failure"] == "LookupError('of the one that plays')"
+
+
+class Work:
+    """A message that has left when somebody waits for it."""
+
+    under_way = 0
+
+    def __init__(self) -> None:
+        Work.under_way += 1
+
+    def wait(self) -> None:
+        Work.under_way -= 1
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_no_more_messages_are_under_way_than_the_window_has_room_for(monkeypatch, window):
+    most = []
+
+    def isend(tensor: torch.Tensor, peer: int, group: None) -> Work:
+        work = Work()
+        most.append(Work.under_way)
+        return work
+
+    monkeypatch.setattr(dist, "isend", isend)
+    outbox = Outbox(1, None, window)
+    for _ in range(8):
+        outbox.send((torch.zeros(3),))
+    assert most == [min(n, window) for n in range(1, 9)]
+    outbox.room()
+    assert Work.under_way == window - 1, "room is for one more"
+    outbox.flush()
+    assert Work.under_way == 0
