@@ -66,7 +66,7 @@ class Clock:
             self._since = None
 
     def measure(self) -> dict[str, float]:
-        """Since last asked: updates a second, busy share of the time, stall in milliseconds a batch, queue in batches."""
+        """Since last asked: updates a second, busy share of the time, stall in ms a batch, and queue in batches."""
         stalled = sum(self.seconds[name] for name in WAITS)
         stall, self._stalled = stalled - self._stalled, stalled
         if self._since is not None:

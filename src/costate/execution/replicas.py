@@ -202,7 +202,7 @@ def share_optimizer(
     """The optimizer's state of each part, from the rank that trains it."""
     owned = [(list(part.parameters()), rank) for part, rank in parts]
     own = [[optimizer.state.get(p, {}) for p in parameters] for parameters, rank in owned if rank == dist.get_rank()]
-    ranks = dist.get_process_groupplace(group)[1]
+    ranks = dist.get_process_group_ranks(group)
     states = {rank: iter(theirs) for rank, theirs in zip(ranks, from_all(own, group), strict=True)}
     for parameters, rank in owned:
         found = zip(parameters, next(states[rank]), strict=True)
