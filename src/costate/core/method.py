@@ -15,10 +15,10 @@ from costate.core.copies import Copies
 from costate.core.interface import Interface
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Graph, Memory
+from costate.core.post import Gradient, Post
 from costate.core.schedules import Event
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.posts import Gradient, Post
 from costate.pvd import Team
 
 
