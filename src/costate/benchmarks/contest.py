@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.nn.parallel import DistributedDataParallel
 
-from costate.architectures import Network
-from costate.architectures.block import Block
+from costate.core.block import Block, Network
 from costate.core.copies import Copies
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
