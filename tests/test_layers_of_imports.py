@@ -11,7 +11,7 @@ VOCABULARY = {"core", "config", "compat"}
 ALLOWED = {
     "config": set(),
     "pvd": {"config"},
-    "core": {"config", "compat", "architectures", "posts", "pvd"},
+    "core": {"config", "compat", "pvd"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,

@@ -9,16 +9,15 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
-from costate.architectures import Network
-from costate.architectures.block import Block
+from costate.core.block import Block, Network
 from costate.core.copies import Copies
 from costate.core.interface import Interface
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Graph, Memory
+from costate.core.post import Gradient, Post
 from costate.core.schedules import Event
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.posts import Gradient, Post
 from costate.pvd import Team
 
 

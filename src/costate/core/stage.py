@@ -8,12 +8,12 @@ g   gradient of the batch's mean loss at h, as the interface answers it
 import torch
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.interface import Interface, Learning
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Flight, Memory
+from costate.core.post import Passage, Reply
 from costate.core.types import Input, Labels, Shape, State
-from costate.posts import Passage, Reply
 
 
 class Stage(nn.Module):

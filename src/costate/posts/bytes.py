@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from costate.config.settings import Share
+from costate.core.post import Gradient, Letter, Passage, Post, Reply
 from costate.core.types import State
-from costate.posts.posts import Gradient, Letter, Passage, Post, Reply
 
 Precision = Literal["full", "bf16", "float16", "int8"]
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from costate.reports import style
 
 OURS, OTHERS = "#0b6e99", "#9aa5ad"
-MARKERS = "osD^"
+MARKERS = "osD^v"
 SERIAL = "serial backprop"
 
 

@@ -20,7 +20,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.measures import layer_jacobians, products, states
 from costate.core.types import Input
 from costate.data.memory import InMemory

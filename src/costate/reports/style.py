@@ -124,10 +124,10 @@ def logarithmic(place: Axes) -> None:
 
 def from_zero(axes: Sequence[Axes]) -> None:
     """Where no line has more than one point, an abscissa from 0 on: around a single number there is no scale."""
-    xs = [line.get_xdata() for place in axes for line in place.lines]
+    xs = [np.asarray(line.get_xdata()) for place in axes for line in place.lines]
     if xs and max(map(len, xs)) == 1:
         for place in axes:
-            place.set_xlim(0, 1.5 * max(x[0] for x in xs))
+            place.set_xlim(0, 1.5 * max(float(x[0]) for x in xs))
 
 
 def doubling(place: Axes, ticks: Iterable[float], label: str) -> None:
