@@ -8,7 +8,7 @@ import pytest
 from hydra.utils import instantiate
 
 from composing import config, options
-from costate.training.annealing import Constant, Cosine, Exponential
+from costate.training.optimizers import Constant, Cosine, Exponential
 
 POINTS = [i / 64 for i in range(65)]
 

@@ -99,7 +99,7 @@ def _make(root: str, date: str, time: str) -> str:
 
 
 def sweep_of(folder: Path) -> str | None:
-    """The name of the sweep that a run's folder belongs to, as `tracking` shows it; None for a single run."""
+    """The name of the sweep that a run's folder belongs to, as W&B shows it; None for a single run."""
     if not (folder / JOB).exists():
         return None
     parent = folder.absolute().parent

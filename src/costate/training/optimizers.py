@@ -1,8 +1,9 @@
-"""Optimizers as settings: called with parameter groups, they make a torch optimizer.
+"""Optimizers as settings, called with parameter groups they make a torch optimizer; and how their rate changes.
 
 The fused implementations step all parameters in one call, on CPUs too.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -31,10 +32,11 @@ class Optimizer(ABC):
         """One parameter group a stage and an interface."""
 
 
-class Adam(Optimizer):
-    """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
+class Averaging(Optimizer, ABC):
+    """Steps by averages of g and of g², with decoupled weight decay."""
 
     moments: ClassVar[dict[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
+    kind: ClassVar[type[torch.optim.AdamW]]
 
     def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
         self.lr, self.interfaces = lr, interfaces
@@ -42,23 +44,21 @@ class Adam(Optimizer):
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         first, second = self.betas
-        return torch.optim.AdamW(
+        return self.kind(
             groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
 
 
-class MuonAdam(Optimizer):
+class Adam(Averaging):
+    """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
+
+    kind = torch.optim.AdamW
+
+
+class MuonAdam(Averaging):
     """Muon for the stacked layers of stable networks (Jordan et al., 2024), decoupled Adam for all else."""
 
-    moments: ClassVar[dict[str, int]] = Adam.moments
-
-    def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
-        self.lr, self.interfaces = lr, interfaces
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        first, second = self.betas
-        return Muon(groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True)
+    kind = Muon
 
 
 class NAdam(Optimizer):
@@ -108,3 +108,41 @@ class Sgd(Optimizer):
             weight_decay=self.weight_decay,
             fused=True,
         )
+
+
+class Annealing(ABC):
+    """The learning rate at progress s is `factor(s)` times the optimizer's."""
+
+    @abstractmethod
+    def factor(self, s: float) -> float: ...
+
+
+class Constant(Annealing):
+    """factor(s) = 1."""
+
+    def factor(self, s: float) -> float:
+        return 1.0
+
+
+class Cosine(Annealing):
+    """Up along a line over the first `warmup` share of the run, then down along half a cosine to `floor`."""
+
+    def __init__(self, *, warmup: Share, floor: Share):
+        self.warmup, self.floor = warmup, floor
+
+    def factor(self, s: float) -> float:
+        if s < self.warmup:
+            # Not from zero itself: the first batch would be lost.
+            return max(s / self.warmup, 1e-2)
+        t = (s - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(t, 1.0))) / 2
+
+
+class Exponential(Annealing):
+    """factor(s) = final^s."""
+
+    def __init__(self, *, final: Rate):
+        self.final = final
+
+    def factor(self, s: float) -> float:
+        return self.final**s
