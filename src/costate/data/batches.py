@@ -192,17 +192,12 @@ def gather(x: Shaped[Tensor, " rows *shape"] | Pages, index: Int[Tensor, " batch
     return batch
 
 
-def unchanged(x: Tensor, epoch: int, batch: int) -> Tensor:
-    """Rows as they are."""
-    return x
-
-
 class Loader(Places):
     """Reads rows in an order, a fresh pair (x float, y) per batch; it would be slower to stack rows one by one.
 
     Args:
         prepare: what is done to the rows of any batch, last of all.
-        augment: what is done to the rows of a batch of an epoch before that.
+        augment: what is done before that to the rows of a batch, by its epoch and its number.
     """
 
     def __init__(
@@ -210,7 +205,7 @@ class Loader(Places):
         rows: Rows,
         order: Order,
         prepare: Callable[[Tensor], Tensor],
-        augment: Callable[[Tensor, int, int], Tensor] = unchanged,
+        augment: Callable[[Tensor, int, int], Tensor] | None = None,
     ):
         super().__init__()
         self.rows = rows
@@ -224,4 +219,4 @@ class Loader(Places):
     def batches(self, start: int) -> Iterator[Batch]:
         pairs = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[start:])
         for i, (x, y) in enumerate(ahead(pairs) if isinstance(self.rows.x, Pages) else pairs, start):
-            yield self.prepare(self.augment(x, self.epoch, i)), y
+            yield self.prepare(x if self.augment is None else self.augment(x, self.epoch, i)), y

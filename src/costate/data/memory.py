@@ -178,10 +178,8 @@ class InMemory(LightningDataModule, ABC):
         replica, replicas = share(self)
         step = self.rows(self.batch_size, len(rows.y) // replicas * replicas)
         order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
-        if self.augment is None:
-            return Loader(rows, order, self.prepare)
-        augment = Augmentation(self.augment, self.shuffle_seed, replica, replicas)
-        return Loader(rows, order, self.prepare, augment)
+        change = self.augment and Augmentation(self.augment, self.shuffle_seed, replica, replicas)
+        return Loader(rows, order, self.prepare, change)
 
     def val_dataloader(self) -> Loader:
         """All validation rows in order."""

@@ -4,13 +4,13 @@ A file holds its arrays, a checksum over all of them, and the signature of the s
 that a machine's memory does not hold stay there, as `Pages`.
 """
 
+import contextlib
 import logging
 import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -20,6 +20,8 @@ import torch
 from filelock import FileLock
 from jaxtyping import Int, UInt8
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 PIECE = 64 << 20  # bytes that are read at once where all are wanted
 T = TypeVar("T")
@@ -82,8 +84,6 @@ def memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-log = logging.getLogger(__name__)
-
 Arrays = dict[str, np.ndarray]
 Stored = dict[str, Any]
 """Arrays, or pages of them."""
@@ -108,11 +108,9 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float
     Raises:
         ValueError: the file's folder cannot be written to.
     """
-    try:
+    with contextlib.suppress(FileNotFoundError, UnusableError):
         return read(path, source, most)
-    except (FileNotFoundError, UnusableError):
-        pass
-    with _writing(path.parent):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             try:
@@ -125,6 +123,10 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float
             write(path, source, arrays)
             log.info("Converted the source into %s.", path)
             return read(path, source, most) if _bytes(arrays) > most else arrays
+    except OSError as fault:
+        raise ValueError(
+            f"data.cache={path.parent} cannot be written to ({fault.strerror or fault}): choose another folder."
+        ) from fault
 
 
 def read(path: Path, source: str | None, most: float = math.inf) -> Stored:
@@ -173,13 +175,3 @@ def checksum(arrays: Arrays) -> int:
         total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
         total = zlib.crc32(np.ascontiguousarray(array).data, total)
     return total
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        raise ValueError(
-            f"data.cache={folder} cannot be written to ({fault.strerror or fault}): choose another folder."
-        ) from fault
