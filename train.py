@@ -44,11 +44,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch
 
-    from costate.callbacks.checkpoints import Checkpoints
-    from costate.callbacks.interruption import Interruption
-    from costate.callbacks.learning_rate import LearningRate
-    from costate.callbacks.timeline import Timeline
-    from costate.callbacks.training_score import TrainingScore
+    from costate.callbacks.checkpoints import Checkpoints, Interruption
+    from costate.callbacks.measurement import LearningRate, TrainingScore
+    from costate.callbacks.speed import Timeline
     from costate.runs import trained
     from costate.training import summary
     from costate.training.balance import by_work

@@ -40,7 +40,7 @@ class Mutant(NamedTuple):
 MUTANTS = [
     # Numerics
     Mutant(
-        "architectures/fields.py",
+        "architectures/forms.py",
         ".transpose(-4, -3).flip(-1, -2)",
         ".transpose(-4, -3)",
         "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
@@ -53,20 +53,18 @@ MUTANTS = [
     ),
     Mutant(
         "architectures/fields.py",
-        "[kick] + [h] * (len(K) - 1)",
-        "[h] * len(K)",
+        "h, h if j else kick)",
+        "h, h)",
         "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
     ),
-    Mutant("architectures/leapfrog.py", "layer.adjoint(layer(y))", "layer(y)", "architectures/test_integrators.py"),
+    Mutant("architectures/leapfrog.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
     Mutant(
-        "architectures/prolong.py",
+        "architectures/block.py",
         "torch.lerp(θ, behind, 0.25)",
         "torch.lerp(θ, behind, 0.5)",
         "architectures/test_prolong.py",
     ),
-    Mutant(
-        "architectures/reversal.py", "λ[b] = λ[b] + pull", "λ[b] = λ[b] - pull", "architectures/test_reversed_pass.py"
-    ),
+    Mutant("architectures/reversal.py", "λ[b] = λ[b] + pull", "λ[b] = λ[b] - pull", "architectures/test_reversal.py"),
     Mutant(
         "architectures/norm.py",
         "spread * n / (n - 1)",
@@ -80,7 +78,7 @@ MUTANTS = [
         "architectures/test_norm.py execution/test_replicas.py",
     ),
     Mutant(
-        "architectures/coupling.py",
+        "architectures/chain.py",
         "torch.cat([b - self",
         "torch.cat([b + self",
         "architectures/test_reversal.py architectures/test_own.py",
@@ -95,8 +93,8 @@ MUTANTS = [
     ),
     Mutant(
         "interfaces/synthetic.py",
-        "torch.lerp(g, arrived, share)",
-        "torch.lerp(arrived, g, share)",
+        "torch.lerp(self.predict(h, y), arrived, share)",
+        "torch.lerp(arrived, self.predict(h, y), share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
     Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
@@ -114,7 +112,10 @@ MUTANTS = [
     Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
     Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
     Mutant(
-        "callbacks/best.py", "(self.sign * score, -loss) >", "(self.sign * score, loss) >", "callbacks/test_best.py"
+        "callbacks/checkpoints.py",
+        "(self.sign * score, -loss) >",
+        "(self.sign * score, loss) >",
+        "callbacks/test_best.py",
     ),
     # Schedules
     Mutant(

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from costate.architectures.coupling import Coupling
+from costate.architectures.chain import Coupling
 
 
 def layers(shape: tuple[int, ...], classes: int, width: int = 6) -> nn.Sequential:

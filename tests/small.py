@@ -10,7 +10,8 @@ from hydra.utils import get_class, instantiate
 from torch import nn
 
 from composing import config, options, words
-from costate.architectures.fields import ConvField, DenseField, Field
+from costate.architectures.fields import Field
+from costate.architectures.forms import ConvField, DenseField
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.recurrent import Recurrent
 from costate.architectures.stable import StableBlock

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from costate.architectures.fields import DenseField
+from costate.architectures.forms import DenseField
 from small import INTEGRATORS, REVERSIBLE, block, dense
 
 WIDTH = 3
@@ -48,7 +48,7 @@ def slope(h: np.ndarray, errors: list[np.ndarray]) -> float:
 @pytest.mark.parametrize("name", [name for name in INTEGRATORS if name.split(",")[0] in EQUATIONS])
 def test_order(name):
     """The error falls as h, and as h² where the second field starts with half a step."""
-    T, steps = 1.5, np.array([64, 128, 256, 512])
+    T, steps = 1.5, np.array([32, 64, 128, 256])
     one, Y, found = ends(name, T, steps)
     exact = flow(name, one.K[0].detach().numpy(), one.b[0].detach().numpy(), Y[0].numpy(), T)
     order = slope(T / steps, [each - exact for each in found])
@@ -58,7 +58,7 @@ def test_order(name):
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_there_is_a_limit_for_short_steps(name):
     """Of any integrator: what a doubling of the steps changes falls as h or faster."""
-    T, steps = 1.5, np.array([64, 128, 256, 512])
+    T, steps = 1.5, np.array([32, 64, 128, 256])
     _, _, found = ends(name, T, steps)
     assert slope(T / steps[:-1], np.diff(found, axis=0)) > 0.9
 
@@ -72,7 +72,8 @@ def test_a_step_and_a_step_back_is_the_identity(name):
         state = integrator.step(state, layer)
     assert not torch.allclose(state[0], start[0], atol=0.1)
     for layer in reversed(layers):
-        state = integrator.inverse(state, layer)
+        for shear in reversed(integrator.shears(layer)):
+            state = shear(state, -1)
     assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(state, start, strict=True))
 
 
@@ -98,7 +99,7 @@ def log_cosh(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["verlet", "leapfrog"])
 def test_energy_stays_bounded(name):
-    """Over 10⁴ steps, where the field has a Hamiltonian H: ½ |V|² + Σ log cosh(Y K + b) for leapfrog, and for Verlet,
+    """Over 3,000 steps, where the field has a Hamiltonian H: ½ |V|² + Σ log cosh(Y K + b) for leapfrog, and for Verlet,
     if K is diagonal, Σ (log cosh(Z K + b) + log cosh(Y K + b)) / K.
     """
     torch.manual_seed(0)
@@ -115,7 +116,7 @@ def test_energy_stays_bounded(name):
     state = (torch.randn(1, WIDTH, dtype=torch.float64), torch.zeros(1, WIDTH, dtype=torch.float64))
     energies = []
     with torch.no_grad():
-        for _ in range(10_000):
+        for _ in range(3_000):
             state = REVERSIBLE[name].step(state, layer)
             energies.append(energy(*state))
     early, late = np.array(energies[:1000]), np.array(energies[-1000:])

@@ -1,17 +1,22 @@
-"""Layers that are run backwards: the state in front of a block from the one behind it."""
+"""Layers that are run backwards: what their steps are differentiated by is their derivative, stored or rebuilt."""
 
-import copy
+import pkgutil
+from importlib import import_module
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import costate.architectures
 from composing import network
-from costate.architectures.coupling import Coupling
-from costate.architectures.integrators import one_way
-from small import PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, dense, normed, refusal, turned
+from costate.architectures.chain import Coupling
+from costate.architectures.fields import Composed, Field, Layer
+from costate.architectures.integrators import ONE_WAY, Integrator, Reversible, Shear
+from costate.architectures.stable import StableBlock
+from costate.architectures.verlet import Verlet
+from small import INTEGRATORS, PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, conv, dense, refusal, turned
 
-SHAPE, OUTPUTS, BATCH = (2, 8, 8), 3, 6
+SHAPE, OUTPUTS, BATCH = (2, 6, 6), 3, 6
 
 
 def build(product: str, *overrides: str) -> torch.nn.Module:
@@ -20,50 +25,32 @@ def build(product: str, *overrides: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
-@pytest.mark.parametrize(("norm", "half"), [(True, False), (False, True)])
-def test_inverse_undoes_the_layers_of_each_stage_or_is_refused(product, norm, half):
-    """From the first block, which has the opening, to the last, which has the head; in training and in evaluation."""
-    whole = build(" ".join(turned(product, half)), *normed(product, norm)).double()
-    if not whole.block.reversible:
-        h = torch.randn(BATCH, 8)
-        assert refusal(lambda: whole.block.inverse(h)) == one_way()
-        assert refusal(lambda: whole.block.retrace(h, None)) == one_way()
-        return
-    for training in (True, False):
-        x = torch.randn(BATCH, *SHAPE, dtype=torch.float64)
-        for k, part in enumerate(whole.train(training).cut(3)):
-            assert part.reversible
-            start = part.open(x).detach() if k == 0 else x
-            x = end = part.propagate(start)[-1].detach()
-            # Layers of a user's own may be some that can be undone behind some that cannot.
-            if product in REBUILT or not part.opens:
-                assert not torch.allclose(end, start, atol=1e-2)
-                assert torch.allclose(part.inverse(end), start, rtol=0, atol=1e-10)
+def test_layers_that_cannot_be_run_backwards_are_refused(product):
+    whole = build(product).block
+    if not whole.reversible:
+        assert refusal(lambda: whole.retrace(torch.randn(BATCH, 8), None)) == ONE_WAY
+
+
+def back(part: torch.nn.Module, end: torch.Tensor) -> torch.Tensor:
+    """The state in front of a block's layers, as the backward pass rebuilds it."""
+    x, h = part.retrace(end, None)
+    h.backward(torch.zeros_like(h))
+    return x.detach()
 
 
 @pytest.mark.parametrize("name", REVERSIBLE)
-def test_inverse_of_64_layers(name):
-    whole = block(dense(64, 4), REVERSIBLE[name], T=8.0)
+def test_back_over_64_layers(name):
+    whole = block(dense(64, 4), REVERSIBLE[name], T=8.0).slice(1, 63)
     start = torch.randn(5, 8, dtype=torch.float64)
-    assert torch.allclose(whole.inverse(whole.propagate(start)[-1]), start, rtol=0, atol=1e-9)
-
-
-def test_running_statistics_stand_still_on_the_way_back():
-    whole = build("arch=verlet", "arch.norm=true").block
-    h = torch.randn(BATCH, 128)
-    before = copy.deepcopy(list(whole.buffers()))
-    whole.inverse(h)
-    assert all(map(torch.equal, before, whole.buffers()))
-    whole.propagate(h)
-    assert not any(map(torch.equal, before, whole.buffers()))
+    assert torch.allclose(back(whole, whole(start).detach()), start, rtol=0, atol=1e-9)
 
 
 def test_the_networks_that_are_proposed_are_those_of_conf():
     names = [name for name in STABLE if name in REVERSIBLE]
-    assert one_way().endswith(f"cannot be run backwards: choose arch={' or '.join(names)}.")
+    assert ONE_WAY.endswith(f"cannot be run backwards: choose arch={' or '.join(names)}.")
 
 
-def gradients(whole: torch.nn.Module, x: torch.Tensor, stages: int = 2) -> dict[str, torch.Tensor]:
+def through(whole: torch.nn.Module, x: torch.Tensor, stages: int = 2) -> dict[str, torch.Tensor]:
     """Of a loss, by all stages one behind the other: of the samples, and of every parameter."""
     x = x.clone().requires_grad_()
     h = x
@@ -97,7 +84,7 @@ def test_rebuilt_gradients_are_those_of_stored_states(product, norm, half, activ
     settings = f"arch.norm={norm}", f"arch.activation={activation}", "arch.depth=6"
     stores, rebuilds = both(" ".join(turned(product, half)), *settings)
     x = torch.randn(BATCH, *SHAPE, dtype=torch.float64)
-    expected, found = gradients(stores, x), gradients(rebuilds, x)
+    expected, found = through(stores, x), through(rebuilds, x)
     assert torch.equal(found["output"], expected["output"])
     for name, g in expected.items():
         assert (found[name] - g).norm() <= 1e-11 * (1 + g.norm()), name
@@ -110,7 +97,7 @@ def test_rebuilt_gradients_of_64_layers_in_float32(arch):
     product = f"arch={arch}"
     stores, rebuilds = (build(product, "arch.depth=64", f"arch.reversible={value}") for value in ("false", "true"))
     x = torch.randn(64, *SHAPE)
-    expected, found = gradients(stores, x), gradients(rebuilds, x)
+    expected, found = through(stores, x), through(rebuilds, x)
     errors = {name: ((found[name] - g).norm() / g.norm()).item() for name, g in expected.items()}
     assert max(errors.values()) < 1e-3, errors
 
@@ -121,8 +108,8 @@ def test_rebuilt_gradients_under_autocast(product):
     stores, rebuilds = both(product, "arch.depth=6", dtype=torch.float32)
     x = torch.randn(BATCH, *SHAPE)
     with torch.autocast("cpu", torch.bfloat16):
-        expected, found = gradients(stores, x), gradients(rebuilds, x)
-    exact = gradients(stores, x)
+        expected, found = through(stores, x), through(rebuilds, x)
+    exact = through(stores, x)
     for name, g in expected.items():
         assert found[name].dtype == g.dtype
         rounding = (g - exact[name]).norm()
@@ -138,7 +125,7 @@ def test_half_precision_is_refused():
 @pytest.mark.parametrize("arch", [name for name in STABLE if name not in REVERSIBLE])
 def test_reversible_networks_need_reversible_layers(arch):
     sentence = refusal(lambda: build(f"arch={arch}", "arch.reversible=true"))
-    assert sentence == f"arch.reversible=true: {one_way()}"
+    assert sentence == f"arch.reversible=true: {ONE_WAY}"
 
 
 def test_weights_that_have_stepped_since_are_an_error():
@@ -167,3 +154,108 @@ def test_a_coupling_is_undone_by_its_inverse():
     layer, x = Coupling(nn.Sequential(nn.Linear(3, 3), nn.Tanh())).double(), torch.randn(5, 6, dtype=torch.float64)
     assert torch.allclose(layer.inverse(layer(x)), x, rtol=0, atol=1e-12)
     assert not torch.allclose(layer(x), x)
+
+
+WIDTH, LAYERS = 4, 5
+FIELDS = {"dense": (dense, (BATCH, 2 * WIDTH)), "conv": (conv, (BATCH, 2 * WIDTH, 3, 5))}
+
+
+ODD = {
+    "sum": lambda layer: lambda y: layer.dual(y) + 0.1 * layer.f(y),
+    "product": lambda layer: lambda y: layer.f(y) * y,
+    "longer chain": lambda layer: Composed((layer.f, layer.force, torch.sin)),
+    "constant": lambda layer: torch.ones_like,
+}
+"""What a part of a step may be."""
+
+
+class Odd(Reversible):
+    """Weights of its own making, and a part that is one of the odd ones."""
+
+    evaluations = 2
+
+    def __init__(self, name: str):
+        self.f = ODD[name]
+
+    def weights(self, field: Field) -> Tensor:
+        return 2 * field.skew(0.1)
+
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        odd = Shear(0, 1, layer.h, self.f(layer))
+        return Shear(1, 0, -layer.kick, layer.dual), odd, Shear(1, 0, layer.h, layer.f)
+
+
+class Skewed(Verlet):
+    """Verlet with weights of its own making."""
+
+    def weights(self, field: Field) -> Tensor:
+        return 2 * field.skew(0.0)
+
+
+class Broken(Skewed):
+    """A step that is not the one that its shears tell of."""
+
+    def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
+        Y, Z = super().step(state, layer)
+        return Y + 0.1 * layer.h * Z, Z
+
+
+TWO_WAY = REVERSIBLE | {"weights of its own": Skewed(half_start=False)} | {name: Odd(name) for name in ODD}
+
+
+def gradients(integrator: Integrator, form: str, way: str) -> dict[str, Tensor]:
+    """Of everything that a stage in the middle of a network learns from, and of its input, in float64."""
+    make, shape = FIELDS[form]
+    stage = StableBlock(None, make(LAYERS, WIDTH), None, integrator, 0.3, 0.0, rebuilds=way == "rebuilt")
+    torch.manual_seed(1)
+    x, g = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    x.requires_grad_()
+    h = stage(x)
+    if way == "retraced":
+        x, h = stage.retrace(h.detach(), None)
+    h.backward(g)
+    return {"state": x.detach(), "input": x.grad, **{name: p.grad for name, p in stage.named_parameters()}}
+
+
+def worst(integrator: Integrator, form: str, way: str) -> float:
+    """The largest relative difference from autograd through states that are stored."""
+    expected, found = gradients(integrator, form, "stored"), gradients(integrator, form, way)
+    assert expected.keys() == found.keys()
+    return max(((found[name] - g).norm() / g.norm()).item() for name, g in expected.items())
+
+
+def test_every_integrator_is_in_conf():
+    """So that what is found there is all there is."""
+    for module in pkgutil.iter_modules(costate.architectures.__path__, "costate.architectures."):
+        import_module(module.name)
+    families, concrete = [Integrator], set()
+    while families:
+        each = families.pop()
+        families += each.__subclasses__()
+        if each.__module__.startswith("costate.") and not each.__abstractmethods__:
+            concrete.add(each)
+    assert concrete == {type(each) for each in INTEGRATORS.values()}
+
+
+@pytest.mark.parametrize("way", ["rebuilt", "retraced"])
+@pytest.mark.parametrize("form", FIELDS)
+@pytest.mark.parametrize("name", TWO_WAY)
+def test_the_reversed_pass_is_the_derivative(name, form, way):
+    assert worst(TWO_WAY[name], form, way) < 1e-10
+
+
+@pytest.mark.parametrize("way", ["rebuilt", "retraced"])
+def test_a_pass_that_is_not_the_derivative_does_not_pass(way):
+    assert worst(Broken(half_start=False), "dense", way) > 1e-3
+
+
+@pytest.mark.parametrize("name", TWO_WAY)
+def test_under_autocast_states_are_rebuilt_by_the_fields_that_made_them(name):
+    """Back to the input, to float32's rounding: a float32 field is off by bfloat16's."""
+    stage = StableBlock(None, dense(LAYERS, WIDTH).float(), None, TWO_WAY[name], 0.3, 0.0)
+    x = torch.randn(BATCH, 2 * WIDTH)
+    with torch.autocast("cpu", torch.bfloat16):
+        h = stage(x).detach()
+        again, end = stage.retrace(h, None)
+    end.backward(torch.ones_like(h))
+    assert torch.allclose(again.detach(), x, rtol=0, atol=1e-4)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from costate.benchmarks.network import METHODS, SERIAL, Line, foretold, table
-from costate.benchmarks.network_model import COUNTS
+from costate.benchmarks.network import COUNTS, METHODS, SERIAL, Line, foretold, table
 from costate.reports import network as figures
 
 ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6

@@ -3,9 +3,11 @@
 import pytest
 
 from costate.benchmarks.simulation import (
+    Copied,
     Costs,
     Line,
     Link,
+    coarse_step,
     data_parallel_step,
     decoupled_step,
     gpipe,
@@ -93,3 +95,15 @@ def test_stages_that_send_little_and_wait_for_nobody_do_not_mind_a_link():
     poor = Link(0.1, 1e5)
     found = decoupled_step(costs(state=1e6), poor, ROWS, 2, sizes=(1e3, 1e3), learns=False)
     assert found == pytest.approx(((F + B) * ROWS + O) / 2)
+
+
+def test_with_copies_the_busiest_stage_sets_the_pace_and_each_answers_for_all_that_is_behind():
+    """Opening, layers and answer of the first; layers, tuning and copies of others; the last has no answer to make."""
+    cheap = {"tune": 4.0, "every": 4, "made": 2.0, "taken": 3.0, "refresh": 10, "optimizer": 12.0, "state": 1e6}
+    copied = Copied((5.0, 1.0), (7.0, 2.0), Line(1.0, 0.5), **cheap)
+    first = 5 + 7 + 3 * 2 + (1 + 0.5 * 4) + 12 * 2 / 12 + 3 * 4 / 10
+    middle = 3 * 4 + (1 + 0.5 * 2) + 1 * 4 + 12 * 4 / 12 + (3 * 2 + 2 * 4) / 10
+    last = 3 * 6 + 1 * 6 + 12 * 6 / 12 + 2 * 6 / 10
+    assert coarse_step(copied, FREE, (2, 4, 6), (2, 2, 2)) == pytest.approx(max(first, middle, last))
+    assert coarse_step(copied, FREE, (12,), (3,)) == pytest.approx(5 + 7 + 3 * 12 + 12)
+    assert coarse_step(copied, Link(9.0, 1e6 / 99), (2, 4, 6), (2, 2, 2)) == pytest.approx(99, rel=0.1), "states travel"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from costate.callbacks.best import Best
+from costate.callbacks.checkpoints import Best
 from costate.training.module import _Scores
 from running import QUIET, SMALL, fit
 

@@ -8,9 +8,8 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 
 from composing import config
-from costate.callbacks.curriculum import Curriculum
-from costate.callbacks.gradient_cosine import GradientCosine
-from costate.callbacks.gradient_quality import GradientQuality
+from costate.callbacks.course import Curriculum
+from costate.callbacks.gradients import GradientCosine, GradientQuality
 from costate.training.module import Training
 from recorder import Recorder
 

@@ -12,9 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.conftest import Recorder
 from composing import config, options
-from costate.callbacks.gradient_cosine import GradientCosine
-from costate.callbacks.gradient_norms import GradientNorms
-from costate.callbacks.gradient_quality import GradientQuality
+from costate.callbacks.gradients import GradientCosine, GradientNorms, GradientQuality
 from costate.callbacks.measurement import Measurement
 from costate.core.measures import cosine, explained_variance, relative_error
 

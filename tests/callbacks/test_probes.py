@@ -7,7 +7,7 @@ import torch
 from torch.func import jacrev
 
 from composing import config
-from costate.callbacks.linear_probes import read
+from costate.callbacks.probes import read
 from costate.config.schema import check
 from costate.core.measures import amplification, jacobian, layer_jacobians, products, states
 from running import QUIET, SMALL, command, differences, fit, last

@@ -11,10 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from composing import config
-from costate.callbacks.checkpoints import Checkpoints
-from costate.callbacks.interruption import Interruption
+from costate.callbacks.checkpoints import Checkpoints, Interruption
 from costate.config.schema import SettingError
-from costate.execution.launching.signals import Listener
+from costate.execution.launching.supervisor import Listener
 from costate.execution.serial import Serial
 from costate.runs import RunFolder
 from running import QUIET, SMALL, command, differences, fit, last
@@ -172,7 +171,7 @@ def test_a_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_aga
     sent: list[tuple[int, object]] = []
     monkeypatch.setattr("os.kill", lambda pid, signum: sent.append((signum, signal.getsignal(signum))))
     clock = iter([10.0, 11.5, 13.0])
-    monkeypatch.setattr("costate.execution.launching.signals.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("costate.execution.launching.supervisor.time", SimpleNamespace(monotonic=lambda: next(clock)))
     interruption = Interruption(Checkpoints(tmp_path, "", "max"), Serial.__new__(Serial), "")
     with interruption.listener:
         for many in (0, 0, 1):
@@ -197,7 +196,9 @@ def test_a_preempted_run_is_saved_at_the_end_of_a_batch_and_handed_over(tmp_path
 def test_a_preempted_job_of_slurm_is_queued_again(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     calls = []
-    monkeypatch.setattr("costate.execution.launching.signals.subprocess.run", lambda words, check: calls.append(words))
+    monkeypatch.setattr(
+        "costate.execution.launching.supervisor.subprocess.run", lambda words, check: calls.append(words)
+    )
     stopped = []
     with Listener(stopped.append, stopped.append) as listener:
         signal.raise_signal(signal.SIGTERM)

@@ -1,9 +1,7 @@
-"""Asynchronous roles over rpc: without slack they end where a pipeline ends, bit for bit; with slack within bounds."""
+"""Asynchronous roles: without slack they end where a pipeline ends, bit for bit; with slack within bounds."""
 
-import os
-import threading
 import time
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,9 +11,7 @@ import torch.distributed as dist
 from composing import method
 from costate.core.stage import Stage
 from costate.execution.asynchronous import Asynchronous
-from costate.execution.asynchronous.lines import Halt, Roles
-from costate.execution.asynchronous.wire import choose
-from costate.execution.launching import shared_environment
+from costate.execution.asynchronous.lines import Roles, choose
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
@@ -41,11 +37,6 @@ def asynchronous(parts: list[Stage], rule: Method, **others: Any) -> Asynchronou
     return Asynchronous(parts, rule, **(settings | others), **fixed)
 
 
-def meet(environment: dict[str, str]) -> None:
-    """Where the agents of rpc find each other."""
-    os.environ.update(environment, RANK=str(dist.get_rank()), WORLD_SIZE=str(dist.get_world_size()))
-
-
 def without_slack(count: int, oracle: str) -> dict[Any, dict[str, Any]]:
     results = {}
     for name, lag in CASES:
@@ -56,11 +47,6 @@ def without_slack(count: int, oracle: str) -> dict[Any, dict[str, Any]]:
         execution.disconnect()
         assert execution.account()["messages_lost"] == 0
     return results
-
-
-def place(ranks: int) -> dict[str, str]:
-    environment = shared_environment(ranks)
-    return {name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
 
 
 def as_a_pipeline() -> dict[Any, dict[str, Any]]:
@@ -110,9 +96,8 @@ def stopped() -> int:
     return -1
 
 
-def everything(environment: dict[str, str]) -> dict[str, Any]:
+def everything() -> dict[str, Any]:
     """On three ranks, one thing after the other: to start them takes longer than all of it."""
-    meet(environment)
     return {
         "dedicated": without_slack(2, "dedicated"),
         "colocated": without_slack(3, "colocated"),
@@ -125,7 +110,7 @@ def everything(environment: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> list[dict[str, Any]]:
     rules()
-    return on_ranks(RANKS, tmp_path_factory.mktemp("ranks"), partial(everything, place(RANKS)))
+    return on_ranks(RANKS, tmp_path_factory.mktemp("ranks"), everything)
 
 
 @pytest.mark.parametrize(("count", "oracle"), [(2, "dedicated"), (3, "colocated")])
@@ -164,24 +149,6 @@ def test_staleness_is_measured_and_bounded(ranks):
     assert 0 < max(most.values()) <= 1 + 6
 
 
-def test_a_held_role_begins_no_update_until_it_is_released():
-    bell = threading.Condition()
-    halt = Halt(bell)
-
-    def wait(happened):
-        with bell:
-            assert bell.wait_for(happened, timeout=10)
-
-    halt.begin(3, wait)
-    assert halt.hold() == 4, "update 3 has begun"
-    later = threading.Timer(0.05, halt.release, [6])
-    later.start()
-    start = time.monotonic()
-    halt.begin(4, wait)
-    assert time.monotonic() - start > 0.03, "held until the others have been asked"
-    assert (halt.next, halt.end) == (5, 6)
-
-
 @pytest.mark.parametrize(
     ("overrides", "settings", "sentence"),
     [
@@ -200,10 +167,9 @@ def test_what_has_no_pace_of_its_own_is_refused(overrides, settings, sentence):
 
 def test_roles_and_their_ranks():
     apart, together = Roles(3, "dedicated"), Roles(3, "colocated")
-    assert [apart.name_of(rank) for rank in range(apart.ranks)] == ["stage 2", "stage 1", "stage 0", "oracle"]
-    assert [together.name_of(rank) for rank in range(together.ranks)] == ["stage 2", "stage 1", "stage 0"]
-    assert apart.boundaries_of(3) == [0, 1]
-    assert [together.boundaries_of(rank) for rank in range(3)] == [[1], [0], []]
+    assert [apart.stage_of(rank) for rank in range(apart.ranks)] == [2, 1, 0, None]
+    assert [together.stage_of(rank) for rank in range(together.ranks)] == [2, 1, 0]
+    assert [apart.oracle_of(k) for k in (0, 1)] == [3, 3]
     assert [together.oracle_of(k) for k in (0, 1)] == [1, 0]
 
 
@@ -213,7 +179,7 @@ def test_roles_and_their_ranks():
         (None, {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "lo"),
         (None, {"MASTER_ADDR": "a-name", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}, "lo"),
         ("eth1", {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "3"}, "eth1"),
-        (None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", "TP_SOCKET_IFNAME": "eth0"}, "eth0"),
+        (None, {"MASTER_ADDR": "10.0.0.1", "WORLD_SIZE": "3", "GLOO_SOCKET_IFNAME": "eth0"}, "eth0"),
     ],
 )
 def test_roles_listen_on_loopback_unless_told_otherwise(interface, environment, chosen):

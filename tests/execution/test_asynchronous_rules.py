@@ -12,7 +12,7 @@ from functools import partial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costate.execution.asynchronous.oracle import Feed, Gate, Message, Queue
+from costate.execution.asynchronous.oracle import Feed, Gate, Message
 from costate.execution.clock import BINS, Histogram
 
 Wait = Callable[[], bool]
@@ -116,11 +116,10 @@ def test_nobody_waits_for_ever_and_nothing_is_older_than_allowed(world, seed):
     world.run(seed)
     for feed in (*world.feeds, *world.lessons):
         assert feed.staleness.most <= world.lag + world.ahead
-        queue = feed.queue
-        assert queue.received + len(world.under_way[feed]) == world.sent[feed], "no message is lost"
-        assert queue.received == queue.taken + queue.dropped + len(queue)
-        assert len(queue) <= queue.places
-        assert sum(feed.staleness.counts) == queue.taken + feed.replayed
+        assert feed.received + len(world.under_way[feed]) == world.sent[feed], "no message is lost"
+        assert feed.received == feed.taken + feed.dropped + len(feed.waiting)
+        assert len(feed.waiting) <= feed.places
+        assert sum(feed.staleness.counts) == feed.taken + feed.replayed
 
 
 @settings(max_examples=40, deadline=None)
@@ -143,21 +142,21 @@ def test_without_slack_every_role_plays_the_schedule_of_the_pipeline(world, seed
                 assert c <= n - world.lag, "learnt before the stage had its answer"
         assert newest == world.steps - 1 - world.lag or world.steps <= world.lag
     for feed in (*world.feeds, *world.lessons):
-        assert feed.replayed == feed.queue.dropped == 0
+        assert feed.replayed == feed.dropped == 0
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 5))
-def test_a_full_queue_drops_its_oldest_item_and_counts_it(puts, places):
-    queue: Queue[int] = Queue(places)
+def test_a_full_queue_drops_its_oldest_message_and_counts_it(puts, places):
+    feed = Feed(places, replay=1, ahead=0, age=100)
     taken = []
     for number, put in enumerate(puts):
         if put:
-            queue.put(number)
-        elif len(queue):
-            taken.append(queue.take())
+            feed.put(Message(number, ()))
+        elif feed.waiting:
+            taken.append(feed.take()[0].number)
     assert taken == sorted(taken)
-    assert queue.received == sum(puts) == queue.taken + queue.dropped + len(queue)
-    assert len(queue) <= places
+    assert feed.received == sum(puts) == feed.taken + feed.dropped + len(feed.waiting)
+    assert len(feed.waiting) <= places
 
 
 def test_a_role_ahead_of_its_feed_trains_on_old_messages_within_its_bound():
@@ -177,8 +176,8 @@ def test_what_is_too_old_is_dropped_and_counted():
     feed = Feed(places=8, replay=2, ahead=1, age=2)
     for number in range(6):
         feed.put(Message(number, ()))
-    assert [m.number for m in feed.queue.waiting] == [3, 4, 5]
-    assert feed.queue.dropped == 3
+    assert [m.number for m in feed.waiting] == [3, 4, 5]
+    assert feed.dropped == 3
 
 
 def test_bins_of_staleness():
@@ -195,4 +194,6 @@ def test_bins_of_staleness():
         "32+": 2,
     }
     assert histogram.most == 1000
-    assert sum(histogram.shares().values()) == 1
+    rows = histogram.rows("stage/1")
+    assert rows["stage/1/staleness_most"] == 1000
+    assert sum(rows[f"stage/1/staleness_{name}"] for name in BINS if f"stage/1/staleness_{name}" in rows) == 1

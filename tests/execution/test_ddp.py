@@ -1,18 +1,23 @@
-"""Several ranks train what one process trains on the joint batch: every method, and the program as a whole."""
+"""Several ranks train what one process trains on the joint batch: every method, replicas of a pipeline, the program."""
 
 import csv
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from composing import method, network, options
+from costate.core.stage import Stage
 from costate.core.tasks import Classification
+from costate.execution.base import Execution
+from costate.execution.pipeline import Pipeline
 from costate.execution.replicas import join_batch_norms, own_rows
 from costate.execution.serial import Serial
 from costate.methods import Method
@@ -20,6 +25,7 @@ from costate.training.module import stages
 from ranks import on_ranks
 
 ROOT = Path(__file__).parents[2]
+Case = tuple[str, int]
 SHAPE, CLASSES, BATCH, STEPS = (8,), 3, 12, 4
 MLP = ("method=sg", "method/synthesizer=mlp", "method.synthesizer.width=16")
 METHODS = {
@@ -29,32 +35,52 @@ METHODS = {
     "sg mixed": ("method=sg", "method.mix=0.5"),
     "greedy predsim": ("method=greedy", "method.loss=predsim"),
 }
-CASES = [(name, lag) for name in METHODS for lag in (0, 1)]
+PIPELINES = {
+    **{name: (f"method={name}",) for name in ("backprop", "none", "sg", "feedback")},
+    "coarse": ("method=coarse", "method.factor=1", "method.refresh=2"),
+    "critic": ("method=critic", "method.width=16"),
+    "signs": ("method=backprop", "method.compress=sign"),
+    "sg with batch norm": MLP,
+}
+LEARN = {"critic", "sg", "sg with batch norm", "sg warm", "sg mixed"}
+"""Lag is theirs alone."""
+
+
+def cases(methods: Iterable[str]) -> list[Case]:
+    return [(name, lag) for name in methods for lag in ((0, 1) if name in LEARN else (0,))]
 
 
 @cache
-def rules() -> dict[str, Method]:
-    return {name: method(*overrides) for name, overrides in METHODS.items()}
+def rule(*overrides: str) -> Method:
+    return method(*overrides)
+
+
+def made(depth: int, rule: Method) -> list[Stage]:
+    torch.manual_seed(0)
+    net = network(SHAPE, CLASSES, "arch=verlet", f"arch.depth={depth}", "arch.width=16", "arch.norm=true")
+    return [stage.double() for stage in stages(net.cut(depth), SHAPE, Classification(CLASSES), rule)]
+
+
+def batch(n: int) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(n)
+    return torch.randn(BATCH, *SHAPE).double(), torch.randint(CLASSES, (BATCH,))
 
 
 def trained(name: str, lag: int) -> tuple[list[dict[str, Tensor]], dict]:
     """The stages, and what is pending, after a few steps on this process's rows: all of them, if it is alone."""
-    torch.manual_seed(0)
-    net = network(SHAPE, CLASSES, "arch=verlet", "arch.depth=3", "arch.width=16", "arch.norm=true")
-    rule = rules()[name]
-    parts = [stage.double() for stage in stages(net.cut(3), SHAPE, Classification(CLASSES), rule)]
+    played = rule(*METHODS[name])
+    parts = made(3, played)
     for stage in parts:
         join_batch_norms(stage)
-    serial = Serial(parts, rule, lag=lag)
+    serial = Serial(parts, played, lag=lag)
     optimizer = torch.optim.SGD([p for stage in parts for p in stage.parameters()], lr=0.1, momentum=0.9)
     for n in range(STEPS):
         if n == STEPS - 1:
             # As if resumed from a checkpoint, which has passed through another number of ranks.
             pending = serial.state_dict()
-            serial = Serial(parts, rule, lag=lag)
-            serial.load_state_dict(pending, x.device)
-        torch.manual_seed(n)
-        x, y = torch.randn(BATCH, *SHAPE).double(), torch.randint(CLASSES, (BATCH,))
+            serial = Serial(parts, played, lag=lag)
+            serial.load_state_dict(pending, torch.device("cpu"))
+        x, y = batch(n)
         optimizer.zero_grad()
         serial.step(n, own_rows(x), own_rows(y))
         serial.average()
@@ -62,21 +88,69 @@ def trained(name: str, lag: int) -> tuple[list[dict[str, Tensor]], dict]:
     return [stage.state_dict() for stage in parts], serial.state_dict()
 
 
-def all_trained() -> dict[tuple[str, int], tuple[list[dict[str, Tensor]], dict]]:
-    return {case: trained(*case) for case in CASES}
+def all_trained() -> dict[Case, tuple[list[dict[str, Tensor]], dict]]:
+    return {case: trained(*case) for case in cases(METHODS)}
 
 
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    rules()
+    for overrides in METHODS.values():
+        rule(*overrides)
     return on_ranks(2, tmp_path_factory.mktemp("ranks"), all_trained)
 
 
-@pytest.mark.parametrize(("name", "lag"), CASES)
+@pytest.mark.parametrize(("name", "lag"), cases(METHODS))
 def test_two_ranks_equal_one_process_with_the_joint_batch(on_two_ranks: list[dict], name: str, lag: int) -> None:
     expected = trained(name, lag)
     for results in on_two_ranks:
         torch.testing.assert_close(results[name, lag], expected, rtol=0, atol=1e-11)
+
+
+def piped(name: str, lag: int, pipeline: bool) -> dict[str, Any]:
+    played = rule(*PIPELINES[name])
+    parts = made(2, played)
+    playing: Execution = Serial(parts, played, lag=lag)
+    if pipeline:
+        playing = Pipeline(parts, played, lag=lag, window=2, replicas=2, trace=False)
+    playing.connect()
+    replica, replicas = playing.share
+    optimizer = torch.optim.SGD([p for stage in parts for p in stage.parameters()], lr=0.1, momentum=0.9)
+    for n in range(STEPS):
+        x, y = batch(n)
+        optimizer.zero_grad()
+        playing.step(n, x[replica::replicas], y[replica::replicas], more=n < STEPS - 1)
+        playing.average()
+        optimizer.step()
+        playing.stepped()
+    playing.gather()
+    return {"stages": [stage.state_dict() for stage in parts], "execution": playing.state_dict()}
+
+
+def all_piped() -> dict[Any, Any]:
+    played = rule("method=none")
+    playing = Pipeline(made(2, played), played, lag=1, window=2, replicas=2, trace=False)
+    playing.connect()
+    place = playing.share[0], playing.own, [playing.rank_of(k) for k in range(2)]
+    return {"place": place} | {case: piped(*case, pipeline=True) for case in cases(PIPELINES)}
+
+
+@pytest.fixture(scope="module")
+def on_four_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    for overrides in PIPELINES.values():
+        rule(*overrides)
+    return on_ranks(4, tmp_path_factory.mktemp("ranks"), all_piped)
+
+
+@pytest.mark.parametrize(("name", "lag"), cases(PIPELINES))
+def test_two_by_two_ranks_equal_one_process_with_the_joint_batch(on_four_ranks: list[dict], name: str, lag: int):
+    expected = piped(name, lag, pipeline=False)
+    for results in on_four_ranks:
+        torch.testing.assert_close(results[name, lag], expected, rtol=0, atol=1e-11)
+
+
+def test_ranks_count_replicas_first_and_stages_from_the_last(on_four_ranks: list[dict]):
+    places = [results["place"] for results in on_four_ranks]
+    assert places == [(0, 1, [1, 0]), (0, 0, [1, 0]), (1, 1, [3, 2]), (1, 0, [3, 2])]
 
 
 @pytest.mark.thorough

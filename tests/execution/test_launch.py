@@ -94,17 +94,13 @@ def test_what_ranks_are_told(app: Path) -> None:
     assert first["GLOO_SOCKET_IFNAME"] == ""
 
 
-def test_the_users_number_of_threads_stays(app: Path) -> None:
-    run(app, "hydra.run.dir=out", OMP_NUM_THREADS="7")
-    assert ranks(app.parent / "out")[1]["environment"]["OMP_NUM_THREADS"] == "7"
-
-
-def test_config_folders_of_the_command_line_hold_for_ranks(app: Path) -> None:
+def test_the_users_threads_and_config_folders_hold_for_ranks(app: Path) -> None:
     more = app.parent / "more" / "choice"
     more.mkdir(parents=True)
     (more / "c.yaml").write_text("letter: c")
-    run(app, "--config-dir", str(more.parent), "choice=c", "hydra.run.dir=out")
+    run(app, "--config-dir", str(more.parent), "choice=c", "hydra.run.dir=out", OMP_NUM_THREADS="7")
     assert ranks(app.parent / "out")[1]["choice"] == "c"
+    assert ranks(app.parent / "out")[1]["environment"]["OMP_NUM_THREADS"] == "7"
 
 
 def test_one_rank_is_this_process() -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from composing import method, options, scheduled, words
+from costate.core.interface import Learning
 from costate.core.stage import Stage
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.interfaces import Learning
 from costate.methods import Method
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
@@ -110,10 +110,6 @@ def stopped_batches() -> int:
     return -1
 
 
-def test_all_ranks_stop_behind_the_same_batch(tmp_path):
-    assert on_ranks(2, tmp_path, stopped_batches) == [3, 3]
-
-
 def refusal() -> str:
     execution = Pipeline(
         stages(3, rules()["as it is: sg"]), rules()["as it is: sg"], lag=1, window=2, replicas=1, trace=False
@@ -121,10 +117,6 @@ def refusal() -> str:
     with pytest.raises(ValueError, match="stages=3, but 2 ranks") as caught:
         execution.connect()
     return str(caught.value)
-
-
-def test_another_number_of_ranks_than_stages_is_refused(tmp_path):
-    assert len(set(on_ranks(2, tmp_path, refusal))) == 1
 
 
 def test_one_stage_alone_is_refused():
@@ -156,8 +148,8 @@ def watched(steps: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_number_of_batches(tmp_path):
     rules()
-    for held in on_ranks(4, tmp_path, partial(watched, 2000)):
-        # A message of a batch is 64 kB: two thousand would be 128 MB.
+    for held in on_ranks(4, tmp_path, partial(watched, 1000)):
+        # A message of a batch is 64 kB: a thousand would be 64 MB.
         assert max(held[2:]) - held[2] < 8 * 2**20
 
 
@@ -210,8 +202,8 @@ CODED = [
 ]
 
 
-def coded_pipeline() -> list[tuple[Any, int]]:
-    """Tensors, and bytes that this rank has sent."""
+def coded_pipeline() -> tuple[int, str, list[tuple[Any, int]]]:
+    """When it stopped, how it refuses, and of each wire tensors, and bytes that this rank has sent."""
     found = []
     for overrides, wire in CODED:
         rule = method(*overrides)
@@ -219,12 +211,25 @@ def coded_pipeline() -> list[tuple[Any, int]]:
         execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False, wire=wire)
         execution.connect()
         found.append((train(parts, execution), execution.sent))
-    return found
+    return stopped_batches(), refusal(), found
 
 
-def test_fewer_bytes_are_the_same_in_one_process_and_in_several(tmp_path):
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> list[tuple[int, str, list[tuple[Any, int]]]]:
+    return on_ranks(2, tmp_path_factory.mktemp("ranks"), coded_pipeline)
+
+
+def test_all_ranks_stop_behind_the_same_batch(two_ranks):
+    assert [stopped for stopped, _, _ in two_ranks] == [3, 3]
+
+
+def test_another_number_of_ranks_than_stages_is_refused(two_ranks):
+    assert len({refused for _, refused, _ in two_ranks}) == 1
+
+
+def test_fewer_bytes_are_the_same_in_one_process_and_in_several(two_ranks):
     """And others than with all bytes."""
-    ranks = on_ranks(2, tmp_path, coded_pipeline)
+    ranks = [found for _, _, found in two_ranks]
     for i, (overrides, wire) in enumerate(CODED):
         rule = method(*overrides)
         for wires in ((wire, wire), ("full", wire)):

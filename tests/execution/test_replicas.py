@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from costate.architectures.norm import Norm
-from costate.execution.replicas import average_gradients, join_batch_norms, joint_rows, own_rows, share_start
+from costate.execution.replicas import average_gradients, join_batch_norms, joint_rows, own_rows, share_module
 from ranks import on_ranks
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
@@ -49,11 +49,17 @@ def losses(net: nn.Sequential, x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 Case = tuple[str, torch.dtype]
+BATCHES = torch.arange(36.0).view(6, 2, 3), torch.arange(6)
 CASES: list[Case] = [(norm, dtype) for norm in NORMS for dtype in CLOSE]
 
 
-def on_shares() -> dict[Case, dict[str, Tensor]]:
-    results = {}
+def on_shares() -> dict[Any, Any]:
+    """All that two ranks are asked for here: to start them takes longer."""
+    results: dict[Any, Any] = {
+        "gradients": {dtype: gradients_of_a_rank(dtype) for dtype in (torch.float32, torch.bfloat16)},
+        "rows": [joint_rows(own_rows(Y)) for Y in BATCHES],
+        "start": from_its_own_start(),
+    }
     for norm, dtype in CASES:
         net = network(norm, dtype)
         join_batch_norms(net)
@@ -90,36 +96,31 @@ def gradients_of_a_rank(dtype: torch.dtype) -> list[Tensor | None]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_missing_gradient_is_zero_unless_it_is_missing_on_all_ranks(tmp_path: Path, dtype: torch.dtype) -> None:
-    for both, one, none, double in on_ranks(2, tmp_path, gradients_of_a_rank, dtype):
+def test_a_missing_gradient_is_zero_unless_it_is_missing_on_all_ranks(shared: list[dict], dtype: torch.dtype) -> None:
+    for both, one, none, double in (results["gradients"][dtype] for results in shared):
         assert torch.equal(both, torch.tensor([2.0, 4.0], dtype=dtype))
         assert torch.equal(one, torch.tensor([2.0, 4.0], dtype=dtype))
         assert none is None
         assert double.item() == 1 + 1e-12
 
 
-def rows_back_and_forth(Y: Tensor) -> Tensor:
-    return joint_rows(own_rows(Y))
-
-
-@pytest.mark.parametrize("Y", [torch.randn(6, 2, 3), torch.arange(6)], ids=["states", "labels"])
-def test_rows_of_the_ranks_are_the_joint_batch(tmp_path: Path, Y: Tensor) -> None:
-    for joint in on_ranks(3, tmp_path, rows_back_and_forth, Y):
-        assert torch.equal(joint, Y)
+def test_rows_of_the_ranks_are_the_joint_batch(shared: list[dict]) -> None:
+    for results in shared:
+        assert all(map(torch.equal, results["rows"], BATCHES))
 
 
 def from_its_own_start() -> dict[str, Tensor]:
     torch.manual_seed(dist.get_rank())
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     net[1].running_mean.normal_()
-    share_start(net)
+    share_module(net, 0)
     return net.state_dict()
 
 
-def test_ranks_start_from_the_tensors_of_rank_0(tmp_path: Path) -> None:
+def test_ranks_start_from_the_tensors_of_rank_0(shared: list[dict]) -> None:
     torch.manual_seed(0)
     weight = nn.Linear(3, 2).weight
-    first, second = on_ranks(2, tmp_path, from_its_own_start)
+    first, second = (results["start"] for results in shared)
     assert torch.equal(first["0.weight"], weight)
     for name, tensor in first.items():
         assert torch.equal(second[name], tensor)

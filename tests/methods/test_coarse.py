@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from composing import method, network
-from costate.architectures.prolong import RULES, prolong
-from costate.architectures.restrict import Coarsening, restrict
+from costate.architectures.block import RULES, Coarsening, prolong, restrict
 from costate.core.copies import Copies
+from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.interfaces import Coarse, CopiedBlocks, Likeness
+from costate.interfaces import Coarse
 from costate.training.module import stages as make_stages
 from small import PRODUCTS, STABLE, refusal, turned
 from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train

@@ -95,9 +95,9 @@ def test_pieces_make_up_the_whole(name):
 def test_the_solver_is_told_the_annealed_rate(factor, monkeypatch):
     """As a factor on its own rate: that by which the optimizer's rate has been annealed."""
     outer, told = iteration("verlet", "method/solver=adam", "method.solver.steps=2"), []
-    plain = outer.distribution.solver.minimise
+    plain = outer.method.distribution.solver.minimise
     monkeypatch.setattr(
-        outer.distribution.solver, "minimise", lambda f, v, rate=1.0: told.append(rate) or plain(f, v, rate)
+        outer.method.distribution.solver, "minimise", lambda f, v, rate=1.0: told.append(rate) or plain(f, v, rate)
     )
     x, y = batch()
     outer.gradient(0, x, y, more=False)

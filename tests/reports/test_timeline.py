@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from costate.callbacks.timeline import events
+from costate.callbacks.speed import events
 from costate.execution.clock import Span
 from costate.reports import timeline
 

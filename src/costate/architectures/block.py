@@ -1,12 +1,46 @@
-"""A run of consecutive layers: a whole network, or one stage of it."""
+"""Blocks of layers, networks that are cut into them, and other numbers of layers over the same time.
 
+    θ_j   weights of layer j, a row of a stack: the value of a function of time θ(t) on the layer's interval
+    t_j   its time, the centre (j + ½) h of the interval
+    θ̄_i   mean of θ(t) over the i-th of m equal parts of the whole interval
+
+Prolongation makes 2n layers of n, with half the time step. A weight belongs to the centre of its interval: then the
+mean of θ over each interval stays what it was, up to second differences, whereas a weight at the left end would come to
+act h/4 later. The centres of the halves are t_j ∓ h/4. What is prolonged is one function of time, the stacks of all
+blocks of a network one behind the other: so prolonging commutes with cutting.
+
+Restriction makes m < n layers. Means are the weights of a coarse network that predicts globally what the fine one
+corrects locally (Parpas & Muir, 1902.02542; multigrid's restriction: Günther et al., 2020, 1812.04352).
+"""
+
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.restrict import Coarsening
+State = Float[Tensor, "batch ..."]
+Rule = Callable[[Tensor], Tensor]
+
+
+class Coarsening(NamedTuple):
+    """How coarse a copy is.
+
+    Attributes:
+        factor: layers that become one, at most.
+        step: the longest time step that these may make up, unless it is one layer's own.
+    """
+
+    factor: int
+    step: float = math.inf
+
+    def layers(self, n: int, h: float) -> int:
+        """Of the copy of n layers with time step h."""
+        return min(n, max(math.ceil(n / self.factor), math.ceil(n * h / self.step - 1e-9)))
 
 
 class Block(nn.Module, ABC):
@@ -21,15 +55,15 @@ class Block(nn.Module, ABC):
         """Number of layers, which is the number of stages that the block can be cut into."""
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def forward(self, x: State) -> State:
         """State at the end of the block, or the network's output, from the state (or the samples) at its beginning."""
 
     @abstractmethod
-    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def open(self, x: State) -> State:
         """The state in front of the first layer, from what goes into the block."""
 
     @abstractmethod
-    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+    def propagate(self, h: State) -> list[State]:
         """The state behind each layer, from the one in front of the first: for those who look, without the head."""
 
     @property
@@ -43,23 +77,11 @@ class Block(nn.Module, ABC):
         """Whether there is something in front that cannot be run backwards, so that what goes in must be kept."""
 
     @abstractmethod
-    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """The state in front of the first layer from the one behind the last; opening and head stay outside.
-
-        `inverse(propagate(h)[-1])` is h up to rounding, under the same weights. In training batch norm takes the
-        statistics of the batch, as it did on the way forward, and its running ones stand still.
-
-        Raises:
-            ValueError: if the block is not reversible.
-        """
-
-    @abstractmethod
-    def retrace(
-        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
-    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+    def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         """x and h with the graph of h = block(x), of which h is known: nothing is evaluated before the backward pass.
 
-        It rebuilds the states in between from h, under today's weights, and stores none of them.
+        It rebuilds the states in between from h, under today's weights, and stores none of them. In training batch norm
+        takes the statistics of the batch, as it did on the way forward, and its running ones stand still.
 
         Args:
             h: the state at the end of a block without a head.
@@ -69,9 +91,9 @@ class Block(nn.Module, ABC):
             ValueError: if the block is not reversible.
         """
 
-    @abstractmethod
     def penalty(self) -> Float[Tensor, ""] | None:
         """What regularisation adds to the loss; None where it adds nothing."""
+        return None
 
     @abstractmethod
     def ending(self) -> list[nn.Parameter]:
@@ -93,11 +115,9 @@ class Block(nn.Module, ABC):
     def coarse(self, rule: Coarsening) -> "Block":
         """A copy over the same time with so many layers, from boundary to boundary; the same ValueError."""
 
-    @abstractmethod
     def stand_for(self, block: "Block") -> None:
         """The copy is told that the block's layers are other ones now."""
 
-    @abstractmethod
     def join(self, behind: "Block") -> None:
         """Says that a copy goes on with the next one: what lies between them is no boundary, but a state of theirs."""
 
@@ -109,6 +129,103 @@ class Block(nn.Module, ABC):
             ValueError: if layers are no time steps.
         """
 
-    @abstractmethod
     def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
         """Takes other stacks, of any number of layers, over the same time; parameters stay the same objects."""
+        raise AssertionError("asked of blocks that have stacks")
+
+
+class Network(nn.Module, ABC):
+    """Samples (batch, *shape) to outputs (batch, outputs); the layers are those of its block.
+
+    A subclass turns settings into a block, and does nothing else.
+
+    Args:
+        block: all the layers.
+        deepen: how a user gets more layers, for the error message.
+    """
+
+    def __init__(self, block: Block, deepen: str):
+        super().__init__()
+        self.block = block
+        self.deepen = deepen
+
+    @property
+    def layers(self) -> int:
+        """Number of layers, which is the largest number of stages."""
+        return self.block.layers
+
+    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch outputs"]:
+        return self.block(x)
+
+    def cut(self, stages: int, balance: Sequence[int] | None = None) -> list[Block]:
+        """Copies of consecutive layers, whose composition is the network.
+
+        Stage k ends at layer round(layers k / stages): layers take equal times, so stages are cut at equal times. Their
+        initial weights are the network's, however many stages there are.
+
+        Args:
+            balance: relative sizes of the stages, where they are not to be equal.
+
+        Raises:
+            ValueError: if stages < 1 or stages > layers, the balance has not a layer for each stage, or layers of two
+                stages share parameters.
+        """
+        if stages < 1:
+            raise ValueError(f"stages={stages} is below 1: stages=1 trains the network as a whole")
+        if stages > self.layers:
+            layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
+            raise ValueError(f"stages={stages} is more than the {layers} of the network: lower stages or {self.deepen}")
+        sizes = [1] * stages if balance is None else balance
+        if len(sizes) != stages:
+            raise ValueError(f"balance={list(sizes)} has {len(sizes)} sizes for stages={stages}.")
+        ends = [round(self.layers * part / sum(sizes)) for part in accumulate(sizes, initial=0)]
+        if any(start == end for start, end in pairwise(ends)):
+            raise ValueError(f"balance={list(sizes)} leaves a stage without any of the network's {self.layers} layers.")
+        blocks = [self.block.slice(start, end) for start, end in pairwise(ends)]
+        if sum(p.numel() for b in blocks for p in b.parameters()) > sum(p.numel() for p in self.block.parameters()):
+            raise ValueError(f"stages={stages} parts layers that share parameters: lower stages, or choose a balance.")
+        return blocks
+
+
+def linear(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:
+    """θ(t_j ∓ h/4) = ¾ θ_j + ¼ θ_{j∓1}, constant beyond the first and the last t_j (Haber & Ruthotto, 2017)."""
+    before, behind = torch.cat([θ[:1], θ[:-1]]), torch.cat([θ[1:], θ[-1:]])
+    return torch.stack([torch.lerp(θ, before, 0.25), torch.lerp(θ, behind, 0.25)], dim=1).flatten(0, 1)
+
+
+def copy(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:
+    """Each layer twice: θ is constant on each interval."""
+    return θ.repeat_interleave(2, dim=0)
+
+
+RULES: dict[str, Rule] = {"linear": linear, "copy": copy}
+
+
+@torch.no_grad()
+def together(rule: Rule, stacks: Sequence[Float[Tensor, "_ ..."]]) -> list[Tensor]:
+    """The rule on one function of time, of which each block has a stack; the blocks' stacks of it."""
+    whole = rule(torch.cat([stack.detach() for stack in stacks]))
+    return [part.clone() for part in whole.split([2 * len(stack) for stack in stacks])]
+
+
+def prolong(rule: Rule, blocks: Sequence[Block]) -> None:
+    """Doubles the layers of a network that is cut into these blocks, in place; optimizers keep their parameters.
+
+    Raises:
+        ValueError: if layers are no time steps.
+    """
+    rows = [together(rule, stacks) for stacks in zip(*(block.stacks() for block in blocks), strict=True)]
+    for block, own in zip(blocks, zip(*rows, strict=True), strict=True):
+        block.refine(own)
+
+
+@torch.no_grad()
+def restrict(θ: Float[Tensor, "n ..."], m: int) -> Float[Tensor, "m ..."]:
+    """θ̄: where m divides n, means over n/m neighbours; a part that ends within a layer has its share."""
+    n = len(θ)
+    if n % m == 0:
+        return θ.unflatten(0, (m, n // m)).mean(dim=1)
+    ends = torch.arange(m + 1, dtype=θ.dtype, device=θ.device) * (n / m)
+    begins = torch.arange(n, dtype=θ.dtype, device=θ.device)
+    overlap = torch.minimum(ends[1:, None], begins + 1) - torch.maximum(ends[:-1, None], begins)
+    return torch.tensordot(overlap.clamp_min(0) * (m / n), θ, dims=1)

@@ -1,8 +1,4 @@
-"""A chain: modules one after the other, each of them a layer, whatever they are.
-
-    S_j   state behind layer j;  λ gradient of the loss there;  θ weights of a layer, f the layer
-
-    on the way back    S_{j−1} = f⁻¹(S_j; θ);   λ_{j−1} = (∂f/∂S)ᵀ λ_j;   g_θ = (∂f/∂θ)ᵀ λ_j     at S_{j−1}
+"""A chain: modules one after the other, each of them a layer, whatever they are; a user's own, in plain PyTorch.
 
 A layer with a method `inverse` that undoes its `forward`, and keeps the state's shape, can be run backwards. Behind the
 last layer that cannot, a chain rebuilds its states from its end; what is in front of that is run once more from the
@@ -11,6 +7,8 @@ input (Gomez et al., 2017, 1707.04585).
 
 import copy
 import itertools
+import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, final
@@ -19,11 +17,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
-from costate.architectures.integrators import one_way
-from costate.architectures.restrict import Coarsening
+from costate.architectures.block import Block, Coarsening, Network, State
+from costate.architectures.integrators import ONE_WAY
+from costate.architectures.reversal import Found, Run, retraced
+from costate.config import lookup
+from costate.core.types import Shape
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"
+
+
+@final
+class Coupling(nn.Module):
+    """(a, b) ← (b, a + F(b)), a layer that can be undone whatever is inside of it: (a, b) ← (b − F(a), a).
+
+    a and b are halves of the state's axis 1. Two of these make a block of Gomez et al. (2017), The reversible residual
+    network, 1707.04585; one is a layer of Rivaud et al. (2025), PETRA, 2406.02052.
+
+    Args:
+        residual: F, from half of the channels to as many.
+    """
+
+    def __init__(self, residual: nn.Module):
+        super().__init__()
+        self.residual = residual
+
+    def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
+        a, b = x.chunk(2, dim=1)
+        return torch.cat([b, a + self.residual(b.contiguous())], dim=1)
+
+    def inverse(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
+        a, b = x.chunk(2, dim=1)
+        return torch.cat([b - self.residual(a.contiguous()), a], dim=1)
 
 
 @final
@@ -44,13 +68,13 @@ class Chain(Block):
     def layers(self) -> int:
         return len(self.chain)
 
-    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def forward(self, x: State) -> State:
         return self.chain(x)
 
-    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def open(self, x: State) -> State:
         return x
 
-    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+    def propagate(self, h: State) -> list[State]:
         return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
 
     @property
@@ -66,31 +90,19 @@ class Chain(Block):
         """The layers up to the last one that cannot be run backwards."""
         return max((j + 1 for j, layer in enumerate(self.chain) if not _two_way(layer)), default=0)
 
-    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        if self.opens:
-            raise ValueError(one_way())
-        for layer in reversed(list(self.chain)):
-            with still(layer):
-                h = _inverse(layer, h)
-        return h
-
-    def retrace(
-        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
-    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+    def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(one_way())
+            raise ValueError(ONE_WAY)
         tail = list(self.chain)[self._front :]
-        weights = [p for layer in tail for p in layer.parameters()]
         if x is None:
             assert not self.opens, "what cannot be run backwards needs its input"
             x = torch.empty_like(h).requires_grad_()
-            return x, _Retraced.apply(tail, h, x.detach(), x, *weights)
-        with still(self):
-            start = self.chain[: self._front](x)
-        return x, _Retraced.apply(tail, h, None, start, *weights) if tail else start
-
-    def penalty(self) -> None:
-        return None
+            into, start = (x.detach(),), x
+        else:
+            with still(self):
+                into, start = None, self.chain[: self._front](x)
+        (end,) = retraced(_Modules(tail), (h,), into, (start,)) if tail else (start,)
+        return x, end
 
     def ending(self) -> list[nn.Parameter]:
         return list(self.chain[-1].parameters())
@@ -108,16 +120,7 @@ class Chain(Block):
         self.coarser(rule)
         return copy.deepcopy(self)
 
-    def stand_for(self, block: Block) -> None:
-        pass
-
-    def join(self, behind: Block) -> None:
-        pass
-
     def stacks(self) -> NoReturn:
-        raise ValueError(UNTIMED)
-
-    def refine(self, stacks: Sequence[Tensor]) -> NoReturn:
         raise ValueError(UNTIMED)
 
 
@@ -137,37 +140,112 @@ def _two_way(layer: nn.Module) -> bool:
     return callable(getattr(layer, "inverse", None))
 
 
-def _inverse(layer: Any, h: Tensor) -> Tensor:
-    return layer.inverse(h)
+@final
+class _Modules(Run):
+    """Modules with an inverse."""
 
+    def __init__(self, layers: list[Any]):
+        self.layers = layers
 
-class _Retraced(torch.autograd.Function):
-    """The end of layers as a function of their start, of which nothing but the end is known."""
+    def weights(self) -> list[Tensor]:
+        return [p for layer in self.layers for p in layer.parameters()]
 
-    @staticmethod
-    def forward(
-        ctx: Any, layers: list[nn.Module], end: Tensor, into: Tensor | None, start: Tensor, *_: Tensor
-    ) -> Tensor:
-        ctx.layers, ctx.into, device = layers, into, end.device.type
-        ctx.autocast = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-        ctx.save_for_backward(end)
-        return end.clone()
+    def forward(self, state: tuple[Tensor, ...], weights: Sequence[Tensor]) -> NoReturn:
+        raise AssertionError("a chain stores its states")
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (state,), (λ,) = ctx.saved_tensors, gradients
-        found: list[Tensor | None] = []
-        for layer in reversed(ctx.layers):
-            weights = list(layer.parameters())
-            with still(layer), ctx.autocast:
-                state = _inverse(layer, state).detach()
+    def back(self, S: list[Tensor], λ: list[Tensor], weights: Sequence[Tensor], g: Found, by: Any) -> None:
+        end = len(g)
+        for layer in reversed(self.layers):
+            own = list(layer.parameters())
+            with still(layer), by:
+                source = layer.inverse(S[0]).detach().requires_grad_()
                 with torch.enable_grad():
-                    source = state.requires_grad_()
-                    end = layer(source)
-            λ, *own = torch.autograd.grad(end, [source, *weights], λ, allow_unused=True)
-            found = [*own, *found]
-            state = state.detach()
-        if ctx.into is not None:
-            ctx.into.copy_(state)
-        return None, None, None, λ, *found
+                    h = layer(source)
+            λ[0], *g[end - len(own) : end] = torch.autograd.grad(h, [source, *own], λ[0], allow_unused=True)
+            end, S[0] = end - len(own), source.detach()
+
+
+@final
+class Own(Network):
+    """The modules that a function returns, one after the other; a stage may begin at any of them.
+
+    Args:
+        shape: of a sample; the function is given it, if it has a parameter `shape`.
+        outputs: numbers that the last module gives; handed to parameters `outputs` and `classes`.
+        module: package.module:function, which returns an nn.Sequential or a list of modules.
+        settings: other arguments of the function.
+
+    Raises:
+        ValueError: there is no such function, it returns something else, or its modules do not go with the data: each
+            takes one tensor (batch, ...) and gives one, the last one (batch, outputs).
+    """
+
+    def __init__(self, shape: Shape, outputs: int, *, module: str | None, settings: dict[str, Any] | None):
+        given = {"shape": shape, "outputs": outputs, "classes": outputs}
+        layers = _sequential(f"arch.module={module}", lookup.call("arch", module, settings or {}, given))
+        _examine(f"arch.module={module}", layers, shape, outputs)
+        super().__init__(Chain(layers), "have arch.module return more modules")
+
+
+def _sequential(told: str, found: Any) -> nn.Sequential:
+    """The modules as a plain nn.Sequential, under the names that they have.
+
+    Raises:
+        ValueError: they are no sequence of modules.
+    """
+    wanted = "an nn.Sequential or a list of modules"
+    if isinstance(found, nn.Sequential) and type(found).forward is not nn.Sequential.forward:
+        raise ValueError(f"{told} returns {_named(found)}, whose forward is its own, and not {wanted}.")
+    if not isinstance(found, nn.Sequential | nn.ModuleList | list | tuple):
+        raise ValueError(f"{told} returns {_named(found)}, and not {wanted}.")
+    modules = dict(found._modules) if isinstance(found, nn.Module) else {str(i): m for i, m in enumerate(found)}
+    if not modules:
+        raise ValueError(f"{told} returns no modules: a network has one layer or more.")
+    for name, module in modules.items():
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"{told} returns a list whose item {name} is {_named(module)}, and not {wanted}.")
+    return nn.Sequential(OrderedDict(modules))
+
+
+@torch.no_grad()
+def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> None:
+    """Sends two samples of zeros through; modules that take their sizes from the first input get them here.
+
+    Raises:
+        ValueError: a module does not take what the one before it gives, or does not give a tensor of floats with a row
+            a sample, or the last one not so many outputs.
+    """
+    modes = {module: module.training for module in layers.modules()}
+    for module in modes:
+        if getattr(module, "inplace", False) is True:
+            # Written on a boundary, it would write on what the stage before has kept.
+            module.inplace = False  # type: ignore[assignment]
+    h: Any = torch.zeros(2, *shape)
+    for name, layer in layers.eval()._modules.items():
+        assert layer is not None, "modules alone"
+        place, before, version = f"{told}: module {name} ({type(layer).__name__})", h, h._version
+        try:
+            h = layer(before)
+        except Exception as error:  # whatever a user's forward comes to
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{place} does not take a batch {tuple(before.shape)}: {reason}") from error
+        if before._version != version:
+            raise ValueError(f"{place} writes on what it is given, which is another stage's: have it make a copy.")
+        if not isinstance(h, Tensor):
+            raise ValueError(f"{place} gives {_named(h)}, and what goes down a boundary is one tensor: return that.")
+        if not h.is_floating_point() or h.ndim == 0 or len(h) != 2:
+            raise ValueError(
+                f"{place} gives {h.dtype} {tuple(h.shape)} for two samples: a row of floats each is wanted."
+            )
+    if h.shape[1:] != (outputs,):
+        raise ValueError(
+            f"{told} gives {math.prod(h.shape[1:])} numbers a sample, as {tuple(h.shape)}, and the data asks for "
+            f"{outputs}, as (batch, {outputs})."
+        )
+    for module, mode in modes.items():
+        module.training = mode
+
+
+def _named(thing: Any) -> str:
+    kind = type(thing).__name__
+    return kind if thing is None else f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"

@@ -5,8 +5,9 @@
     Kᵀ  adjoint of K         ⟨Y K, Z⟩ = ⟨Y, Z Kᵀ⟩
     b   bias                 (n, width)
     σ   activation
-    N   batch norm, one for each evaluation of σ in a layer, or the identity
+    N   batch norm, one for each evaluation of σ in a layer, or none
     h   time step
+    d   gradient of the loss at a function's value
 
 One parameter holds a weight of all n layers: an optimizer sees two tensors, smoothness in time is a difference along
 axis 0, a stage a slice of it, prolongation an interpolation. The layers are its `unbind`, whose backward is one stack.
@@ -15,48 +16,107 @@ axis 0, a stage a slice of it, prolongation an interpolation. The layers are its
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_weight
 
 from costate.architectures.norm import Norm
 
+Function = Callable[[Tensor], Tensor]
+Pull = Callable[[Tensor], Tensor]
+"""d to (∂f/∂Y)ᵀ d; adds (∂f/∂θ)ᵀ d to the `.grad` of the weights θ of f, where there is one."""
+
 
 class Layer(NamedTuple):
-    """One time step's field; `kick` is the step of the second field, h or, at a half start, h/2.
+    """What steps are made of at one layer; a field that is no affine map says itself what its three functions are.
 
     Attributes:
-        early: the field at the moment of the kick, if it is another one; see `integrators.Reversible`.
+        f: σ(N(Y K + b)), the field.
+        dual: σ(N′(Y Kᵀ + b)), the other function of a pair.
+        force: σ(N(Y K + b)) Kᵀ, without N the gradient of a potential.
+        kick: step of the second field, h or, at a half start, h/2.
+        early: the functions at the moment of the kick, if they are others; see `integrators.Reversible`.
     """
 
-    affine: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    activation: Callable[[Tensor], Tensor]
-    norms: tuple[Callable[[Tensor], Tensor], ...]
-    K: Tensor
-    Kt: Tensor
-    b: Tensor
+    f: Function
+    dual: Function
+    force: Function
     h: float
     kick: float
     early: "Layer | None" = None
 
-    def __call__(self, Y: Tensor) -> Tensor:
-        """σ(N(Y K + b))."""
-        return self.activation(self.norms[0](self.affine(Y, self.K, self.b)))
-
-    def transposed(self, Y: Tensor) -> Tensor:
-        """σ(N′(Y Kᵀ + b))."""
-        return self.activation(self.norms[1](self.affine(Y, self.Kt, self.b)))
-
-    def adjoint(self, Y: Tensor) -> Tensor:
-        """Y Kᵀ."""
-        return self.affine(Y, self.Kt, None)
-
 
 class Field(nn.Module, ABC):
+    """The functions of n layers.
+
+    Attributes:
+        K: a stack of weights, the first parameter; an integrator may use something that it makes of it instead.
+        timed: number of stacks, from the first one, that are functions of time; of others a layer has its own.
+    """
+
+    K: nn.Parameter
+    timed: int
+
+    def stacks(self) -> list[Tensor]:
+        """All that the layers learn from, a row a layer."""
+        return list(self.parameters())
+
+    def skew(self, gamma: float) -> Float[Tensor, "n width width ..."]:
+        """½ (K − Kᵀ − γ I) of all layers.
+
+        Raises:
+            ValueError: the field is no affine map.
+        """
+        raise ValueError(
+            "arch=antisymmetric makes weights antisymmetric, which gives attention no stable Jacobian: choose another "
+            "arch, or arch/form=dense or conv."
+        )
+
+    @abstractmethod
+    def expanded(self, θ: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The stacks, or a layer's rows of them, with what else is made of them."""
+
+    @abstractmethod
+    def statistics(self, track: bool) -> Any:
+        """What layers are asked for besides their rows, as it is now; running statistics move in training, or not."""
+
+    @abstractmethod
+    def layer(self, j: int, θ: Sequence[Tensor], statistics: Any, h: float, kick: float) -> Layer:
+        """Layer j under its rows of the expanded stacks."""
+
+    @final
+    def layers(
+        self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True, early: float = 0.0
+    ) -> list[Layer]:
+        """All layers, with weights K and time step h; the second field's first step is `kick`.
+
+        Args:
+            track: whether the norms' running statistics move in training.
+            early: by what share of a step the kicks' weights are those of an earlier time than the layer's middle.
+        """
+        stacks, statistics = [K, *self.stacks()[1:]], self.statistics(track)
+
+        def made(stacks: Sequence[Tensor]) -> list[Layer]:
+            rows = zip(*(stack.unbind(0) for stack in self.expanded(stacks)), strict=True)
+            return [self.layer(j, θ, statistics, h, h if j else kick) for j, θ in enumerate(rows)]
+
+        layers = made(stacks)
+        if early == 0 or len(K) == 1:
+            return layers
+        kicks = made([_before(θ, early) if i < self.timed else θ for i, θ in enumerate(stacks)])
+        return [layer._replace(early=at) for layer, at in zip(layers, kicks, strict=True)]
+
+    def slice(self, start: int, end: int) -> "Field":
+        """A copy of layers start, ..., end − 1: axis 0 of whatever the field holds is the layers."""
+        part = copy.deepcopy(self)
+        for stack in (*part.parameters(), *part.buffers()):
+            stack.data = stack.data[start:end].clone()
+        return part
+
+
+class AffineField(Field):
     """The layers σ(N(Y K + b)), b = 0 at first.
 
     Args:
@@ -66,13 +126,15 @@ class Field(nn.Module, ABC):
         norm: whether there is batch norm in front of σ.
     """
 
+    timed = 2
+
     def __init__(self, K: Float[Tensor, "n width width ..."], evaluations: int, activation: str, norm: bool):
         super().__init__()
         n, width = K.shape[:2]
         self.K = nn.Parameter(K)
         self.b = nn.Parameter(K.new_zeros(n, width))
         self.norms = nn.ModuleList(Norm(n, width) if norm else nn.Identity() for _ in range(evaluations))
-        self.activation = getattr(torch, activation)
+        self.activation = Activation(activation)
 
     @abstractmethod
     def affine(self, Y: Tensor, K: Tensor, b: Tensor | None) -> Tensor:
@@ -90,115 +152,120 @@ class Field(nn.Module, ABC):
     def identity(self) -> Float[Tensor, "width width ..."]:
         """I, the weight with Y I = Y."""
 
+    @final
     def skew(self, gamma: float) -> Float[Tensor, "n width width ..."]:
-        """½ (K − Kᵀ − γ I) of all layers."""
         return 0.5 * (self.K - self.adjoint(self.K) - gamma * self.identity())
 
-    def layers(
-        self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True, early: float = 0.0
-    ) -> list[Layer]:
-        """All layers, with weights K and time step h; the second field's first step is `kick`.
+    @final
+    def expanded(self, θ: Sequence[Tensor]) -> Sequence[Tensor]:
+        return self.adjoint(θ[0]), *θ
 
-        Args:
-            track: whether the norms' running statistics move in training.
-            early: by what share of a step the kicks' weights are those of an earlier time than the layer's middle.
-        """
-        norms = [norm.unbind(track) if isinstance(norm, Norm) else [norm] * len(K) for norm in self.norms]
-        kicks = [kick] + [h] * (len(K) - 1)
+    @final
+    def statistics(self, track: bool) -> list[Any]:
+        return [norm.rule(track) for norm in self.norms if isinstance(norm, Norm)]
 
-        def rows(K: Tensor, b: Tensor) -> list[Layer]:
-            columns = zip(zip(*norms), K.unbind(0), self.adjoint(K).unbind(0), b.unbind(0), kicks, strict=True)  # noqa: B905
-            return [Layer(self.affine, self.activation, N, Kj, Kt, b, h, kick) for N, Kj, Kt, b, kick in columns]
+    @final
+    def layer(self, j: int, θ: Sequence[Tensor], statistics: Any, h: float, kick: float) -> Layer:
+        Kt, K, b, *rest = θ
+        norms: list[Any] = [(rule(j, *rest[2 * i : 2 * i + 2]),) for i, rule in enumerate(statistics)] or [()]
+        f = Affine(self, K, Kt, b), *norms[0], self.activation
+        dual = Affine(self, K, Kt, b, turned=True), *norms[-1], self.activation
+        return Layer(Composed(f), Composed(dual), Composed((*f, Affine(self, K, Kt, None, turned=True))), h, kick)
 
-        layers = rows(K, self.b)
-        if early == 0 or len(K) == 1:
-            return layers
-        kicked = rows(_before(K, early), _before(self.b, early))
-        return [layer._replace(early=at) for layer, at in zip(layers, kicked, strict=True)]
 
-    def again(self, h: float, kick: float) -> Callable[[int, Sequence[Tensor]], Layer]:
-        """Layer j under its rows of other parameters, in their order, for a batch that it has seen."""
-        norms = [norm.again() if isinstance(norm, Norm) else None for norm in self.norms]
+class Known(ABC):
+    """A function whose derivative is written by hand: autograd, asked twice a layer, takes nearly twice as long."""
 
-        def layer(j: int, rows: Sequence[Tensor]) -> Layer:
-            K, b, *rest = rows
-            pairs = iter(rest)
-            N = tuple(_same if norm is None else norm(j, next(pairs), next(pairs)) for norm in norms)
-            return Layer(self.affine, self.activation, N, K, self.adjoint(K), b, h, h if j else kick)
+    @abstractmethod
+    def __call__(self, Y: Tensor) -> Tensor:
+        """Its value."""
 
-        return layer
-
-    def slice(self, start: int, end: int) -> "Field":
-        """A copy of layers start, ..., end − 1: axis 0 of whatever the field holds is the layers."""
-        part = copy.deepcopy(self)
-        for stack in (*part.parameters(), *part.buffers()):
-            stack.data = stack.data[start:end].clone()
-        return part
+    @abstractmethod
+    def pulled(self, Y: Tensor) -> tuple[Tensor, Pull]:
+        """Its value, without a graph, and how to pull back through it."""
 
 
 @final
-class DenseField(Field):
-    """Y K is a matrix product."""
+class Affine(Known):
+    """Y K + b of one layer, or, turned, Y Kᵀ + b."""
 
-    @staticmethod
-    def initial(layers: int, width: int) -> Float[Tensor, "n width width"]:
-        """Normal, with variance 1/width: Y K has the size of Y."""
-        return constant(torch.randn(width, width) / width**0.5, layers)
+    def __init__(self, field: AffineField, K: Tensor, Kt: Tensor, b: Tensor | None, turned: bool = False):
+        self.field, self.learnt, self.b, self.turned = field, K, b, turned
+        self.K, self.Kt = (Kt, K) if turned else (K, Kt)
 
-    def affine(self, Y: Tensor, K: Tensor, b: Tensor | None) -> Tensor:
-        return torch.mm(Y, K) if b is None else torch.addmm(b, Y, K)
+    def __call__(self, Y: Tensor) -> Tensor:
+        return self.field.affine(Y, self.K, self.b)
 
-    def adjoint(self, K: Tensor) -> Tensor:
-        return K.mT
+    def pulled(self, Y: Tensor) -> tuple[Tensor, Pull]:
+        def pull(d: Tensor) -> Tensor:
+            if self.learnt.grad is not None:
+                # ⟨Y Kᵀ, d⟩ = ⟨d K, Y⟩: with the adjoint, Y and d change places.
+                self.learnt.grad += self.field.outer(d, Y) if self.turned else self.field.outer(Y, d)
+            if self.b is not None and self.b.grad is not None:
+                self.b.grad += d.sum([0, *range(2, d.ndim)])
+            return self.field.affine(d, self.Kt, None)
 
-    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
-        return torch.mm(Y.t(), d)
-
-    def identity(self) -> Tensor:
-        return torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
+        return self(Y), pull
 
 
 @final
-class ConvField(Field):
-    """Y K is a convolution with zero padding, images keep their size.
+class Activation(Known):
+    """σ, whose slope is a function of its value."""
 
-    The adjoint is the convolution with channels swapped and the filter mirrored: conv_transpose2d with the same weight,
-    and faster.
-    """
+    def __init__(self, name: str):
+        self.name = name
 
-    @staticmethod
-    def initial(layers: int, width: int, kernel: int) -> Float[Tensor, "n width width k k"]:
-        """Normal, with variance 1/(width kernel²)."""
-        return constant(torch.randn(width, width, kernel, kernel) / (width**0.5 * kernel), layers)
+    def __call__(self, Y: Tensor) -> Tensor:
+        return torch.tanh(Y) if self.name == "tanh" else torch.relu(Y)
 
-    def affine(self, Y: Tensor, K: Tensor, b: Tensor | None) -> Tensor:
-        return F.conv2d(Y, K, b, padding=K.shape[-1] // 2)
-
-    def adjoint(self, K: Tensor) -> Tensor:
-        return K.transpose(-4, -3).flip(-1, -2)
-
-    def outer(self, Y: Tensor, d: Tensor) -> Tensor:
-        return conv2d_weight(Y, self.K.shape[1:], d, padding=self.K.shape[-1] // 2)
-
-    def identity(self) -> Tensor:
-        eye = torch.eye(self.K.shape[1], dtype=self.K.dtype, device=self.K.device)
-        return F.pad(eye[..., None, None], [self.K.shape[-1] // 2] * 4)
+    def pulled(self, Y: Tensor) -> tuple[Tensor, Pull]:
+        a = self(Y)
+        if self.name == "tanh":
+            return a, lambda d: torch.ops.aten.tanh_backward(d, a)
+        return a, lambda d: torch.ops.aten.threshold_backward(d, a, 0)
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+@final
+class Composed(Known, tuple[Function, ...]):
+    """Functions, one behind the other."""
+
+    def __call__(self, Y: Tensor) -> Tensor:
+        for f in self:
+            Y = f(Y)
+        return Y
+
+    def pulled(self, Y: Tensor) -> tuple[Tensor, Pull]:
+        pulls = []
+        for f in self:
+            Y, pull = pulled(f, Y)
+            pulls.append(pull)
+
+        def back(d: Tensor) -> Tensor:
+            while pulls:
+                d = pulls.pop()(d)
+            return d
+
+        return Y, back
+
+
+def pulled(f: Function, Y: Tensor, by_hand: bool = True) -> tuple[Tensor, Pull]:
+    """f(Y), without a graph, and how to pull back through it: as f knows it, or by autograd."""
+    if by_hand and isinstance(f, Known):
+        return f.pulled(Y)
+    with torch.enable_grad():
+        source = Y.detach().requires_grad_()
+        value = f(source)
+
+    def pull(d: Tensor) -> Tensor:
+        if value.requires_grad:
+            # A layer may share what is made of its weights between its functions.
+            torch.autograd.backward(value, d.to(value.dtype), retain_graph=True)
+        return torch.zeros_like(Y) if source.grad is None else source.grad
+
+    return value.detach(), pull
 
 
 def _before(θ: Float[Tensor, "n ..."], share: float) -> Float[Tensor, "n ..."]:
     """θ a share of a layer earlier, on a straight line through the neighbour in front, of the first one behind."""
     step = θ.diff(dim=0)
     return θ - share * torch.cat([step[:1], step])
-
-
-def constant(K: Float[Tensor, "width width ..."], layers: int) -> Float[Tensor, "n width width ..."]:
-    """The same weights in all layers.
-
-    Weights that are a function of time from the start leave the network a limit as h → 0: how it trains does not depend
-    on its depth. Independent draws average out, the more layers the nearer to no field at all.
-    """
-    return K.repeat(layers, *(1,) * K.ndim)

@@ -7,11 +7,8 @@ Each integrator is a file of its own, with its equation.
 """
 
 import copy
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -19,26 +16,22 @@ from torch import Tensor
 
 from costate.architectures.fields import Field, Layer
 
+ONE_WAY = "the layers of this network cannot be run backwards: choose arch=leapfrog or verlet."
+"""For networks that others refuse; it names those of conf/arch whose layers can."""
+
 
 class Integrator(ABC):
     """One step of a state, which is the tuple of its fields.
 
     Attributes:
         fields: number of fields of a state.
-        evaluations: number of evaluations of σ in a step.
+        evaluations: of σ in a step: 1, `layer.f` or `layer.force`, or 2, both `layer.f` and `layer.dual`.
         half_start: whether the very first step of the second field is a half one.
     """
 
     fields: ClassVar[int]
     evaluations: ClassVar[int]
     half_start: bool = False
-
-    def check(self, width: int) -> None:  # noqa: B027
-        """Asked before there is a field; most take any width.
-
-        Raises:
-            ValueError: a state cannot have so many features or channels a field; it begins with arch.width=...
-        """
 
     @abstractmethod
     def weights(self, field: Field) -> Tensor:
@@ -77,25 +70,14 @@ class Euler(Integrator):
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         (Y,) = state
-        at = Y if self.ahead == 0 else torch.add(Y, layer(Y), alpha=self.ahead * layer.h)
-        return (torch.add(Y, layer(at), alpha=layer.h),)
+        at = Y if self.ahead == 0 else torch.add(Y, layer.f(Y), alpha=self.ahead * layer.h)
+        return (torch.add(Y, layer.f(at), alpha=layer.h),)
 
     @final
     def coarser(self, ratio: float) -> "Euler":
         other = copy.copy(self)
         other.ahead = (1 - 1 / ratio) / 2
         return other
-
-
-def one_way() -> str:
-    """The sentence for layers that cannot be run backwards: it names the networks whose layers can, by their files."""
-    package = __name__.rpartition(".")[0]
-    modules = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
-    for name in modules:
-        import_module(f"{package}.{name}")
-    reversible = {kind.__module__ for kind in Reversible.__subclasses__()}
-    names = [name for name in modules if f"{package}.{name}" in reversible]
-    return f"the layers of this network cannot be run backwards: choose arch={' or '.join(names)}."
 
 
 class Shear(NamedTuple):
@@ -142,10 +124,3 @@ class Reversible(Integrator):
     @final
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         return self.shears(layer._replace(h=Δ, kick=Δ))[0](state)
-
-    @final
-    def inverse(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
-        """The state at t from the state at t + h."""
-        for shear in reversed(self.shears(layer)):
-            state = shear(state, -1)
-        return state

@@ -6,9 +6,7 @@ limit as h → 0.
 
 from typing import final
 
-from torch import Tensor
-
-from costate.architectures.fields import Layer
+from costate.architectures.fields import Composed, Layer
 from costate.architectures.integrators import Reversible, Shear
 
 Y, V = 0, 1
@@ -28,12 +26,4 @@ class Leapfrog(Reversible):
         self.half_start = half_start
 
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
-        def force(y: Tensor) -> Tensor:
-            return layer.adjoint(layer(y))
-
-        return Shear(V, Y, -layer.kick, force), Shear(Y, V, layer.h, itself)
-
-
-def itself(v: Tensor) -> Tensor:
-    """v."""
-    return v
+        return Shear(V, Y, -layer.kick, layer.force), Shear(Y, V, layer.h, Composed())

@@ -31,31 +31,21 @@ class Norm(nn.Module):
         self.register_buffer("mean", torch.zeros(layers, width))
         self.register_buffer("var", torch.ones(layers, width))
 
-    def unbind(self, track: bool = True) -> list[Callable[[Tensor], Tensor]]:
-        """The norm of each layer: a function of (batch, width, ...).
+    def rule(self, track: bool = True) -> Callable[[int, Tensor, Tensor], Callable[[Tensor], Tensor]]:
+        """The norm of layer j under a scale and a shift, a function of (batch, width, ...), as it would be done now.
 
         Args:
             track: whether running statistics move in training; where a batch is seen once more, they have done so.
         """
-        stacks = (self.scale, self.shift, self.get_buffer("mean"), self.get_buffer("var"))
-        rule = self.rule(track)
-        return [partial(rule, *of_layer) for of_layer in zip(*(s.unbind(0) for s in stacks), strict=True)]
-
-    def again(self) -> Callable[[int, Tensor, Tensor], Callable[[Tensor], Tensor]]:
-        """Layer j under another scale and shift, for a batch that it has seen, as it would be done now."""
-        rule, mean, var = self.rule(track=False), self.get_buffer("mean"), self.get_buffer("var")
-        return lambda j, scale, shift: partial(rule, scale, shift, mean[j], var[j])
-
-    def rule(self, track: bool = True) -> Callable[..., Tensor]:
-        """A layer's norm, from its scale, shift, mean, var and what goes in, as it would be done now."""
+        rule = partial(alone, self.training, track)
         if self.training and self.gather is not None:
-            return partial(jointly, self.gather, track)
-        return partial(alone, self.training, track)
+            rule = partial(jointly, self.gather, track)
+        mean, var = self.get_buffer("mean"), self.get_buffer("var")
+        return lambda j, scale, shift: partial(rule, scale, shift, mean[j], var[j])
 
     def forward(self, x: Float[Tensor, "batch width ..."]) -> Float[Tensor, "batch width ..."]:
         """The norm of a single layer."""
-        (normalise,) = self.unbind()
-        return normalise(x)
+        return self.rule()(0, self.scale[0], self.shift[0])(x)
 
 
 def alone(

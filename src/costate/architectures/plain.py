@@ -1,19 +1,28 @@
-"""Plain networks, without a time step: those of the DNI paper and of dni.pytorch."""
+"""Plain networks, without a time step: those of the DNI paper, and for pictures functions that return modules.
+
+Of the latter, `chain.Own` makes networks, as it does of a user's own.
+"""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Literal, final
+from typing import Literal, NamedTuple, final
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
 
-from costate.architectures.chain import Chain
-from costate.architectures.images import channels_of
-from costate.architectures.network import Network
+from costate.architectures.block import Network
+from costate.architectures.chain import Chain, Coupling
 from costate.architectures.norm import Norm
 from costate.config.settings import Count
 from costate.core.types import Shape
+
+Images = Float[Tensor, "batch channels height width"]
+Smaller = Float[Tensor, "batch more h w"]
 
 
 @final
@@ -117,3 +126,143 @@ def at_least_one(setting: str, sizes: list[int]) -> list[int]:
     if any(size < 1 for size in sizes):
         raise ValueError(f"{setting}={list(sizes)} has a number below 1: a layer has at least one")
     return sizes
+
+
+def channels_of(arch: str, shape: Shape) -> int:
+    """The channels of pictures.
+
+    Raises:
+        ValueError: samples are none.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"arch={arch} needs images (channels, height, width); data gives {math.prod(shape)} features: use arch=mlp"
+        )
+    return shape[0]
+
+
+class Group(NamedTuple):
+    """Blocks of one width, the first of which takes every stride-th pixel."""
+
+    width: int
+    blocks: int
+    stride: int
+
+
+def resnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
+    """Eight blocks of torchvision's resnet18 behind a 3 × 3 convolution, which leaves small pictures their size.
+
+    He et al. (2016), Deep residual learning, 1512.03385.
+    """
+    groups = [Group(width, 2, 1), *(Group(2**i * width, 2, 2) for i in (1, 2, 3))]
+    return _resnet(channels_of("resnet18", shape), outputs, groups, projection)
+
+
+def resnet32(shape: Shape, outputs: int, width: int = 16) -> nn.Sequential:
+    """Fifteen blocks in three groups, shortcuts without parameters (the same, section 4.2; 0.46 million parameters)."""
+    groups = [Group(width, 5, 1), Group(2 * width, 5, 2), Group(4 * width, 5, 2)]
+    return _resnet(channels_of("resnet32", shape), outputs, groups, Padding)
+
+
+def revnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
+    """As resnet18, on two halves of the channels, each of its widths; all blocks but those with strides can be undone.
+
+    Gomez et al. (2017), 1707.04585; as a chain of couplings: Rivaud et al. (2025), 2406.02052.
+    """
+    before = 2 * width
+    layers: list[nn.Module] = [_stem(channels_of("revnet18", shape), before)]
+    for i in range(4):
+        half = 2**i * width
+        layers.append(Coupling(_residual(half, half, 1)) if before == 2 * half else Narrowing(before // 2, half))
+        layers.append(Coupling(_residual(half, half, 1)))
+        before = 2 * half
+    end = nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs)
+    return _drawn(nn.Sequential(*layers, nn.Sequential(*end)))
+
+
+def projection(before: int, width: int, stride: int) -> nn.Module:
+    """A shortcut by a 1 × 1 convolution (He et al., 2016, option B)."""
+    return nn.Sequential(nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+
+
+class Padding(nn.Module):
+    """A shortcut without parameters: every stride-th pixel, channels of zeros beside (He et al., 2016, option A)."""
+
+    def __init__(self, before: int, width: int, stride: int):
+        super().__init__()
+        self.more, self.stride = width - before, stride
+
+    def forward(self, x: Images) -> Smaller:
+        front = self.more // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.more - front))
+
+
+class Narrowing(nn.Module):
+    """(a, b) ← (S b, S′ a + F(b)) with 1 × 1 convolutions S, S′; all take every other pixel: nothing undoes that."""
+
+    def __init__(self, before: int, width: int):
+        super().__init__()
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(2 * before, 2 * width, 1, 2, groups=2, bias=False), nn.BatchNorm2d(2 * width)
+        )
+        self.residual = _residual(before, width, 2)
+
+    def forward(self, x: Images) -> Smaller:
+        a, b = self.shortcut(x).chunk(2, dim=1)
+        return torch.cat([b, a + self.residual(x.chunk(2, dim=1)[1])], dim=1)
+
+
+def _resnet(
+    channels: int, outputs: int, groups: Sequence[Group], shortcut: Callable[[int, int, int], nn.Module]
+) -> nn.Sequential:
+    before = groups[0].width
+    layers: list[nn.Module] = [_stem(channels, before)]
+    for width, blocks, stride in groups:
+        for step in (stride, *[1] * (blocks - 1)):
+            same = step == 1 and before == width
+            layers.append(BasicBlock(before, width, step, None if same else shortcut(before, width, step)))
+            before = width
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs))
+    return _drawn(nn.Sequential(*layers, head))
+
+
+def _stem(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+def _residual(before: int, width: int, stride: int) -> nn.Sequential:
+    """Batch norm and ReLU in front of each of two convolutions (He et al., 2016, 1603.05027)."""
+    conv = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(
+        *(nn.BatchNorm2d(before), nn.ReLU(), conv(before, width, stride=stride)),
+        *(nn.BatchNorm2d(width), nn.ReLU(), conv(width, width)),
+    )
+
+
+def _drawn(network: nn.Sequential) -> nn.Sequential:
+    """Convolutions are drawn as in He et al. (2015), 1502.01852."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def vgg8b(shape: Shape, outputs: int, width: int = 128, dropout: float = 0.0) -> nn.Sequential:
+    """Six convolutions and two dense layers, a module each; 8.9 million parameters for pictures of 32 × 32.
+
+    Nøkland & Eidnes (2019), Training neural networks with local error signals, 1901.06656, appendix A. Pictures whose
+    sides are no multiples of 16 keep their borders.
+
+    Args:
+        width: of the first convolution.
+        dropout: share of values that a hidden layer leaves out in training.
+    """
+    before, layers = channels_of("vgg8b", shape), []
+    for times, pools in ((1, False), (2, True), (2, False), (4, True), (4, True), (4, True)):
+        parts = [nn.Conv2d(before, times * width, 3, padding=1), nn.BatchNorm2d(times * width), nn.ReLU()]
+        pooling = [nn.MaxPool2d(2, ceil_mode=True)] if pools else []
+        layers.append(nn.Sequential(*parts, *pooling, nn.Dropout2d(dropout)))
+        before = times * width
+    height, breadth = (-(-side // 16) for side in shape[1:])
+    hidden = [nn.Flatten(), nn.Linear(before * height * breadth, 8 * width), nn.BatchNorm1d(8 * width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Sequential(*hidden, nn.Dropout(dropout)), nn.Linear(8 * width, outputs))

@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
+from costate.architectures.block import Block, Coarsening, Network, State, restrict
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import Integrator, Reversible, one_way
-from costate.architectures.network import Network
-from costate.architectures.restrict import Coarsening, restrict
-from costate.architectures.reversal import Run, rebuilt, retraced
+from costate.architectures.integrators import ONE_WAY, Integrator, Reversible
+from costate.architectures.reversal import Steps, rebuilt, retraced
 from costate.config.settings import Amount, Count, Rate
 from costate.core.types import Shape
 
@@ -69,7 +67,7 @@ class StableBlock(Block):
     def layers(self) -> int:
         return len(self.field.K)
 
-    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def forward(self, x: State) -> State:
         state = self.enter(x)
         if self.rebuilds and torch.is_grad_enabled():
             return self.leave(rebuilt(self._run(), state))
@@ -77,10 +75,10 @@ class StableBlock(Block):
             state = self.integrator.step(state, layer)
         return self.leave(state)
 
-    def open(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def open(self, x: State) -> State:
         return torch.cat(self.enter(x), dim=1)
 
-    def propagate(self, h: Float[Tensor, "batch ..."]) -> list[Float[Tensor, "batch ..."]]:
+    def propagate(self, h: State) -> list[State]:
         states, state = [], tuple(h.chunk(self.integrator.fields, dim=1))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
@@ -95,19 +93,9 @@ class StableBlock(Block):
     def opens(self) -> bool:
         return self.opening is not None
 
-    def inverse(self, h: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        if not isinstance(self.integrator, Reversible):
-            raise ValueError(one_way())
-        state = tuple(h.chunk(2, dim=1))
-        for layer in reversed(self.steps(track=False)):
-            state = self.integrator.inverse(state, layer)
-        return torch.cat(state, dim=1)
-
-    def retrace(
-        self, h: Float[Tensor, "batch ..."], x: Float[Tensor, "batch ..."] | None
-    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch ..."]]:
+    def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(one_way())
+            raise ValueError(ONE_WAY)
         assert self.head is None, "a head cannot be run backwards"
         into = None
         if self.opening is None:
@@ -117,9 +105,9 @@ class StableBlock(Block):
         end = tuple(field.contiguous() for field in h.chunk(2, dim=1))
         return x, self.leave(retraced(self._run(), end, into, self.enter(x)))
 
-    def _run(self) -> Run:
+    def _run(self) -> Steps:
         assert isinstance(self.integrator, Reversible), "refused before"
-        return Run(self.integrator, self.field, self.h, self.kick)
+        return Steps(self.integrator, self.field, self.h, self.kick)
 
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
@@ -131,7 +119,7 @@ class StableBlock(Block):
         """The first step of the second field, from the middle of the time step before to the middle of the first."""
         return (self.before + self.h) / 2
 
-    def enter(self, x: Float[Tensor, "batch ..."]) -> tuple[Tensor, ...]:
+    def enter(self, x: State) -> tuple[Tensor, ...]:
         """The state's fields, from the samples or from the tensor at the boundary."""
         if self.opening is None:
             # Not views: how operands lie in memory decides a product's last bits, which are to be the uncut network's.
@@ -140,7 +128,7 @@ class StableBlock(Block):
         Y = self.opening(x).to(self.field.K.dtype)
         return Y, *(torch.zeros_like(Y) for _ in range(self.integrator.fields - 1))
 
-    def leave(self, state: tuple[Tensor, ...]) -> Float[Tensor, "batch ..."]:
+    def leave(self, state: tuple[Tensor, ...]) -> State:
         """The head of Y, or the tensor at the boundary."""
         if self.head is not None:
             return self.head(state[0])
@@ -152,7 +140,7 @@ class StableBlock(Block):
         """α/(2h) Σ ‖θ_{j+1} − θ_j‖² over neighbouring layers of the block (Haber & Ruthotto, 2017, section 5)."""
         if self.smoothness == 0 or self.layers == 1:
             return None
-        squares = [θ.diff(dim=0).square().sum() for θ in (self.field.K, self.field.b)]
+        squares = [θ.diff(dim=0).square().sum() for θ in self.field.stacks()[: self.field.timed]]
         return self.smoothness / (2 * self.h) * torch.stack(squares).sum()
 
     def ending(self) -> list[nn.Parameter]:
@@ -221,8 +209,8 @@ class StableNetwork(Network):
         reversible: whether states are rebuilt in the backward pass, not stored: memory does not grow with the depth.
 
     Raises:
-        ValueError: if samples of that shape do not go with the form and the width, if the integrator does not take the
-            width, or if a network is to be reversible whose integrator is not.
+        ValueError: if samples of that shape do not go with the form and the width, if the integrator does not go with
+            the form, or if a network is to be reversible whose integrator is not.
     """
 
     def __init__(
@@ -241,10 +229,10 @@ class StableNetwork(Network):
         reversible: bool = False,
     ):
         if reversible and not isinstance(integrator, Reversible):
-            raise ValueError(f"arch.reversible=true: {one_way()}")
-        integrator.check(width)
+            raise ValueError(f"arch.reversible=true: {ONE_WAY}")
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
+        integrator.weights(field)  # refuses a field that has none such
         head = form.head(width, outputs)
         block = StableBlock(opening, field, head, integrator, T / depth, smoothness, reversible)
         super().__init__(block, "raise arch.depth")

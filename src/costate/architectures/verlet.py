@@ -22,5 +22,4 @@ class Verlet(Reversible):
         self.half_start = half_start
 
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
-        # mypy overlooks that a named tuple may be called.
-        return Shear(Z, Y, -layer.kick, layer.transposed), Shear(Y, Z, layer.h, layer)  # type: ignore[arg-type]
+        return Shear(Z, Y, -layer.kick, layer.dual), Shear(Y, Z, layer.h, layer.f)

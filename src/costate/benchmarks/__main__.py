@@ -2,41 +2,31 @@
 
 import argparse
 
-from costate.benchmarks import (
-    asynchronous,
-    callbacks,
-    network,
-    overhead,
-    pipeline,
-    pvd,
-    reading,
-    reversible,
-    scaling,
-    start,
-)
+from costate.benchmarks import network, pairs, parallel, pipeline, scaling
 
+# What it says of itself, what it is told, and the measurement.
 BENCHMARKS = {
-    "overhead": overhead,
-    "reading": reading,
-    "callbacks": callbacks,
-    "start": start,
-    "reversible": reversible,
-    "pipeline": pipeline,
-    "scaling": scaling,
-    "network": network,
-    "asynchronous": asynchronous,
-    "pvd": pvd,
+    "overhead": (pairs.overhead.__doc__, pairs.mnist, pairs.overhead),
+    "reading": (pairs.reading.__doc__, pairs.mnist, pairs.reading),
+    "callbacks": (pairs.callbacks.__doc__, pairs.mnist, pairs.callbacks),
+    "start": (pairs.start.__doc__, None, pairs.start),
+    "reversible": (pairs.reversible.__doc__, pairs.deep, pairs.reversible),
+    "pipeline": (pipeline.__doc__, pipeline.arguments, pipeline.run),
+    "scaling": (scaling.__doc__, scaling.arguments, scaling.run),
+    "network": (network.__doc__, network.arguments, network.run),
+    "asynchronous": (parallel.asynchronous.__doc__, parallel.of_surface, parallel.asynchronous),
+    "pvd": (parallel.pvd.__doc__, parallel.of_workers, parallel.pvd),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m costate.benchmarks", description=__doc__)
     names = parser.add_subparsers(metavar="NAME", required=True)
-    for name, benchmark in BENCHMARKS.items():
-        lines = (benchmark.__doc__ or "").splitlines()
-        one = names.add_parser(name, help=lines[0], description=benchmark.__doc__)
-        benchmark.arguments(one)
-        one.set_defaults(run=benchmark.run)
+    for name, (text, arguments, run) in BENCHMARKS.items():
+        one = names.add_parser(name, help=(text or "").splitlines()[0], description=text)
+        if arguments is not None:
+            arguments(one)
+        one.set_defaults(run=run)
     options = parser.parse_args()
     options.run(options)
 

@@ -1,28 +1,33 @@
-"""What the pipeline benchmark compares: ways to train one network on one or two processes, each a step to be timed.
+"""Contestants: ways to train one network on one or two processes, each a step to be timed, and how it is timed.
 
 All take the same network, batches and optimizer; none has a trainer or a loader around it.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from hydra.utils import instantiate
 from torch import Tensor, nn
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed.pipelining import PipelineStage
 from torch.nn.parallel import DistributedDataParallel
 
 from costate.architectures import Network
 from costate.architectures.block import Block
+from costate.core.copies import Copies
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
 from costate.methods import Method
 from costate.training.balance import by_work
 from costate.training.module import stages
+
+REFRESH = 215
+"""Batches from one copy to the next: what the default comes to in a run of 15 epochs on MNIST."""
 
 
 class Setting(NamedTuple):
@@ -67,10 +72,12 @@ class Contestant(ABC):
     Attributes:
         sent: bytes that this rank has sent to the other.
         batches: how many the ranks together train on in a step.
+        copies: when copies of stages are made, if any are.
     """
 
     sent: int = 0
     batches: int = 1
+    copies: Copies | None = None
 
     def __init__(self, setting: Setting):
         self.setting = setting
@@ -122,45 +129,32 @@ class Ddp(Contestant):
         self.sent += 2 * self.bytes * (ranks - 1) // ranks
 
 
-class SerialStages(Contestant):
-    """Costate's serial execution of a method."""
+class Stages(Contestant):
+    """Costate's stages, a method's, by its serial execution or, a stage a process, by its pipeline."""
 
-    def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
+    def __init__(self, setting: Setting, method: dict[str, Any], lag: int, apart: bool = True):
         super().__init__(setting)
         rule = instantiate(method, _convert_="all")
+        self.copies = rule.copies
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
-        self.execution = Serial(parts, rule, lag=lag)
-        self.adam = self.optimizer([p for part in parts for p in part.parameters()])
-
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
-        self.adam.zero_grad()
-        self.execution.step(n, x, y, more)
-        self.adam.step()
-        self.execution.stepped()
-
-
-class PipelineStages(Contestant):
-    """Costate's pipeline execution of a method."""
-
-    def __init__(self, setting: Setting, method: dict[str, Any], lag: int):
-        super().__init__(setting)
-        rule = instantiate(method, _convert_="all")
-        parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
-        self.execution = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False)
+        self.pipeline = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False) if apart else None
+        self.execution = self.pipeline or Serial(parts, rule, lag=lag)
         self.execution.connect()
-        self.adam = self.optimizer(list(parts[self.execution.own].parameters()))
+        own = parts if self.pipeline is None else [parts[self.pipeline.own]]
+        self.adam = self.optimizer([p for part in own for p in part.parameters()])
 
     def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
         self.adam.zero_grad()
         self.execution.step(n, x, y, more)
         self.adam.step()
         self.execution.stepped()
-        if not more:
-            self.execution.drain()
-        self.sent = self.execution.sent
+        if self.pipeline is not None:
+            if not more:
+                self.pipeline.drain()
+            self.sent = self.pipeline.sent
 
-    def busy(self) -> float:
-        return self.execution.traffic.measure()["busy"]
+    def busy(self) -> float | None:
+        return None if self.pipeline is None else self.pipeline.traffic.measure()["busy"]
 
 
 class TorchPipeline(Contestant):
@@ -189,34 +183,62 @@ class TorchPipeline(Contestant):
         self.adam.step()
 
 
-MICRO_BATCHES = 2, 4, 8
-COPIES = "two processes with a network each"
-"""No way to train one network, but what the machine's two cores can give at most."""
+class Pace(NamedTuple):
+    """Of a contestant, over all ranks: seconds a batch of the slowest, and bytes a batch that each has sent.
+
+    Attributes:
+        waited: the least share of the time in which a rank has not waited, where that is measured.
+        busy: the greatest share of a processor.
+    """
+
+    seconds: float
+    sent: list[float]
+    waited: float | None
+    busy: float
 
 
-def alone() -> dict[str, Callable[[Setting], Contestant]]:
-    """Those that run in one process."""
-    return {
-        "serial backprop": Autograd,
-        "serial sg": lambda setting: SerialStages(setting, setting.method, lag=1),
-    }
+def pace(way: Contestant, seconds: float, least: int, left: Callable[[], int] | None = None) -> Pace:
+    """Trains for so many seconds, and so many batches at least. Neither filling nor draining a pipeline counts.
 
-
-def together(methods: dict[str, dict[str, Any]]) -> dict[str, Callable[[Setting], Contestant]]:
-    """Those that run in two.
+    Copies, which are made every 215 batches, are not waited for: one has a stretch of batches to itself, from its
+    making to its use, and what these take and send beyond others is shared out over the batches between copies.
 
     Args:
-        methods: nodes of the configuration of those that are compared with the setting's own.
+        left: bytes that have left this rank, if not those that the contestant counts.
     """
-    torch_schedules = {
-        f"torch {name}, {m} micro-batches": lambda setting, kind=kind, m=m: TorchPipeline(setting, kind, m)
-        for name, kind in (("1F1B", Schedule1F1B), ("GPipe", ScheduleGPipe))
-        for m in MICRO_BATCHES
-    }
-    return {
-        "pipeline sg": lambda setting: PipelineStages(setting, setting.method, lag=1),
-        **{f"pipeline {name}": partial(PipelineStages, method=method, lag=0) for name, method in methods.items()},
-        "torch DDP": Ddp,
-        COPIES: lambda setting: Autograd(setting, copies=2),
-        **torch_schedules,
-    }
+    period, stretch, warm = 1, 0, 3
+    if way.copies is not None:
+        period = int(way.copies.refresh)
+        stretch = 3 + min(way.copies.travel, period - 1)
+    # A copy is made behind the second batch of the stretch.
+    drive = Drive(way, max(0, period - 2 - 2 * warm), left or (lambda: way.sent))
+    drive(warm)
+    dist.barrier()
+    step = torch.tensor(drive(warm)[0] / warm)
+    dist.broadcast(step, 0)
+    copying = drive(stretch)
+    lot = max(least, round(seconds / step.item()))
+    lot = min(lot, period - stretch) if stretch else lot
+    way.busy()
+    plain = [number / lot for number in drive(lot)]
+    waited = way.busy()
+    drive(1, more=False)
+    took, cpu, sent = (a + max(0.0, b - stretch * a) / period for a, b in zip(plain, copying, strict=True))
+    ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(ranks, (took, sent, waited, cpu / took))
+    times, bytes_sent, waits, busy = zip(*ranks, strict=True)
+    return Pace(max(times) / way.batches, list(bytes_sent), None if None in waits else min(waits), max(busy))
+
+
+class Drive:
+    """Takes a contestant from batch to batch: seconds, those of the processor, and bytes of so many of them."""
+
+    def __init__(self, way: Contestant, start: int, left: Callable[[], int]):
+        self.way, self.left = way, left
+        self.batches, self.numbers = way.setting.batches(), count(start)
+
+    def __call__(self, batches: int, more: bool = True) -> list[float]:
+        since, cpu, before = time.perf_counter(), time.process_time(), self.left()
+        for n in islice(self.numbers, batches):
+            self.way.step(n, *self.batches[n % len(self.batches)], more=more)
+        return [time.perf_counter() - since, time.process_time() - cpu, float(self.left() - before)]

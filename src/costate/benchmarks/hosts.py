@@ -4,11 +4,20 @@
 
 A host is one process in namespaces of its own. When that ends, as it does when we end, however we end, the kernel ends
 the others in it and takes its links away. Needs root, `ip` and `tc` (iproute2), `unshare` and `nsenter` (util-linux).
+
+A switch that takes its time is this module as a program, as few kernels have netem:
+
+    python -m costate.benchmarks.hosts INTERFACE SECONDS PID:ADDRESS ...
+
+Each host, given by a process in its network, gets an interface whose packets come here; each packet goes on to the host
+of its address so many seconds later, whatever its size, and none is lost.
 """
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -32,11 +42,10 @@ ROOT = (
 TICKS = 250
 """Of the kernel, a second."""
 
-NETWORK = 0x40000000
-"""CLONE_NEWNET."""
-
-LISTENS = "0A"
-"""As /proc writes it."""
+CLONE_NEWNET = 0x40000000
+TUNSETIFF, IFF_TUN, IFF_NO_PI, SIOCSIFMTU = 0x400454CA, 0x0001, 0x1000, 0x8922
+MTU = 60000
+"""Bytes of the switch's packets: few large ones, as Python takes ten microseconds for each."""
 
 
 @cache
@@ -59,8 +68,7 @@ class Hosts:
 
     Args:
         rate: Mb/s that each host sends at most; None is as fast as the machine can.
-        delay: seconds that a packet takes from host to host, by a switch of ours (`costate.benchmarks.switch`), as few
-            kernels have netem; 0 is the kernel's own switch.
+        delay: seconds that a packet takes from host to host, by a switch of ours; 0 is the kernel's own switch.
 
     Attributes:
         names: of the hosts.
@@ -153,7 +161,7 @@ class Hosts:
 
     def _start_switch(self) -> None:
         ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]
-        command = [sys.executable, "-m", "costate.benchmarks.switch", self.interface, str(self.delay), *ports]
+        command = [sys.executable, "-m", "costate.benchmarks.hosts", self.interface, str(self.delay), *ports]
         switch = subprocess.Popen(command, preexec_fn=_end_with_parent, stdout=subprocess.PIPE)
         self._started.append(switch)
         assert switch.stdout is not None, "asked for"
@@ -195,7 +203,7 @@ def enter(pid: int) -> None:
     """Takes the network of another process, for all that this one opens from now on."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/proc/{pid}/ns/net") as space:
-        if libc.setns(space.fileno(), NETWORK):
+        if libc.setns(space.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"the network of {pid} cannot be entered")
 
 
@@ -208,7 +216,7 @@ def listening(pid: int) -> set[str]:
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
-            if words[3] == LISTENS and f"socket:[{words[9]}]" in own:
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
                 found.add(_written(words[1].partition(":")[0]))
     return found
 
@@ -218,3 +226,42 @@ def _written(address: str) -> str:
     words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
     family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
     return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
+
+
+def plug(pid: int, interface: str) -> int:
+    """An interface in the network of a process."""
+    enter(pid)
+    wire = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(wire, TUNSETIFF, struct.pack("16sH", interface.encode(), IFF_TUN | IFF_NO_PI))
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFMTU, struct.pack("16si", interface.encode(), MTU))
+    return wire
+
+
+def forward(wires: dict[bytes, int], delay: float) -> None:
+    """For ever."""
+    under_way: deque[tuple[float, int, bytes]] = deque()
+    ports = list(wires.values())
+    while True:
+        due = under_way[0][0] - time.monotonic() if under_way else None
+        for port in select.select(ports, [], [], due if due is None else max(0.0, due))[0]:
+            packet = os.read(port, 65535)
+            to = wires.get(packet[16:20])  # of whom a packet of IPv4 is for
+            if to is not None:
+                under_way.append((time.monotonic() + delay, to, packet))
+        while under_way and under_way[0][0] <= time.monotonic():
+            _, to, packet = under_way.popleft()
+            os.write(to, packet)
+
+
+def main() -> None:
+    _, interface, delay, *hosts = sys.argv
+    wires = {}
+    for pid, address in (host.split(":") for host in hosts):
+        wires[socket.inet_aton(address)] = plug(int(pid), interface)
+    print("ready", flush=True)
+    forward(wires, float(delay))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,42 +3,49 @@
 Each rank is a host of its own (`costate.benchmarks.hosts`). Rates are the kernel's (`tc tbf`); round trips are made by
 a switch of ours that holds each packet for half of one. Measured: samples a second, CPU seconds a second of the busier
 rank, bytes that leave both hosts for a batch. Predicted from each way's own speed without a limit, its bytes, and the
-link's numbers.
+link's numbers:
+
+    T0     seconds a batch of two stages, or replicas, without a limit, as measured; serial for one process
+    D, U   bytes a batch that leave the host of the first stage and that of the second, as measured; of copies, which
+           are made every 215 batches, a 215th
+    K, R   stages and replicas; the work of a stage is 2 T0 / K
 """
 
 import argparse
 import json
 import statistics
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-import torch.distributed as dist
-from omegaconf import OmegaConf
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks.contest import Autograd, Contestant, Ddp, PipelineStages, Setting, TorchPipeline
+from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
 from costate.benchmarks.hosts import Hosts, lacking
-from costate.benchmarks.network_model import COUNTS, MICRO, grid, many, predicted
-from costate.benchmarks.pipeline import launch, setting_of
-from costate.config.composing import composed
+from costate.benchmarks.pipeline import Nodes, launch, nodes_of, setting_of
+from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
+from costate.benchmarks.simulation import Line as Seconds
 from costate.reports import network as figures
 
 METHODS = {
     "pipeline backprop": ["method=backprop"],
     "pipeline sg": ["method=sg", "method/synthesizer=linear"],
-    "pipeline coarse": ["method=coarse", "method.refresh=32"],
+    "pipeline coarse": ["method=coarse", f"method.refresh={REFRESH}"],
     "pipeline delayed": ["method=delayed"],
-    "full unlock": ["method=coarse", "method.refresh=32", "method.inputs=coarse"],
+    "full unlock": ["method=coarse", f"method.refresh={REFRESH}", "method.inputs=coarse"],
 }
 LEARNS = "pipeline sg"
 """Its interfaces learn, one batch late."""
 FAST, RATES, TRIPS = "no limit", (10_000.0, 1_000.0, 100.0, 10.0), (0.1, 1.0, 10.0, 100.0)
 SERIAL = "serial backprop"
-WARMUP, LEAST, ROUND = 2, 3, 32
-"""Batches: before anything is timed, a row at least, and of ways that send copies, which do so once in so many."""
+LEAST, MICRO = 3, 4
+"""Batches of a row at least; micro-batches of torch's schedules."""
+COUNTS = 2, 4, 8, 16, 32, 64
+ORDERS = {"torch 1F1B": (one_f_one_b, MICRO), "torch GPipe": (gpipe, MICRO), "pipeline backprop": (gpipe, 1)}
+WAITING = "pipeline sg", "pipeline delayed"
+"""Of the decoupled ways those in which something waits for what comes up, a batch late."""
+Free = dict[str, dict[str, float]]
 
 
 class Line(NamedTuple):
@@ -72,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
     if reason := lacking():
         raise ValueError(f"The network benchmark makes hosts of this machine: {reason}.")
     options.out.mkdir(parents=True, exist_ok=True)
-    setting, _ = setting_of(options.case, "balance=null")
+    setting = setting_of(options.case, "balance=null")
     lines = [Line(), *(Line(rate=rate) for rate in options.rates), *(Line(trip=trip) for trip in options.trips)]
     measured: dict[str, Any] = {}
     for line in lines:
@@ -90,67 +97,32 @@ def run(options: argparse.Namespace) -> None:
     print(f"\n{table(result)}\nWritten: network.json, .md, .png and network_many.png in {options.out}/")
 
 
-def foretold(line: Line, free: dict[str, dict[str, float]], rows: int) -> dict[str, Any]:
-    """What a simulation says of a link, from what was measured without a limit."""
-    link = {"rate": line.rate, "trip": line.trip}
-    says = {"predicted": predicted(free, rows, link), "many": many(free, rows, link), "grid": grid(free, rows, link)}
-    return link | says
-
-
-def over(line: Line, setting: Setting, seconds: float) -> dict[str, dict[str, float]]:
+def over(line: Line, setting: Setting, seconds: float) -> Free:
     """Every way over one link, in fresh processes."""
-    methods: Any = {
-        name: OmegaConf.to_container(composed(*words).method, resolve=True) for name, words in METHODS.items()
-    }
     with Hosts(2, line.rate, line.trip / 2e3) as hosts:
         networks = [hosts.network(name) for name in hosts.names]
         rows = launch(1, 1, _alone, setting, seconds) if line == Line() else {}
-        return rows | launch(2, 1, _together, setting, methods, seconds, networks=networks)
+        return rows | launch(2, 1, _together, setting, nodes_of(METHODS), seconds, networks=networks)
 
 
-def _alone(setting: Setting, seconds: float) -> dict[str, Any]:
-    return {SERIAL: _time(Autograd(setting), seconds, 1)}
+def _alone(setting: Setting, seconds: float) -> Free:
+    return {SERIAL: _row(Autograd(setting), seconds)}
 
 
-def _together(setting: Setting, methods: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]:
-    ways: dict[str, Any] = {"torch DDP": Ddp}
+def _together(setting: Setting, methods: Nodes, seconds: float) -> Free:
+    ways: dict[str, Callable[[], Contestant]] = {"torch DDP": lambda: Ddp(setting)}
     for name, schedule in (("torch 1F1B", Schedule1F1B), ("torch GPipe", ScheduleGPipe)):
-        ways[name] = partial(TorchPipeline, schedule=schedule, micro_batches=MICRO)
+        ways[name] = partial(TorchPipeline, setting, schedule, MICRO)
     for name, method in methods.items():
-        ways[name] = partial(PipelineStages, method=method, lag=int(name == LEARNS))
-    copying = {name for name, method in methods.items() if "refresh" in method}
-    return {name: _time(make(setting), seconds, ROUND if name in copying else 1) for name, make in ways.items()}
+        ways[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
+    return {name: _row(make(), seconds) for name, make in ways.items()}
 
 
-def _time(contestant: Contestant, seconds: float, lot: int) -> dict[str, float]:
-    """What a row has; `lot`: of so many batches that each sends as much as another."""
-    batches = contestant.setting.batches()
-    # Behind the first copies, which come more often.
-    start = 32 * ROUND if lot > 1 else 0
-
-    def train(first: int, last: int, more: bool = True) -> float:
-        since = time.perf_counter()
-        for n in range(first, last):
-            contestant.step(n, *batches[n % len(batches)], more=more or n < last - 1)
-        return time.perf_counter() - since
-
-    train(start, start + WARMUP)
-    dist.barrier()
-    step = torch.tensor(train(start + WARMUP, start + 2 * WARMUP) / WARMUP)
-    dist.broadcast(step, 0)
-    count = max(LEAST, lot * -(-round(seconds / step.item()) // lot))
-    begin, end = start + 2 * WARMUP, start + 2 * WARMUP + count
-    before, cpu = _left(), time.process_time()
-    took = train(begin, end)
-    own = took, (time.process_time() - cpu) / took, (_left() - before) / count
-    train(end, end + 1, more=False)
-    ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(ranks, own)
-    times, busy, left = zip(*ranks, strict=True)
-    rate = count * contestant.setting.batch / max(times)
+def _row(way: Contestant, seconds: float) -> dict[str, float]:
+    found = pace(way, seconds, LEAST, _left)
     # One process sends nothing, whatever else leaves the machine.
-    up, down = (left[0], left[1]) if len(left) > 1 else (0.0, 0.0)
-    return {"per_second": rate, "busy": max(busy), "up": up, "down": down}
+    up, down = found.sent if len(found.sent) > 1 else (0.0, 0.0)
+    return {"per_second": way.setting.batch / found.seconds, "busy": found.busy, "up": up, "down": down}
 
 
 def _left() -> int:
@@ -162,11 +134,57 @@ def _left() -> int:
     return 0
 
 
-def _medians(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+def _medians(rounds: list[Free]) -> Free:
     return {
         way: {key: statistics.median(found[way][key] for found in rounds) for key in row}
         for way, row in rounds[0].items()
     }
+
+
+def foretold(line: Line, free: Free, rows: int) -> dict[str, Any]:
+    """What a simulation says of a link, from what was measured without a limit: samples a second of two ranks, of many,
+    and of R × K decoupled stages, whose replicas send around the gradients of a stage.
+    """
+    link = Link(line.trip / 2e3, float("inf") if line.rate is None else line.rate * 1e6 / 8)
+    several = [way for way, row in free.items() if row["down"] + row["up"] > 0]
+    row, ranks = free["pipeline sg"], [(R, K) for R in COUNTS for K in COUNTS if R * K <= 64]
+    costs = _costs(2 * rows / row["per_second"], rows, (row["down"] + row["up"]) / 2, _weights(free["torch DDP"]))
+
+    def speed(way: str, K: int) -> float:
+        return rows / _step(way, free[way], rows, link, K)
+
+    return {
+        "rate": line.rate,
+        "trip": line.trip,
+        "predicted": {way: speed(way, 2) for way in free},
+        "many": {way: {str(K): speed(way, K) for K in COUNTS} for way in several},
+        "grid": {f"{R}x{K}": rows / decoupled_step(costs, link, rows, K, R) for R, K in ranks},
+    }
+
+
+def _step(way: str, row: dict[str, float], rows: int, link: Link, K: int) -> float:
+    T0 = rows / row["per_second"]
+    if row["down"] + row["up"] == 0:
+        return T0
+    if way == "torch DDP":
+        return 2 * T0 / K + link.all_reduce(_weights(row), K)
+    if way in ORDERS:
+        order, m = ORDERS[way]
+        work = 2 * T0 * m / (m + 1)
+        return synchronous_step(_costs(work, rows, (row["down"] + row["up"]) / 2), link, rows, K, m, order)
+    costs = _costs(2 * T0, rows, row["down"])
+    return decoupled_step(costs, link, rows, K, sizes=(row["down"], row["up"]), learns=way in WAITING)
+
+
+def _weights(ddp: dict[str, float]) -> float:
+    """Bytes of all gradients: what each of two ranks sends of a ring."""
+    return (ddp["down"] + ddp["up"]) / 2
+
+
+def _costs(work: float, rows: int, state: float, weights: float = 0.0) -> Costs:
+    """Of a network that takes so long for a batch: a third of it forward."""
+    forward, backward, nothing = (Seconds(0.0, part * work / rows) for part in (1 / 3, 2 / 3, 0))
+    return Costs(forward, backward, nothing, nothing, 0.0, weights, state / rows)
 
 
 def table(result: dict[str, Any]) -> str:

@@ -11,25 +11,25 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
+from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks.contest import Contestant, Setting, alone, together
+from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
 from costate.benchmarks.hosts import Hosts, enter
 from costate.config.composing import composed
 from costate.reports import contest
 
-WARMUP, SECONDS, STEPS = 3, 2.5, 10
+SECONDS, STEPS, MICRO_BATCHES = 2.5, 10, (2, 4, 8)
 METHODS = {
     "backprop": ["method=backprop"],
-    "coarse": ["method=coarse", "method.refresh=32"],
+    "coarse": ["method=coarse", f"method.refresh={REFRESH}"],
     "delayed": ["method=delayed"],
     "delayed by 2": ["method=delayed", "method.delay=2"],
     "replay": ["method=replay"],
@@ -37,36 +37,30 @@ METHODS = {
 }
 BASE, OURS = "serial backprop, 1 thread", "pipeline sg"
 Rows = dict[str, dict[str, float | None]]
+Nodes = dict[str, dict[str, Any]]
 
-CASES = {
-    "w64d64": (
-        "verlet, width 64, depth 64, batch 256",
-        256,
-        (1, 28, 28),
-        10,
-        ["arch.width=64", "arch.depth=64", "balance=[31,33]"],  # The first stage has the opening and the synthesizer.
-    ),
+DIGITS = (1, 28, 28), 10
+CASES: dict[str, tuple[str, int, tuple[tuple[int, ...], int], str]] = {
+    # The first stage has the opening and the synthesizer.
+    "w64d64": ("verlet, width 64, depth 64, batch 256", 256, DIGITS, "arch.width=64 arch.depth=64 balance=[31,33]"),
     "w784d32": (
         "verlet, width 784, depth 32, batch 512, low-rank synthesizer",
         512,
-        (1, 28, 28),
-        10,
-        ["arch.width=784", "arch.depth=32", "method/synthesizer=lowrank"],
+        DIGITS,
+        "arch.width=784 arch.depth=32 method/synthesizer=lowrank",
     ),
-    "w4d512": ("verlet, width 4, depth 512, batch 256", 256, (2,), 2, ["arch.width=4", "arch.depth=512"]),
+    "w4d512": ("verlet, width 4, depth 512, batch 256", 256, ((2,), 2), "arch.width=4 arch.depth=512"),
     "w256d16": (
         "verlet, width 256, depth 16, batch 256, low-rank synthesizer",
         256,
-        (1, 28, 28),
-        10,
-        ["arch.width=256", "arch.depth=16", "method/synthesizer=lowrank"],
+        DIGITS,
+        "arch.width=256 arch.depth=16 method/synthesizer=lowrank",
     ),
     "conv16d16": (
         "convolutional verlet, 16 channels, depth 16, batch 128, pooled synthesizer",
         128,
-        (1, 28, 28),
-        10,
-        ["arch/form=conv", "arch.width=16", "arch.depth=16", "method/synthesizer=pooled"],
+        DIGITS,
+        "arch/form=conv arch.width=16 arch.depth=16 method/synthesizer=pooled",
     ),
 }
 
@@ -84,9 +78,9 @@ def run(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in options.cases:
-        setting, methods = setting_of(case, *options.settings)
+        setting = setting_of(case, *options.settings)
         print(f"\n{setting.name}; {SECONDS} s and {STEPS} batches a row at least, {options.rounds} rounds", flush=True)
-        rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
+        rounds = [alternately(setting, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
         print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -96,24 +90,28 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 
-def setting_of(case: str, *settings: str) -> tuple[Setting, dict[str, Any]]:
-    """The network of a case, and the nodes of the methods that it is trained by."""
-    name, batch, shape, classes, overrides = CASES[case]
-    cfg = composed("arch=verlet", "method=sg", *overrides, *settings)
-    nodes: Any = [OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer")]
-    methods: Any = {
-        name: OmegaConf.to_container(composed(*words).method, resolve=True) for name, words in METHODS.items()
-    }
+def setting_of(case: str, *settings: str) -> Setting:
+    """The network of a case."""
+    name, batch, (shape, classes), words = CASES[case]
+    cfg = composed("arch=verlet", "method=sg", *words.split(), *settings)
+    nodes: Any = (OmegaConf.to_container(cfg[axis], resolve=True) for axis in ("arch", "method", "optimizer"))
     arch, method, optimizer = nodes
-    return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance), methods
+    return Setting(name, arch, method, optimizer, shape, classes, batch, cfg.balance)
 
 
-def alternately(setting: Setting, methods: dict[str, dict[str, Any]], ways: tuple[str, ...] = ("",)) -> Rows:
+def nodes_of(methods: dict[str, list[str]]) -> Nodes:
+    """Of the configuration, for methods by the words that choose them."""
+    cfgs = {name: composed(*words).method for name, words in methods.items()}
+    nodes: Any = {name: OmegaConf.to_container(cfg, resolve=True) for name, cfg in cfgs.items()}
+    return nodes
+
+
+def alternately(setting: Setting, ways: tuple[str, ...] = ("",)) -> Rows:
     """Every way whose name begins like that once, in fresh processes."""
     rows: Rows = {}
     rows |= launch(1, 1, _alone, setting, "1 thread", ways)
     rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads", ways)
-    rows |= launch(2, 1, _together, setting, methods, ways)
+    rows |= launch(2, 1, _together, setting, nodes_of(METHODS), ways)
     return rows
 
 
@@ -140,60 +138,45 @@ def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any, net
 
 
 def _rank(
-    rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Rows], things: Any, network: int
+    rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Any], things: Any, network: int
 ) -> None:
     if network:
         enter(network)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", Hosts.interface if network else "lo")
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    rows = work(*things)
+    found = work(*things)
     if rank == 0:
-        results.put(rows)
+        results.put(found)
     dist.barrier()
     # Neither destroying a group nor leaving it to Python's end is safe in all versions of torch.
     os._exit(0)
 
 
 def _alone(setting: Setting, label: str, ways: tuple[str, ...]) -> Rows:
-    named = {f"{name}, {label}": make for name, make in alone().items()}
-    return {name: _time(make(setting)) for name, make in named.items() if name.startswith(ways)}
-
-
-def _together(setting: Setting, methods: dict[str, dict[str, Any]], ways: tuple[str, ...]) -> Rows:
-    return {name: _time(make(setting)) for name, make in together(methods).items() if name.startswith(ways)}
-
-
-def _time(contestant: Contestant) -> dict[str, float | None]:
-    """Milliseconds a batch, the smallest busy share of the ranks, kilobytes sent a batch by all.
-
-    From the end of one batch to that of another, on the slowest rank: neither filling nor draining a pipeline counts.
-    """
-    batches = contestant.setting.batches()
-
-    def train(start: int, end: int, more: bool = True) -> float:
-        since = time.perf_counter()
-        for n in range(start, end):
-            contestant.step(n, *batches[n % len(batches)], more=more or n < end - 1)
-        return time.perf_counter() - since
-
-    train(0, WARMUP, more=False)
-    dist.barrier()
-    step = torch.tensor(train(WARMUP, 2 * WARMUP) / WARMUP)
-    dist.broadcast(step, 0)
-    steps = max(STEPS, round(SECONDS / step.item()))
-    end = 2 * WARMUP + steps
-    sent = contestant.sent
-    contestant.busy()
-    measured = train(2 * WARMUP, end), contestant.busy(), contestant.sent - sent
-    train(end, end + 1, more=False)
-    ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(ranks, measured)
-    times, busy, bytes_sent = zip(*ranks, strict=True)
-    return {
-        "ms": 1e3 * max(times) / steps / contestant.batches,
-        "busy": None if None in busy else min(busy),
-        "kB": sum(bytes_sent) / 1e3 / steps,
+    made = {
+        f"serial backprop, {label}": lambda: Autograd(setting),
+        f"serial sg, {label}": lambda: Stages(setting, setting.method, lag=1, apart=False),
     }
+    return {name: _row(make()) for name, make in made.items() if name.startswith(ways)}
+
+
+def _together(setting: Setting, methods: Nodes, ways: tuple[str, ...]) -> Rows:
+    made: dict[str, Callable[[], Contestant]] = {OURS: lambda: Stages(setting, setting.method, lag=1)}
+    for name, method in methods.items():
+        made[f"pipeline {name}"] = partial(Stages, setting, method, lag=0)
+    made["torch DDP"] = lambda: Ddp(setting)
+    # No way to train one network, but what the machine's two cores can give at most.
+    made["two processes with a network each"] = lambda: Autograd(setting, copies=2)
+    for name, schedule in (("1F1B", Schedule1F1B), ("GPipe", ScheduleGPipe)):
+        for m in MICRO_BATCHES:
+            made[f"torch {name}, {m} micro-batches"] = partial(TorchPipeline, setting, schedule, m)
+    return {name: _row(make()) for name, make in made.items() if name.startswith(ways)}
+
+
+def _row(way: Contestant) -> dict[str, float | None]:
+    """Milliseconds a batch, the smallest busy share of the ranks, kilobytes sent a batch by all."""
+    found = pace(way, SECONDS, STEPS)
+    return {"ms": 1e3 * found.seconds, "busy": found.waited, "kB": sum(found.sent) / 1e3}
 
 
 def summary(rounds: list[Rows]) -> Rows:
@@ -202,9 +185,10 @@ def summary(rounds: list[Rows]) -> Rows:
     for name in rounds[0]:
         columns: dict[str, list[float]] = defaultdict(list)
         for rows in rounds:
-            speeds = {"speed-up": _ratio(rows, BASE, name)}
+            ms: Any = {way: row["ms"] for way, row in rows.items()}
+            speeds = {"speed-up": ms[BASE] / ms[name]}
             if OURS in rows:
-                speeds["pipeline sg"] = _ratio(rows, name, OURS)
+                speeds["pipeline sg"] = ms[name] / ms[OURS]
             for key, value in (rows[name] | speeds).items():
                 if value is not None:
                     columns[key].append(value)
@@ -215,13 +199,6 @@ def summary(rounds: list[Rows]) -> Rows:
         best = min(names, key=lambda name: found[name]["ms"] or 0, default="")
         found = {name: row for name, row in found.items() if name not in names or name == best}
     return found
-
-
-def _ratio(rows: Rows, slow: str, fast: str) -> float:
-    a, b = rows[slow]["ms"], rows[fast]["ms"]
-    assert a is not None, "measured in every round"
-    assert b is not None, "measured in every round"
-    return a / b
 
 
 def table(rows: Rows) -> str:

@@ -4,15 +4,17 @@
     P, L   seconds in which a boundary's synthesizer predicts and learns
     O      seconds of the optimizer's step of the whole network
     E, D   seconds that torch's pipelines take beside the passes for a micro-batch of a stage, and DDP for a step
+    A      seconds in which a copy of so many layers answers
     α, β   latency (seconds) and bandwidth (bytes a second) of a link
     K, R   stages and replicas; m micro-batches
 
-A process does one thing at a time, messages travel meanwhile; the network is cut evenly. What is asked for is the time
-from one step to the next when the pipeline is full.
+A process does one thing at a time, messages travel meanwhile; the network is cut evenly, for coarse copies by
+`balance=work`. What is asked for is the time from one step to the next when the pipeline is full.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from costate.core.schedules import Operation, decoupled
 
@@ -98,31 +100,90 @@ def decoupled_step(
         learns: whether somebody waits for what comes up.
     """
     rows /= R
-    f, u = costs.forward(rows) / K, costs.backward(rows) / K
-    below, above = sizes or (rows * costs.state, rows * costs.state)
+    f, u, learn = costs.forward(rows) / K, costs.backward(rows) / K, costs.learn(rows)
     end = costs.optimizer / K + (costs.ring or link).all_reduce(costs.weights / K, R)
+    works = [Work(f, u + (costs.predict(rows) if k + 1 < K else 0), learn, end) for k in range(K)]
+    return play(works, link, sizes or (rows * costs.state, rows * costs.state), lag, window, learns)
+
+
+class Work(NamedTuple):
+    """Seconds of a stage for a batch; the interface's answer is in the update."""
+
+    forward: float
+    update: float
+    learn: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What stages with coarse copies behind them cost for a batch.
+
+    Args:
+        forward, backward: seconds of a layer; those of the opening come first.
+        answer: A, of layers of the copy, forward and backward.
+        tune: seconds of tuning a layer's copy, `every` so many batches.
+        made, taken: seconds of making a layer's copy and of taking in a copied layer, every `refresh` batches.
+        optimizer: of the whole network.
+        state: bytes at a boundary.
+    """
+
+    forward: tuple[float, float]
+    backward: tuple[float, float]
+    answer: Line
+    tune: float
+    every: float
+    made: float
+    taken: float
+    refresh: float
+    optimizer: float
+    state: float
+
+
+def coarse_step(copied: Copied, link: Link, layers: Sequence[int], copies: Sequence[int], window: int = 2) -> float:
+    """Seconds a step of stages that update by copies of all that is behind. Nobody waits for what goes up: a copy has
+    some batches for its way.
+
+    Args:
+        layers: of each stage.
+        copies: layers of each one's copy.
+    """
+    works = []
+    for k, own in enumerate(layers):
+        behind, first, last = sum(copies[k + 1 :]), k == 0, k + 1 == len(layers)
+        passes = [opening * first + layer * own for opening, layer in (copied.forward, copied.backward)]
+        answer = 0.0 if last else copied.answer(behind)
+        # The first stage is nobody's copy.
+        tune = 0.0 if first or copies[k] >= own else copied.tune * own / copied.every
+        renewed = copied.taken * behind + (0.0 if first else copied.made * own)
+        end = copied.optimizer * own / sum(layers) + renewed / copied.refresh
+        works.append(Work(passes[0], passes[1] + answer + tune, 0.0, end))
+    return play(works, link, (copied.state, 0.0), 0, window, learns=False)
+
+
+def play(works: Sequence[Work], link: Link, sizes: tuple[float, float], lag: int, window: int, learns: bool) -> float:
+    """Seconds a step of decoupled stages."""
+    K = len(works)
     free = [0.0] * K
     down, up = [[Wire(link) for _ in range(K)] for _ in range(2)]
-    arrived = [[0.0] * STEPS for _ in range(K)]
-    taken = [[0.0] * STEPS for _ in range(K)]
-    gradient = [[0.0] * STEPS for _ in range(K)]
+    arrived, taken, gradient = [[[0.0] * STEPS for _ in range(K)] for _ in range(3)]
     steps = []
     for n in range(STEPS):
         for operation, k, batch in decoupled(K, n, lag):
             if operation is Operation.FORWARD:
                 taken[k][n] = max(free[k], arrived[k][n])
-                free[k] = taken[k][n] + f
+                free[k] = taken[k][n] + works[k].forward
                 if k + 1 < K:
                     if n >= window:
                         free[k] = max(free[k], taken[k + 1][n - window])
-                    arrived[k + 1][n] = down[k].carry(free[k], below)
+                    arrived[k + 1][n] = down[k].carry(free[k], sizes[0])
             elif operation is Operation.UPDATE:
-                free[k] += u + (costs.predict(rows) if k + 1 < K else 0)
+                free[k] += works[k].update
                 if k > 0:
-                    gradient[k - 1][n] = up[k].carry(free[k], above)
+                    gradient[k - 1][n] = up[k].carry(free[k], sizes[1])
             elif learns:
-                free[k] = max(free[k], gradient[k][batch]) + costs.learn(rows)
-        free = [time + end for time in free]
+                free[k] = max(free[k], gradient[k][batch]) + works[k].learn
+        free = [time + work.end for time, work in zip(free, works, strict=True)]
         steps.append(max(free))
     return (steps[-1] - steps[STEPS // 2 - 1]) / (STEPS - STEPS // 2)
 

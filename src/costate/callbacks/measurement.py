@@ -1,6 +1,9 @@
-"""What measuring callbacks share: when to measure, and where the numbers go."""
+"""What measuring callbacks share, when to measure and where the numbers go; and those that every run has."""
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from statistics import fmean
 from typing import Any, ClassVar, final
 
@@ -30,23 +33,21 @@ class Measurement(Callback, ABC):
 
     shown: ClassVar[bool] = False
 
-    def __init__(self, every: Count):
+    def __init__(self, *, every: Count):
         self.every = every
+        # What this process has measured in this epoch since it was started; and what all had when the run was resumed:
+        # the first one, which has logged it, and the others, whose rows are logged at the epoch's end.
         self.rows: list[Row] = []
-        """All that this process has measured in this epoch since it was started."""
         self.logged: list[Row] = []
         self.waiting: list[Row] = []
-        """What all processes had measured in this epoch when the run was resumed: by the first one, which has logged
-        it, and by the others, whose rows are logged at the epoch's end.
-        """
 
     @abstractmethod
-    def measure(self, module: LightningModule) -> dict[str, Tensor]:
+    def measure(self, module: Any) -> dict[str, Tensor]:
         """Numbers by the names under which they are logged."""
 
     @final
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.execution: Any = pl_module.execution
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self.execution = pl_module.execution
 
     @final
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -68,9 +69,9 @@ class Measurement(Callback, ABC):
         logged, waiting = self._together()
         for n, numbers in waiting:
             self._log(trainer, n, numbers)
-        values: dict[str, list[float]] = {}
+        values = defaultdict(list)
         for name, number in (item for _, numbers in logged + waiting for item in numbers.items()):
-            values.setdefault(name, []).append(number)
+            values[name].append(number)
         means = {name: fmean(numbers) for name, numbers in values.items()}
         pl_module.log_dict(means, prog_bar=self.shown, logger=False)
         self.rows, self.logged, self.waiting = [], [], []
@@ -94,3 +95,43 @@ class Measurement(Callback, ABC):
     @final
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.logged, self.waiting = ([(n, row) for n, row in state_dict[key]] for key in ("logged", "waiting"))
+
+
+def watch(stages: Iterable[Any], see: Callable[[int, Tensor], None]) -> ExitStack:
+    """Calls see(k, x) before stage k works on a training batch's x, until it is closed."""
+    hooks = ExitStack()
+    for k, stage in enumerate(stages):
+        notice = lambda block, inputs, k=k: see(k, inputs[0]) if block.training else None  # noqa: E731
+        hooks.callback(stage.block.register_forward_pre_hook(notice).remove)
+    return hooks
+
+
+@final
+class TrainingScore(Measurement):
+    """Logs `train/loss` and the score of the batch, `train/accuracy` or `train/mse`, from before the batch's step.
+
+    Of this process's rows alone: replicas do not wait for each other here.
+
+    Raises:
+        ValueError: the loss is no number any more.
+    """
+
+    shown = True
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        if module.seen is None:
+            return {}
+        output, y = module.seen
+        loss, n, task = module.execution.stages[-1].interface.value, module.trainer.global_step, module.task
+        if not loss.isfinite():
+            raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
+        return {"train/loss": loss, f"train/{task.score}": task.metric().to(output.device)(output, y)}
+
+
+@final
+class LearningRate(Measurement):
+    """Logs `learning_rate`, that of the first stage's layers; it is the same on all ranks."""
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        rate = module.trainer.optimizers[0].param_groups[0]["lr"]
+        return {"learning_rate": torch.tensor(rate)} if module.trainer.is_global_zero else {}

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from costate.callbacks.measurement import Measurement
+from costate.callbacks.measurement import Measurement, watch
 from costate.config.settings import Count
 
 
@@ -74,55 +74,43 @@ class PeakMemory(Measurement):
     """
 
     def __init__(self, *, every: Count):
-        super().__init__(every)
+        super().__init__(every=every)
         self.held = Held()
         self.trained: set[int] = set()
         self.hooks = ExitStack()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stages: Any = pl_module.stages
-        execution: Any = pl_module.execution
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        stages, execution = pl_module.stages, pl_module.execution
         self.held.others = lambda: _tensors([[(s.flights, s.lessons) for s in stages], execution.replies])
-        self.watches = [stage.block.register_forward_pre_hook(self._notice(k)) for k, stage in enumerate(stages)]
+        self.watched = watch(stages, lambda k, x: self.trained.add(k))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # Anew each time: a level that begins gives the parameters other storages.
         self.held.leave_out(pl_module)
         self.hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(self.held.pack, self.held.unpack))
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, *batch: Any) -> None:
         self.hooks.close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, *fault: Any) -> None:
         self.hooks.close()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for watch in self.watches:
-            watch.remove()
+        self.watched.close()
 
-    def measure(self, module: LightningModule) -> dict[str, Tensor]:
-        stages: Any = module.stages
+    def measure(self, module: Any) -> dict[str, Tensor]:
         if not self.trained:
             # An oracle has no stage of its own.
             return {}
-        own = "" if len(self.trained) == len(stages) else f"stage/{min(self.trained)}/"
+        own = "" if len(self.trained) == len(module.stages) else f"stage/{min(self.trained)}/"
         numbers = {f"{own}peak_bytes": torch.tensor(float(self.held.peak), dtype=torch.float64)}
         self.held.peak = 0
         if module.device.type == "cuda":
-            there = [*module.parameters(), *module.buffers(), *_state(module.trainer.optimizers[0])]
+            there = [*module.parameters(), *module.buffers(), *_tensors(module.trainer.optimizers[0].state_dict())]
             most = torch.cuda.max_memory_allocated(module.device) - sum(t.nbytes for t in there)
             numbers[f"{own}peak_allocated"] = torch.tensor(float(most), dtype=torch.float64)
             torch.cuda.reset_peak_memory_stats(module.device)
         return numbers
-
-    def _notice(self, k: int) -> Any:
-        def notice(block: nn.Module, inputs: tuple[Tensor]) -> None:
-            if block.training:
-                self.trained.add(k)
-
-        return notice
 
 
 def _storage(tensor: Tensor) -> int:
@@ -136,7 +124,3 @@ def _tensors(kept: Any) -> Iterator[Tensor]:
     elif isinstance(kept, dict | list | tuple):
         for item in kept.values() if isinstance(kept, dict) else kept:
             yield from _tensors(item)
-
-
-def _state(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
-    return (item for state in optimizer.state.values() for item in state.values() if isinstance(item, Tensor))

@@ -1,8 +1,9 @@
-"""The idea: a network in stages, something on each boundary between them that answers the gradient there, a schedule.
+"""The idea: a network cut into stages, something on each boundary that answers the gradient there, and a schedule.
 
-    task -> loss                        method: an interface, a post, a memory and a schedule
-    block | interface | block | ... | loss            a stage: a block, the interface behind it, its memory
+    x -> [ block 0 ] -> h_0 -> [ block 1 ] -> h_1 -> [ block 2 ] -> output        down: states
+           memory 0  interface 0  memory 1  interface 1  memory 2  loss           up: letters of a post
 
-To be read in this order: types, tasks, schedules, interface, memory, method, copies, likeness, stage. The members are
-beside it, in `methods`, `interfaces`, `posts` and `architectures`; `execution` plays the schedules.
+A method chooses interfaces, posts, memories and the schedule; a stage is a block with what belongs to it. To be read in
+this order: types, tasks, schedules, interface, post, memory, method, copies and likeness, stage. Members are beside it,
+in `methods`, `interfaces`, `posts`; `execution` plays the schedule. Nothing is imported here: words need torch alone.
 """

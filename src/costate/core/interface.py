@@ -7,11 +7,7 @@
 
 Messages between stages carry g as backpropagation has it, on the scale of the mean loss. An interface that learns
 works on the scale of each sample's own loss, batch times g, so that its target does not depend on the batch size.
-
-
-The network's own loss, which stands behind its last stage.
-
-What stands behind a recurrent network: the loss at its steps and, between two spans of them, an interface."""
+"""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -68,7 +64,7 @@ class Learning(Interface):
 
 
 class Loss(Interface):
-    """Answers the gradient of the task's loss at the network's output.
+    """Stands behind the last stage, and answers the gradient of the task's loss at the network's output.
 
     Attributes:
         value: the loss of the latest batch.
@@ -94,7 +90,8 @@ class Loss(Interface):
 
 @final
 class EachSpan(Loss):
-    """The task's loss, and the method's interface for the state that goes from span to span: one for all of them.
+    """Stands behind a recurrent network: the loss at its steps, and an interface for the state that goes from span to
+    span, one for all of them.
 
     Args:
         between: it answers what g is at the state in front of a span.

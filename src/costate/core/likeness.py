@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from costate.architectures.block import Block
-from costate.architectures.restrict import Coarsening, restrict
+from costate.architectures.block import Block, Coarsening, restrict
 from costate.core.types import Input, State
 
 

@@ -1,20 +1,18 @@
-"""How a network propagates its state, layer by layer, and how it propagates a disturbance of it.
+"""What is measured of a network: how it propagates a disturbance of its state, how well a predicted gradient answers.
 
     Y_j   state behind layer j, both fields of it             (batch, *shape), as a vector d numbers
     J_j   Jacobian of layer j, ∂Y_j / ∂Y_{j−1}                 (batch, d, d′)
     P_j   Jacobian of the propagation, J_j J_{j−1} ... J_1     (batch, d, d₀)
     σ     a singular value: by how much a disturbance in its direction grows
+    g, ĝ  a gradient and what was predicted of it             (batch, *shape)
 
-Blocks are in evaluation mode: samples do not see each other, and no statistics move.
-
-
-How well a predicted gradient ĝ answers for the gradient g.
-
-Rows are samples, (batch, *shape); sums run in float64 over the whole batch, so the order of samples does not matter.
+Blocks are in evaluation mode: samples do not see each other, and no statistics move. Sums over gradients run in float64
+over the whole batch, so the order of samples does not matter.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -48,20 +46,13 @@ def jacobian(layer: Map, Y: State) -> Float[Tensor, "batch after before"]:
 def layer_jacobians(blocks: Sequence[Block], x: Input) -> list[Float[Tensor, "batch after before"]]:
     """J_1, ..., J_n."""
     Y = states(blocks, x)
-    found: list[Tensor] = []
-    for block in blocks:
-        for j in range(block.layers):
-            layer = block.slice(j, j + 1).eval()
-            found.append(jacobian(partial(_last, layer), Y[len(found)]))
-    return found
+    layers = [block.slice(j, j + 1).eval() for block in blocks for j in range(block.layers)]
+    return [jacobian(partial(_last, layer), Y[j]) for j, layer in enumerate(layers)]
 
 
 def products(jacobians: Sequence[Tensor]) -> list[Float[Tensor, "batch after before"]]:
     """P_1, ..., P_n."""
-    found = [jacobians[0]]
-    for J in jacobians[1:]:
-        found.append(J @ found[-1])
-    return found
+    return list(accumulate(jacobians, lambda P, J: J @ P))
 
 
 def amplification(through: Map, Y: State, rounds: int = 3) -> Float[Tensor, ""]:

@@ -1,14 +1,12 @@
-"""The joint between a stage's forward pass on a batch and its backward pass on it.
+"""The joint between a stage's forward pass on a batch and its backward pass on it, which may be batches apart.
 
 x   state at the stage's input, where the graph ends     (batch, *shape)
 h   state at its output
 θ   weights of the forward pass; θ′ those of today, which have stepped since
-
-
-The ordinary memory of a backward pass."""
+"""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeAlias, final
 
 from torch import Tensor
 
@@ -34,26 +32,26 @@ class Flight(NamedTuple):
     origin: dict[str, Tensor] | None = None
 
 
+Kept: TypeAlias = tuple[State, Flight]
+"""h, and what to remember."""
+
+
 class Memory(ABC):
     """Keeps what the backward pass will need, and no more."""
 
     @abstractmethod
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
-        """The forward pass: h, and what to remember.
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
+        """The forward pass; `previous` is what is remembered of the batch before."""
 
-        Args:
-            previous: what is remembered of the batch before.
-        """
-
-    @abstractmethod
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         """x and h with the graph between them, for one backward pass; x holds the state when that is over.
 
         Args:
             returned: h as the stage behind has it, if the method's post brings it.
         """
+        assert flight.x is not None, "kept"
+        assert flight.h is not None, "kept"
+        return flight.x, flight.h
 
 
 def leaf(x: Input, first: bool) -> Input:
@@ -65,14 +63,7 @@ def leaf(x: Input, first: bool) -> Input:
 class Graph(Memory):
     """Keeps autograd's graph, for a backward pass before the weights step."""
 
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
         x = leaf(x, first)
         h = block(x)
         return h, Flight(first, y, x, h)
-
-    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
-        assert flight.x is not None, "kept"
-        assert flight.h is not None, "kept"
-        return flight.x, flight.h

@@ -1,24 +1,24 @@
-"""A method is an interface and a schedule.
+"""A method: what stands on a boundary, what goes up there, what a stage remembers, in which order the stages work.
 
-What a method does with a batch: find the gradient, and go on from there."""
+What it does with a batch is an iteration: find the gradient, and go on from there.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
-from torch import Tensor
 
 from costate.architectures import Network
 from costate.architectures.block import Block
 from costate.core.copies import Copies
-from costate.core.interface import Interface, Loss
+from costate.core.interface import Interface
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Graph, Memory
+from costate.core.post import Gradient, Post
 from costate.core.schedules import Event
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.posts import Gradient, Post
 from costate.pvd import Team
 
 
@@ -78,69 +78,16 @@ class OptimizerStep(Iteration):
         optimizer.step()
 
 
-@final
-class AccumulatedStep(Iteration):
-    """A step of the optimizer every a batches, under the mean of their gradients:
-
-        θ ← step(θ, Σ g_m / a)        m: the a batches since the last step
-
-    A gradient that is d batches late then is ⌈d / a⌉ updates late at most. On the other batches the optimizer is called
-    without gradients, which counts them and moves nothing (Rivaud et al., 2025; Huang et al., 2019).
-
-    Args:
-        batches: a.
-
-    Attributes:
-        sums: (stage, parameter) -> Σ g_m / a so far.
-    """
-
-    def __init__(self, player: Player, batches: int):
-        self.player, self.batches, self.n = player, batches, 0
-        self.sums: dict[tuple[int, str], Tensor] = {}
-
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
-        self.n = n
-        return self.player.step(n, x, y, more)
-
-    def advance(self, optimizer: torch.optim.Optimizer) -> None:
-        parameters = {
-            (k, name): p for k, stage in enumerate(self.player.stages) for name, p in stage.named_parameters()
-        }
-        for key, p in parameters.items():
-            if p.grad is None:
-                # Of a stage that another process trains, out of a checkpoint.
-                self.sums.pop(key, None)
-                continue
-            share = p.grad / self.batches
-            self.sums[key] = self.sums[key] + share if key in self.sums else share
-        due = (self.n + 1) % self.batches == 0
-        for key, p in parameters.items():
-            p.grad = self.sums.pop(key, None) if due else None
-        optimizer.step()
-
-    def abandon(self) -> None:
-        self.sums = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": dict(self.player.collect(list(self.sums.items())))}
-
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self.sums = {tuple(key): part.to(device) for key, part in state.get("sums", {}).items()}
-
-
-def step_every(batches: int, player: Player) -> Iteration:
-    """A step of the optimizer every so many batches."""
-    return OptimizerStep(player) if batches == 1 else AccumulatedStep(player, batches)
-
-
 class Method(ABC):
     """Puts an interface on each boundary, says in which order the stages work and what they remember meanwhile.
 
     Attributes:
         copies: of stages, that interfaces in front of them hold; None where they hold none.
         in_time: whether its interface can stand between spans of a recurrent network, as it is set.
+        sent: what goes up for each batch, whatever the task is; None where nothing does.
     """
 
+    sent: Post | None = Gradient()
     copies: Copies | None = None
     in_time: bool = False
 
@@ -174,26 +121,15 @@ class Method(ABC):
         return None
 
     def front(self, blocks: Sequence[Block]) -> CopiedBlocks | None:
-        """What makes a stage's input of the samples; None where it comes from the stage in front.
-
-        Args:
-            blocks: of the stages in front.
-        """
+        """What makes a stage's input of the samples, of the blocks in front; None where it comes from these."""
         return None
 
     def post(self, task: Task) -> Post | None:
-        """What goes up for each batch; None where nothing does."""
-        return Gradient()
-
-    def ending(self, task: Task) -> Loss:
-        """What stands behind the last stage."""
-        return Loss(task)
+        """What goes up for each batch."""
+        return self.sent
 
     def memory(self, block: Block, behind: int) -> Memory:
-        """What a stage remembers between its passes; all but the last one, whose passes follow each other.
-
-        Args:
-            behind: number of stages behind it.
+        """What a stage remembers between its passes, with so many behind it; not the last, whose follow each other.
 
         Raises:
             ValueError: the method cannot train such a block.

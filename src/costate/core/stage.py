@@ -12,8 +12,8 @@ from costate.architectures.block import Block
 from costate.core.interface import Interface, Learning
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Flight, Memory
+from costate.core.post import Passage, Reply
 from costate.core.types import Input, Labels, Shape, State
-from costate.posts import Passage, Reply
 
 
 class Stage(nn.Module):
@@ -42,10 +42,7 @@ class Stage(nn.Module):
         front: CopiedBlocks | None = None,
     ):
         super().__init__()
-        self.block = block
-        self.interface = interface
-        self.inlet = inlet
-        self.memory = memory
+        self.block, self.interface, self.inlet, self.memory = block, interface, inlet, memory
         self.likeness, self.front = likeness, front
         self.flights: dict[int, Flight] = {}
         self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
@@ -85,17 +82,14 @@ class Stage(nn.Module):
             root, g = h, arrived
         else:
             root, g = self.interface.root(h, flight.y, arrived, n)
-        # A first stage of layers that learn nothing has no graph.
-        roots, gradients = ([root], [g]) if root.requires_grad else ([], [])
-        penalty = self.block.penalty()
-        if penalty is not None:
-            roots.append(penalty)
-            gradients.append(torch.ones_like(penalty))
+        losses = [self.block.penalty()]
         if tune and self.likeness is not None and self.likeness.coarser(self.block):
-            fit = self.likeness.fit(self.block, x, h)
-            roots.append(fit)
-            gradients.append(torch.ones_like(fit))
-        if roots:
+            losses.append(self.likeness.fit(self.block, x, h))
+        # A first stage of layers that learn nothing has no graph.
+        ends = [(root, g)] if root.requires_grad else []
+        ends += [(loss, torch.ones_like(loss)) for loss in losses if loss is not None]
+        if ends:
+            roots, gradients = zip(*ends, strict=True)
             torch.autograd.backward(roots, gradients)
         if isinstance(self.interface, Learning):
             self.lessons[n] = h.detach(), flight.y

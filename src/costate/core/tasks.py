@@ -1,24 +1,14 @@
-"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer.
-
-What a network is trained for at the steps of a sequence.
-
-    o   outputs                            (batch, steps, outputs)
-    y   classes at each step, or a sample's label alone
-
-The own loss of a sample is the sum over its steps that count, so that the loss of a sequence is the sum of the losses
-of its spans, and its gradients keep their size however long it is.
-"""
+"""What a network is trained for: the loss, the score, and how a label is told to a synthesizer."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, final
-
-import costate.compat  # noqa: F401  (torchmetrics imports torchvision)  # noqa: F401  (torchmetrics imports torchvision)
+from typing import Literal, TypeAlias, final
 
 import torch
 import torchmetrics
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.wrappers import LambdaInputTransformer
 
 from costate.core.types import Context, Labels
@@ -86,9 +76,7 @@ class Classification(Task):
         return F.one_hot(y, self.context).float()
 
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
-        return torchmetrics.classification.MulticlassAccuracy(
-            self.outputs, average="micro", sync_on_compute=across_ranks
-        )
+        return MulticlassAccuracy(self.outputs, average="micro", sync_on_compute=across_ranks)
 
 
 class Regression(Task):
@@ -118,10 +106,19 @@ class Regression(Task):
 
 SILENT = -1
 """The class of a step that does not count."""
+Outputs: TypeAlias = Float[Tensor, "batch steps outputs"]
+
+
+def cross_entropy(output: Tensor, y: Tensor, reduction: str) -> Tensor:
+    """Over the steps that count."""
+    return F.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=SILENT, reduction=reduction)
 
 
 class SequenceTask(Task):
-    """A task of recurrent networks.
+    """A task at the steps of a sequence: outputs (batch, steps, outputs), and classes at each step or one label.
+
+    The own loss of a sample is the sum over its steps that count, so that the loss of a sequence is the sum of the
+    losses of its spans, and its gradients keep their size however long it is.
 
     Attributes:
         carried: whether a batch goes on where the one before has ended, and the state with it; an epoch begins anew.
@@ -145,15 +142,11 @@ class EachStep(SequenceTask):
     def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
         return y[:, start:end]
 
-    def loss(self, output: Float[Tensor, "batch steps outputs"], y: Int[Tensor, "batch steps"]) -> Float[Tensor, ""]:
-        total = F.cross_entropy(output.flatten(0, 1), y.flatten(), ignore_index=SILENT, reduction="sum")
-        return total / len(y)
+    def loss(self, output: Outputs, y: Int[Tensor, "batch steps"]) -> Float[Tensor, ""]:
+        return cross_entropy(output, y, "sum") / len(y)
 
-    def losses(
-        self, output: Float[Tensor, "batch steps outputs"], y: Int[Tensor, "batch steps"]
-    ) -> Float[Tensor, " batch"]:
-        each = F.cross_entropy(output.flatten(0, 1), y.flatten(), ignore_index=SILENT, reduction="none")
-        return each.view_as(y).sum(dim=1)
+    def losses(self, output: Outputs, y: Int[Tensor, "batch steps"]) -> Float[Tensor, " batch"]:
+        return cross_entropy(output, y, "none").view_as(y).sum(dim=1)
 
     def blank(self, rows: int) -> Labels:
         return torch.zeros(rows, 1, dtype=torch.long)
@@ -170,9 +163,7 @@ class Symbols(EachStep):
     mode: Literal["min", "max"] = "max"
 
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
-        right = torchmetrics.classification.MulticlassAccuracy(
-            self.outputs, average="micro", ignore_index=SILENT, sync_on_compute=across_ranks
-        )
+        right = MulticlassAccuracy(self.outputs, average="micro", ignore_index=SILENT, sync_on_compute=across_ranks)
         return LambdaInputTransformer(right, lambda output: output.flatten(0, -2), lambda y: y.flatten())
 
 
@@ -204,8 +195,7 @@ class Bits(torchmetrics.Metric):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, output: Tensor, y: Tensor) -> None:
-        nats = F.cross_entropy(output.flatten(0, -2), y.flatten(), ignore_index=SILENT, reduction="sum")
-        self.total += nats / torch.log(torch.tensor(2.0))
+        self.total += cross_entropy(output, y, "sum") / torch.log(torch.tensor(2.0))
         self.steps += (y != SILENT).sum()
 
     def compute(self) -> Tensor:
@@ -223,10 +213,10 @@ class AtEnd(SequenceTask):
     def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
         return y if end == steps else None
 
-    def loss(self, output: Float[Tensor, "batch steps outputs"], y: Labels) -> Float[Tensor, ""]:
+    def loss(self, output: Outputs, y: Labels) -> Float[Tensor, ""]:
         return self.task.loss(output[:, -1], y)
 
-    def losses(self, output: Float[Tensor, "batch steps outputs"], y: Labels) -> Float[Tensor, " batch"]:
+    def losses(self, output: Outputs, y: Labels) -> Float[Tensor, " batch"]:
         return self.task.losses(output[:, -1], y)
 
     def blank(self, rows: int) -> Labels:

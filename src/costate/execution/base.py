@@ -1,4 +1,8 @@
-"""Who plays the schedule of a method."""
+"""Who plays the schedule of a method: what all executions have in common.
+
+Beside `step` these are copies of stages that others hold (`begin` to `receive_copies`, `holders`), and what is pending
+between two batches (`state_dict`).
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -7,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from costate.core.interface import EachSpan, Learning, Loss
+from costate.core.likeness import CopiedBlocks
 from costate.core.memory import Flight
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span
-from costate.interfaces import Coarse, CopiedBlocks, EachSpan, Interface, Learning, Loss
+from costate.interfaces import Coarse
 from costate.methods import Method
 from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
 from costate.pvd import Team
@@ -27,11 +33,10 @@ class Execution(ABC):
         method: whose schedule is played.
         lag: how many batches late the interfaces learn.
         coding: how states and letters travel from stage to stage.
-        exact: the method by which true gradients come up for stages to train under, whatever the run's own method
-            answers, while interfaces learn from them: on the coarse levels of a multilevel run.
+        exact: see `guide`.
         replies: those that have come up and are of use yet, by stage in front of the boundary and batch.
-        staleness: of the stages that this process trains, batches by which the latest gradient that a stage, or its
-            interface, has learnt from was late.
+        staleness: of this process's stages, batches by which what a stage, or its interface, has last learnt from
+            was late.
         updated: of the same stages, the batch of the latest update.
         alike: whether all processes are given the same rows, so that there is nothing to add up over them.
         in_time: whether it plays spans of steps, and not stages in depth.
@@ -39,7 +44,7 @@ class Execution(ABC):
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
         copied: numbers of the copies under way, by stage.
-        copies: when they are made and taken; see `methods.copies`.
+        copies: when they are made and taken; see `core.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
 
@@ -78,7 +83,7 @@ class Execution(ABC):
             more: whether another batch follows at once.
         """
 
-    def connect(self) -> None:  # noqa: B027  (one process has nobody to connect to)
+    def connect(self) -> None:  # noqa: B027  (here and below: one process has nobody to talk to)
         """Called on every process once, when all are there."""
 
     def disconnect(self) -> None:  # noqa: B027
@@ -122,22 +127,20 @@ class Execution(ABC):
         """Whether this process trains stage k."""
         return True
 
-    def send_copies(self) -> None:  # noqa: B027  (one process has nobody to send to)
+    def send_copies(self) -> None:  # noqa: B027
         """Sends the copies that were just made to the processes that train the stages in front."""
 
     def receive_copies(self) -> None:  # noqa: B027
         """Takes in the copies that are under way from other processes."""
 
-    @abstractmethod
-    def gather(self) -> None:
-        """Gives every process what the others have trained."""
+    def gather(self) -> None:  # noqa: B027
+        """Gives every process what the others have trained; where all train alike there is nothing to give."""
 
-    @abstractmethod
     def collect(self, rows: list[Any]) -> list[Any]:
         """What each process has measured of the stages that it trains, together."""
+        return rows
 
-    @abstractmethod
-    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: B027
         """Gives every process the optimizer's state of what the others have trained."""
 
     def team(self) -> Team:
@@ -152,13 +155,15 @@ class Execution(ABC):
         )
 
     def guide(self, exact: Method | None) -> None:
-        """From the next batch on stages train under true gradients, as this method has them come up; None: as the run's
-        own method answers them. What is pending is recalled as that method remembers it.
+        """From the next batch on stages train under true gradients, as this method has them come up, while interfaces
+        learn from them: on coarse levels; None: as the run's own method answers them. What is pending is recalled so.
 
         Raises:
             ValueError: the run's own interfaces learn from something else.
         """
-        if exact is not None and not all(self._learns_from_gradients(stage.interface) for stage in self.stages):
+        post = self.method.post(self.task)
+        learning = any(isinstance(stage.interface, Learning) for stage in self.stages)
+        if exact is not None and learning and not (post is not None and post.gradients):
             raise ValueError(
                 "Interfaces of this method learn from losses, and levels.coarse_method=backprop or delayed sends them "
                 "gradients: choose levels.coarse_method=sg, the method's own."
@@ -181,8 +186,8 @@ class Execution(ABC):
         return {}
 
     def work(self) -> dict[str, float]:
-        """Seconds that this process has spent on the operations of each stage, `stage/<k>`, in batches in which no
-        stage waits, and on those of all in the others, `locked`; nothing where stages do not take turns here.
+        """Seconds spent on each stage, `stage/<k>`, in batches in which none waits, and on all in the others, `locked`;
+        nothing where stages do not take turns here.
         """
         return {}
 
@@ -213,10 +218,6 @@ class Execution(ABC):
         assert isinstance(loss, Loss), "it stands behind the last stage"
         return loss.task
 
-    def _learns_from_gradients(self, interface: Interface) -> bool:
-        post = self.method.post(self.task)
-        return not isinstance(interface, Learning) or (post is not None and post.gradients)
-
     def note(self, event: Event, n: int) -> None:
         """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""
         operation, k, batch = event
@@ -226,10 +227,7 @@ class Execution(ABC):
             self.staleness[k] = n - batch
 
     def abandon(self) -> None:
-        """Forgets the batches that stages have still to update on, with their gradients: they are another network's.
-
-        Called on every process, behind `gather`.
-        """
+        """Called behind `gather`: forgets the batches to update on, which are another network's."""
         for stage in self.stages:
             stage.flights = {}
         self.copied = {}

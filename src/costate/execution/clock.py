@@ -1,15 +1,17 @@
-"""What a process does with its time.
-
-How well a rank of a pipeline is kept busy.
-
-How often each staleness has occurred, in bins that double: 0, 1, 2-3, 4-7, ...
-"""
+"""What a process does with its time, and how old what it uses is."""
 
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, final
+
+SPANS = 200_000
+"""Spans that a timeline remembers of each rank, the latest ones: some 20 MB."""
+
+WAITS = ("wait for state", "wait for gradient", "wait for room", "wait for copy", "average")
+
+BINS = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32+")
 
 
 class Span(NamedTuple):
@@ -21,6 +23,7 @@ class Span(NamedTuple):
     seconds: float
 
 
+@final
 class Clock:
     """Adds up the seconds of each kind of work.
 
@@ -46,14 +49,9 @@ class Clock:
                 self.spans.append(Span(name, batch, self._zero + start, seconds))
 
 
-SPANS = 200_000
-"""Spans that a timeline remembers of each rank, the latest ones: some 20 MB."""
-
-WAITS = ("wait for state", "wait for gradient", "wait for room", "wait for copy", "average")
-
-
+@final
 class Traffic:
-    """Pace, busy share, stall and queue since they were last measured; validation does not count.
+    """How well a rank is kept busy, since that was last measured; validation does not count.
 
     Args:
         clock: whose waits count as stalls.
@@ -62,9 +60,8 @@ class Traffic:
     def __init__(self, clock: Clock):
         self.clock = clock
         self._since: float | None = None
-        self._seconds = self._queue = 0.0
-        self._batches = 0
-        self._stalled = 0.0
+        self._seconds = self._stalled = 0.0
+        self._batches = self._queue = 0
 
     def begin(self) -> None:
         """A batch begins."""
@@ -85,25 +82,20 @@ class Traffic:
         stalled = sum(self.clock.seconds[name] for name in WAITS)
         stall, self._stalled = stalled - self._stalled, stalled
         if self._since is not None:
-            now = time.perf_counter()
-            self._seconds, self._since = self._seconds + now - self._since, now
+            self.begin()
         numbers = {
             "updates_per_second": self._batches / self._seconds if self._seconds else 0.0,
             "busy": 1 - stall / self._seconds if self._seconds else 1.0,
             "stall_ms": 1e3 * stall / max(self._batches, 1),
             "queue": self._queue / max(self._batches, 1),
         }
-        self._seconds = self._queue = 0.0
-        self._batches = 0
+        self._seconds, self._batches, self._queue = 0.0, 0, 0
         return numbers
-
-
-BINS = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32+")
 
 
 @final
 class Histogram:
-    """Counts of whole numbers that are not negative.
+    """How often each staleness has occurred, in bins that double: 0, 1, 2-3, 4-7, ...
 
     Attributes:
         counts: of each of BINS.
@@ -120,11 +112,9 @@ class Histogram:
         self.total += number
         self.most = max(self.most, number)
 
-    @property
-    def mean(self) -> float:
-        return self.total / max(1, sum(self.counts))
-
-    def shares(self) -> dict[str, float]:
-        """Of each bin that has one, by the bin's name."""
+    def rows(self, role: str) -> dict[str, float]:
+        """The mean, the most, and the share of each bin that has one, as they are logged."""
         whole = max(1, sum(self.counts))
-        return {name: count / whole for name, count in zip(BINS, self.counts, strict=True) if count}
+        shares = {f"_{name}": count / whole for name, count in zip(BINS, self.counts, strict=True) if count}
+        found = {"": self.total / whole, "_most": float(self.most), **shares}
+        return {f"{role}/staleness{name}": value for name, value in found.items()}

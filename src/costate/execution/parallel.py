@@ -1,6 +1,4 @@
-"""The workers of parallel variable distribution, each a rank of torch.distributed.
-
-The workers of parallel variable distribution, one a process.
+"""The workers of parallel variable distribution, one a process.
 
     rank 0   S W A Y   S W A Y        S   f and its gradient, on all ranks alike
     rank 1   S W A Y   S W A Y        W   rank l minimises over block l
@@ -11,7 +9,7 @@ Every rank holds the whole network and sees the same batches.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, final
+from typing import NoReturn, final
 
 import torch
 import torch.distributed as dist
@@ -105,12 +103,3 @@ class Parallel(Execution):
 
     def average(self) -> None:
         self.stopping = any_rank(self.asked, next(self.stages[0].parameters()).device)
-
-    def gather(self) -> None:
-        """Ranks are equal."""
-
-    def collect(self, rows: list[Any]) -> list[Any]:
-        return rows
-
-    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Ranks are equal."""

@@ -6,16 +6,12 @@ so the joint loss is the mean of the ranks' losses, and the joint gradient the m
 Torch's own wrapper reduces once a backward pass; a decoupled step has several, so ours reduces once, after the last.
 Without a process group every function here is that of one process.
 
-Every rank gets what the others have trained: in a pipeline a stage from its own rank; asynchronously a stage's block
-from its own, its interface from the oracle's.
-
-What is pending between two batches, of the joint batch: a checkpoint does not tell how many replicas there were.
+Below, what ranks that train different parts tell each other, at the same moment: `from_all`, `share_module`.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -28,6 +24,7 @@ from costate.architectures.norm import Norm, joint_moments
 from costate.interfaces import LocalLoss
 
 Group = dist.ProcessGroup | None
+T = TypeVar("T", bound=Tensor)
 
 
 @torch.no_grad()
@@ -42,7 +39,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -
     """
     if _ranks(group) == 1:
         return
-    for bucket in _buckets(parameters):
+    for bucket in _buckets([p for p in parameters if p.requires_grad]):
         dtype = torch.promote_types(bucket[0].dtype, torch.float32)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
         has = gradients[0].new_tensor([float(p.grad is not None) for p in bucket], dtype=dtype)
@@ -55,11 +52,11 @@ def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -
                 p.grad = mean.view_as(p).to(p.dtype)
 
 
-def _buckets(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    buckets: dict[tuple[torch.device, torch.dtype], list[nn.Parameter]] = {}
-    for p in parameters:
-        if p.requires_grad:
-            buckets.setdefault((p.device, p.dtype), []).append(p)
+def _buckets(tensors: Sequence[T]) -> list[list[T]]:
+    """Those of the same device and precision."""
+    buckets: dict[tuple[torch.device, torch.dtype], list[T]] = {}
+    for t in tensors:
+        buckets.setdefault((t.device, t.dtype), []).append(t)
     return list(buckets.values())
 
 
@@ -67,11 +64,6 @@ def place(group: Group = None) -> tuple[int, int]:
     """This process's number among the ranks, and how many there are."""
     ranks = _ranks(group)
     return (0, 1) if ranks == 1 else (dist.get_rank(group), ranks)
-
-
-def alone(group: Group = None) -> bool:
-    """Whether there are no other ranks."""
-    return _ranks(group) == 1
 
 
 def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
@@ -85,7 +77,7 @@ def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
 
 def joint_mean(numbers: Float[Tensor, " n"], group: Group = None) -> Float[Tensor, " n"]:
     """The mean over the ranks."""
-    if alone(group):
+    if _ranks(group) == 1:
         return numbers
     total = numbers.clone()
     dist.all_reduce(total, group=group)
@@ -104,7 +96,7 @@ def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Ten
 def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tensor, "rows ..."]:
     """This rank's rows of a joint batch."""
     r, R = place(group)
-    return Y if R == 1 else Y[r::R]
+    return Y[r::R]
 
 
 def joint_gather(row: Float[Tensor, " numbers"], group: Group = None) -> Float[Tensor, "ranks numbers"]:
@@ -188,18 +180,11 @@ def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
     return module
 
 
-@torch.no_grad()
-def share_start(module: nn.Module, group: Group = None) -> None:
-    """Gives every rank the parameters and buffers of the group's first one."""
-    for tensor in [*module.parameters(), *module.buffers()]:
-        dist.broadcast(tensor, group=group, group_src=0)
-
-
 def _ranks(group: Group) -> int:
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
-def from_all(own: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
+def from_all(own: Any, group: Group = None) -> list[Any]:
     """What each rank of the group has, by rank."""
     parts: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(parts, own, group=group)
@@ -207,12 +192,9 @@ def from_all(own: Any, group: dist.ProcessGroup | None = None) -> list[Any]:
 
 
 @torch.no_grad()
-def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = None) -> None:
-    """Parameters and buffers, in one message for each precision."""
-    alike: dict[torch.dtype, list[Tensor]] = defaultdict(list)
-    for tensor in (*part.parameters(), *part.buffers()):
-        alike[tensor.dtype].append(tensor.detach())
-    for tensors in alike.values():
+def share_module(part: nn.Module, rank: int, group: Group = None) -> None:
+    """Gives every rank the parameters and buffers of one, in one message for each precision."""
+    for tensors in _buckets([*part.parameters(), *part.buffers()]):
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.broadcast(flat, src=rank, group=group)
         if rank == dist.get_rank():
@@ -223,7 +205,7 @@ def share_module(part: nn.Module, rank: int, group: dist.ProcessGroup | None = N
 
 
 def share_optimizer(
-    parts: Iterable[tuple[nn.Module, int]], optimizer: torch.optim.Optimizer, group: dist.ProcessGroup | None = None
+    parts: Iterable[tuple[nn.Module, int]], optimizer: torch.optim.Optimizer, group: Group = None
 ) -> None:
     """The optimizer's state of each part, from the rank that trains it."""
     owned = [(list(part.parameters()), rank) for part, rank in parts]
@@ -236,17 +218,12 @@ def share_optimizer(
             optimizer.state.update({p: state for p, state in found if state})
 
 
-def joint(state: dict[str, Any], group: Group = None) -> dict[str, Any]:
-    """An execution's state with the rows of all replicas, from that of each."""
-    return _with_rows(state, lambda rows: joint_rows(rows, group))
+def with_rows(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """An execution's state with other rows: those of all replicas, from its own, or its own, from those of all.
 
+    A checkpoint holds what is pending of the joint batch: it does not tell how many replicas there were.
+    """
 
-def part(state: dict[str, Any], replica: int, replicas: int) -> dict[str, Any]:
-    """An execution's state with the rows of one replica of so many, from that of all."""
-    return _with_rows(state, lambda rows: rows[replica::replicas])
-
-
-def _with_rows(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
     def rescaled(g: Tensor) -> Tensor:
         # A gradient of the mean over so many rows, as one of the mean over the rows that it has now.
         rows = change(g)

@@ -1,7 +1,4 @@
-"""Every process holds the whole network, and is a replica of the others.
-
-All stages in one process, under any trainer.
-"""
+"""All stages in one process, under any trainer; several processes are replicas of each other."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -16,36 +13,27 @@ from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
-from costate.execution.replicas import alone, any_rank, average_gradients, joint, joint_mean, part, place
+from costate.execution.replicas import any_rank, average_gradients, joint_mean, joint_rows, own_rows, place, with_rows
 from costate.methods import Method
 from costate.posts import Post, Precision
 from costate.pvd import InTurn, Team
 
 
 class Replicated(Execution, ABC):
-    """Replicas share out the rows of each batch, and average their gradients."""
+    """Every process holds the whole network; they share out the rows of each batch, and average their gradients."""
 
     def average(self) -> None:
-        if alone():
+        if place()[1] == 1:
             self.stopping = self.asked
             return
         parameters = [p for stage in self.stages for p in stage.parameters()]
         average_gradients(parameters)
         self.stopping = any_rank(self.asked, parameters[0].device)
 
-    def gather(self) -> None:
-        """Replicas are equal."""
-
-    def collect(self, rows: list[Any]) -> list[Any]:
-        return rows
-
-    def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Replicas are equal."""
-
 
 @final
 class Serial(Replicated):
-    """One process holds all stages; several processes are replicas of each other.
+    """One process holds all stages, and plays their operations one after the other.
 
     Args:
         lag: how many batches late the interfaces learn.
@@ -75,10 +63,10 @@ class Serial(Replicated):
         return InTurn(joint_mean)
 
     def state_dict(self) -> dict[str, Any]:
-        return joint(super().state_dict())
+        return with_rows(super().state_dict(), joint_rows)
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        super().load_state_dict(part(state, *place()), device)
+        super().load_state_dict(with_rows(state, own_rows), device)
 
     def _play(self, event: Event, n: int, x: Tensor, h: Tensor, y: Labels, post: Post | None) -> Tensor:
         """One operation while batch n is played; returns the state that goes down."""

@@ -2,30 +2,26 @@
 
 from typing import Any
 
-import costate.compat  # noqa: F401  (before lightning, which imports torchvision by way of torchmetrics)
-
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
-from costate.execution.asynchronous import Asynchronous
-from costate.execution.parallel import Parallel
-from costate.execution.pipeline import Pipeline
-from costate.execution.replicas import join_batch_norms, share_start
+from costate.execution.base import Execution
+from costate.execution.replicas import join_batch_norms, share_module
 
 
 class Replicas(DDPStrategy):
     """Every rank holds the bare module, with rank 0's tensors at the start of a fit, and with joint batch norms.
 
-    The module averages its own gradients (`costate.execution.replicas`), because a decoupled step has several backward
-    passes and torch's wrapper would reduce in each.
+    The module averages its own gradients: a decoupled step has several backward passes, and torch's wrapper would
+    reduce in each.
     """
 
     def configure_ddp(self) -> None:
         assert self.model is not None, "set up by the trainer"
         join_batch_norms(self.model)
-        share_start(self.model)
+        share_module(self.model, 0)
 
 
 class Stages(DDPStrategy):
@@ -36,7 +32,7 @@ class Stages(DDPStrategy):
 
     def configure_ddp(self) -> None:
         assert self.model is not None, "set up by the trainer"
-        share_start(self.model)
+        share_module(self.model, 0)
 
     @property
     def world_size(self) -> int:
@@ -61,6 +57,6 @@ class Stages(DDPStrategy):
         return super().optimizer_state(optimizer)
 
     @property
-    def _execution(self) -> Pipeline | Asynchronous | Parallel:
+    def _execution(self) -> Execution:
         module: Any = self.lightning_module
         return module.execution

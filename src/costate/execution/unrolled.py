@@ -24,13 +24,14 @@ from torch import Tensor
 
 from costate.architectures.recurrent import Recurrence, recurrence
 from costate.config.settings import Count, Share
+from costate.core.interface import EachSpan, Interface, Learning
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask
 from costate.core.types import Input, Labels, State
-from costate.execution.replicas import joint_rows, place
+from costate.execution.replicas import joint_rows, own_rows
 from costate.execution.serial import Replicated
-from costate.interfaces import EachSpan, Interface, Learning, Synthetic
+from costate.interfaces import Synthetic
 from costate.methods import Method
 from costate.posts import Passage
 
@@ -71,13 +72,14 @@ class Unrolled(Replicated):
 
     def __init__(self, stages: Sequence[Stage], method: Method, *, span: Count, later: Share):
         super().__init__(stages, method, lag=0)
-        found = recurrence(stages[0].block)
-        if found is None or not isinstance(self.task, SequenceTask):
+        found, task, loss = recurrence(stages[0].block), self.task, stages[0].interface
+        if found is None or not isinstance(task, SequenceTask):
             raise ValueError(
                 "execution=unrolled is for recurrent networks on sequences: choose arch=lstm data=copy, or leave "
                 "execution=unrolled out."
             )
-        self.span, self.later = span, later
+        assert isinstance(loss, EachSpan), "made so"
+        self.span, self.later, self.asks, self.behind = span, later, task, loss
         self.network: Recurrence = found
         self.began: Tensor | None = None
         """The state in front of the latest batch."""
@@ -87,19 +89,19 @@ class Unrolled(Replicated):
     @property
     def between(self) -> Interface:
         """What stands between spans."""
-        return self._behind.between
+        return self.behind.between
 
     def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
-        steps, goes_on = x.shape[1], self._asked.carried and more
+        steps, goes_on = x.shape[1], self.asks.carried and more
         self.began = self.network.start(x) if self.carried is None else self.carried
         ends = [*range(self.span, steps, self.span), steps]
         spans: list[Span] = []
         for operation, k, _ in self.method.schedule(len(ends), n, 0):
             if operation is Operation.FORWARD:
-                state = spans[-1].end if spans else self.began
-                spans.append(
-                    self._forward(x, y, state, k * self.span, ends[k], wanted=k > 0 or self.carried is not None)
-                )
+                s = (spans[-1].end if spans else self.began).detach()
+                # Nobody wants a gradient in front of what nothing came before.
+                s.requires_grad_(k > 0 or self.carried is not None)
+                spans.append(self._forward(x, y, s, k * self.span, ends[k]))
             elif operation is Operation.UPDATE:
                 arrived = self._sent(spans[k + 1], y) if k + 1 < len(spans) else None
                 self._update(spans[k], self._answer(spans[k], y, arrived, n, k + 1 == len(ends), goes_on))
@@ -108,7 +110,7 @@ class Unrolled(Replicated):
         self.carried = spans[-1].end.detach() if goes_on else None
         self.note(Event(Operation.UPDATE, 0, n), n)
         losses = [span.loss.detach() for span in spans if span.loss is not None]
-        self._behind.value = torch.stack(losses).sum()
+        self.behind.value = torch.stack(losses).sum()
         return torch.cat([span.output for span in spans], dim=1)
 
     def through(self, blocks: Sequence[Any], x: Input) -> State:
@@ -123,28 +125,11 @@ class Unrolled(Replicated):
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         super().load_state_dict({name: part for name, part in state.items() if name != "carried"}, device)
-        r, R = place()
-        self.carried = state["carried"][r::R].to(device) if "carried" in state else None
+        self.carried = own_rows(state["carried"]).to(device) if "carried" in state else None
 
-    @property
-    def _asked(self) -> SequenceTask:
-        task = self.task
-        assert isinstance(task, SequenceTask), "looked at in the beginning"
-        return task
-
-    @property
-    def _behind(self) -> EachSpan:
-        loss = self.stages[0].interface
-        assert isinstance(loss, EachSpan), "made so"
-        return loss
-
-    def _forward(self, x: Input, y: Labels, state: Tensor, start: int, end: int, wanted: bool) -> Span:
-        """Args:
-        wanted: whether somebody wants a gradient at the state.
-        """
-        s = state.detach().requires_grad_(wanted)
+    def _forward(self, x: Input, y: Labels, s: Tensor, start: int, end: int) -> Span:
         output, state = self.network.unroll(x[:, start:end], s)
-        asked = self._asked.part(y, start, end, x.shape[1])
+        asked = self.asks.part(y, start, end, x.shape[1])
         return Span(s, state, output.detach(), None if asked is None else self.task.loss(output, asked))
 
     def _answer(
@@ -158,10 +143,8 @@ class Unrolled(Replicated):
 
     def _update(self, span: Span, g: Tensor | None) -> None:
         span.g = g
-        roots: list[Tensor] = []
-        gradients: list[Tensor | None] = []
-        if span.loss is not None:
-            roots, gradients = [span.loss], [None]
+        roots = [] if span.loss is None else [span.loss]
+        gradients: list[Tensor | None] = [None] * len(roots)
         if g is not None:
             roots, gradients = [*roots, span.end], [*gradients, g]
         if roots:
@@ -190,7 +173,7 @@ class Unrolled(Replicated):
             found.append((span.s.detach(), t))
         if not found:
             return
-        self._behind.rows = len(y)
+        self.behind.rows = len(y)
         states, targets = (torch.cat(rows) for rows in zip(*found, strict=True))
         labels = y.repeat(len(found), *[1] * (y.ndim - 1))
         # On the scale of the mean over all these rows, as the interface takes it to be.

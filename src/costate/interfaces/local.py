@@ -1,33 +1,4 @@
-"""A loss of its own in front of a boundary, in place of a gradient from behind it.
-
-    P      head: guesses the output from h                          (batch, outputs)
-    Φ      features of which samples are compared                   (batch, features)
-    S(A)   cosine of each two rows of A, their means taken away     (batch, batch)
-
-    pred   L(P(h), y), the task's own loss
-    sim    mean (S(Φ(h)) − S(y))², y one-hot: samples of a class are to look alike
-    loss = (1 − β) pred + β sim
-    g    = ∂loss/∂h
-
-Belilovsky, Eickenberg & Oyallon (2020), Decoupled greedy learning of CNNs, 1901.08164 (pred);
-Nøkland & Eidnes (2019), Training neural networks with local error signals, 1901.06656 (sim, predsim; β = 0.99).
-
-
-A local critic: a small net that guesses the output, and learns to lose what the network will lose.
-
-    c     critic, h -> outputs
-    ℓ_i   loss of sample i, of a guess or of the output
-    g   = ∂ mean_i ℓ_i(c(h)) / ∂h
-    fit = mean_i |ℓ_i(c(h)) − ℓ_i(next)|        next: the critic at the next boundary, or the output itself
-
-One number a sample goes up a boundary. Lee, Lee, Hwang, Shin & Yi (2022), Local critic training for model-parallel
-learning of deep neural networks, 1805.01128.
-
-
-Small nets that read a state: the heads of local losses, and the features by which these compare samples.
-
-h is (batch, *shape); images are averaged down to at most pool × pool pixels before a dense layer reads them.
-"""
+"""A loss of its own in front of a boundary, in place of a gradient from behind it, and its small nets."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -43,10 +14,22 @@ from costate.core.tasks import Task
 from costate.core.types import Labels, Shape, State
 
 Gather = Callable[[Tensor], Tensor]
+Head = Literal["linear", "mlp", "conv"]
 
 
 class LocalLoss(Interface):
     """Answers the gradient of a local loss, whose head learns from it in the same pass.
+
+        P      head: guesses the output from h                          (batch, outputs)
+        Φ      features of which samples are compared                   (batch, features)
+        S(A)   cosine of each two rows of A, their means taken away     (batch, batch)
+
+        pred   L(P(h), y), the task's own loss
+        sim    mean (S(Φ(h)) − S(y))², y one-hot: samples of a class are to look alike
+        loss = (1 − β) pred + β sim;    g = ∂loss/∂h
+
+    Belilovsky, Eickenberg & Oyallon (2020), Decoupled greedy learning of CNNs, 1901.08164 (pred);
+    Nøkland & Eidnes (2019), Training neural networks with local error signals, 1901.06656 (sim, predsim; β = 0.99).
 
     Args:
         head: P; None where β = 1.
@@ -91,14 +74,16 @@ class LocalLoss(Interface):
         return A if self.gather is None else self.gather(A.reshape(-1)).view(-1, A.shape[1])
 
 
-def cosines(A: Float[Tensor, "rows features"]) -> Float[Tensor, "rows rows"]:
-    """S(A); 0 for a row without variation."""
-    A = F.normalize(A - A.mean(dim=1, keepdim=True), dim=1)
-    return A @ A.T
-
-
 class Critic(Learning):
-    """Answers the gradient of its guess's loss.
+    """A small net that guesses the output, and learns to lose what the network will lose; answers its guess's gradient.
+
+        c     critic, h -> outputs
+        ℓ_i   loss of sample i, of a guess or of the output
+        g   = ∂ mean_i ℓ_i(c(h)) / ∂h
+        fit = mean_i |ℓ_i(c(h)) − ℓ_i(next)|        next: the critic at the next boundary, or the output itself
+
+    One number a sample goes up a boundary. Lee, Lee, Hwang, Shin & Yi (2022), Local critic training for model-parallel
+    learning of deep neural networks, 1805.01128.
 
     Args:
         guesses: c.
@@ -123,49 +108,33 @@ class Critic(Learning):
         return (losses - expected).abs().mean()
 
 
-Head = Literal["linear", "mlp", "conv"]
+def cosines(A: Float[Tensor, "rows features"]) -> Float[Tensor, "rows rows"]:
+    """S(A); 0 for a row without variation."""
+    A = F.normalize(A - A.mean(dim=1, keepdim=True), dim=1)
+    return A @ A.T
 
 
 def local_head(kind: Head, shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
-    """The head of that kind.
+    """A dense layer, behind `layers` hidden ones with ReLU: dense (mlp) or 3 × 3 convolutions (conv; Belilovsky et al.,
+    2020, "MLP-aux" and "CNN-aux"); images are averaged down to at most pool × pool pixels before a dense layer.
 
     Raises:
-        ValueError: see `conv`.
+        ValueError: convolutions are to read a state that is no image.
     """
-    if kind == "linear":
-        return linear(shape, outputs, pool=pool)
-    return (mlp if kind == "mlp" else conv)(shape, outputs, layers=layers, width=width, pool=pool)
-
-
-def linear(shape: Shape, outputs: int, *, pool: int) -> nn.Module:
-    """h A + a."""
-    start, features = _row(shape, pool)
-    return nn.Sequential(*start, nn.Linear(features, outputs))
-
-
-def mlp(shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
-    """h through `layers` hidden layers with ReLU (Belilovsky et al., 2020, "MLP-aux")."""
-    start, features = _row(shape, pool)
-    widths = [features] + [width] * layers
-    hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
-    return nn.Sequential(*start, *hidden, nn.Linear(width, outputs))
-
-
-def conv(shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
-    """h through `layers` hidden 3 × 3 convolutions with ReLU, and a dense layer (the same, "CNN-aux").
-
-    Raises:
-        ValueError: the state at the boundary is no image.
-    """
+    if kind != "conv":
+        start, size = _row(shape, pool)
+        widths = [size] + [width] * (layers if kind == "mlp" else 0)
+        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*start, *hidden, nn.Linear(widths[-1], outputs))
     if len(shape) != 3:
         raise ValueError(
             f"method.head=conv needs images at the boundaries, here they hold {shape[0]} features: "
             "use method.head=linear or mlp"
         )
-    widths = [shape[0]] + [width] * layers
-    hidden = [part for a, b in pairwise(widths) for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
-    end, features = _row((width, *shape[1:]), pool)
-    return nn.Sequential(*hidden, *end, nn.Linear(features, outputs))
+    channels = [shape[0]] + [width] * layers
+    filters = [part for a, b in pairwise(channels) for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+    end, size = _row((width, *shape[1:]), pool)
+    return nn.Sequential(*filters, *end, nn.Linear(size, outputs))
 
 
 def features(shape: Shape) -> nn.Module:

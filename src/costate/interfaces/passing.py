@@ -1,22 +1,4 @@
-"""Direct feedback alignment: the output's error, by a fixed random map, in place of a gradient.
-
-    e   error ∂ℓ/∂output                      (batch, outputs)
-    B   drawn once, normal with variance 1/outputs
-    g used = e B                              (batch, *shape)
-
-Nøkland (2016), Direct feedback alignment provides learning in deep neural networks, 1609.01596.
-
-
-Backpropagation.
-
-True gradients that arrive late.
-
-g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
-
-Zhuang et al. (2021), Fully decoupled neural network learning using delayed gradients (1906.09108).
-
-
-No gradient crosses the boundary."""
+"""Interfaces that learn nothing and ask nobody: they answer what came up, or nothing."""
 
 import torch
 from jaxtyping import Float
@@ -26,22 +8,8 @@ from costate.core.interface import Interface
 from costate.core.types import Labels, Shape, State
 
 
-class Feedback(Interface):
-    """Answers the error's image under B; the layers learn to align themselves with it."""
-
-    B: Float[Tensor, "outputs features"]
-
-    def __init__(self, shape: Shape, outputs: int):
-        super().__init__()
-        self.register_buffer("B", torch.randn(outputs, torch.Size(shape).numel()) / outputs**0.5)
-
-    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
-        assert arrived is not None, "the error comes up by the post"
-        return (arrived.to(self.B.dtype) @ self.B).view_as(h).to(h.dtype)
-
-
 class Exact(Interface):
-    """Hands on the gradient that arrived: g = ∂ℓ/∂h."""
+    """Backpropagation hands on the gradient that arrived: g = ∂ℓ/∂h."""
 
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
         assert arrived is not None, "an exact interface needs a schedule that waits for the gradient"
@@ -49,7 +17,11 @@ class Exact(Interface):
 
 
 class Late(Interface):
-    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts (Zhuang et al., 2021).
+    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts.
+
+        g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
+
+    Zhuang et al. (2021), Fully decoupled neural network learning using delayed gradients (1906.09108).
 
     Args:
         shrink: β.
@@ -69,3 +41,24 @@ class Silent(Interface):
 
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
         return torch.zeros_like(h)
+
+
+class Feedback(Interface):
+    """Direct feedback alignment: the output's error, by a fixed random map, with which the layers align themselves.
+
+        e   error ∂ℓ/∂output                      (batch, outputs)
+        B   drawn once, normal with variance 1/outputs
+        g used = e B                              (batch, *shape)
+
+    Nøkland (2016), Direct feedback alignment provides learning in deep neural networks, 1609.01596.
+    """
+
+    B: Float[Tensor, "outputs features"]
+
+    def __init__(self, shape: Shape, outputs: int):
+        super().__init__()
+        self.register_buffer("B", torch.randn(outputs, torch.Size(shape).numel()) / outputs**0.5)
+
+    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
+        assert arrived is not None, "the error comes up by the post"
+        return (arrived.to(self.B.dtype) @ self.B).view_as(h).to(h.dtype)

@@ -12,12 +12,6 @@
 
 So the gradients after `loss.backward()` are those of Σ_k ⟨h_k, ĝ_k⟩ + loss + Σ_k fit_k with every h_k detached
 (Jaderberg et al., 2017, 1608.05343).
-
-
-The synthesizer of a boundary that was given none: one layer, p = [h, c] A + a, zero at first.
-
-h is a vector (n, features), a sequence (n, tokens, features), along whose features the layer runs, or an image (n,
-channels, height, width), for which it is a 5 × 5 convolution; c is (n, context), or (n, tokens, context).
 """
 
 import warnings
@@ -196,10 +190,13 @@ class Unmade(UninitializedParameter):
 
 @final
 class OneLayer(LazyModuleMixin, nn.Module):
-    """A and a get their shapes from the first state, if they are not known before.
+    """The synthesizer of a boundary that was given none, p = [h, c] A + a, zero at first.
+
+    h is a vector (n, features), a sequence (n, tokens, features), along whose features the layer runs, or an image (n,
+    channels, height, width), for which it is a 5 × 5 convolution; c is (n, context), or (n, tokens, context).
 
     Args:
-        shape: of a sample's state, or None.
+        shape: of a sample's state; None: A and a get their shapes from the first state.
         context: width of c.
     """
 

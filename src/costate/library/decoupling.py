@@ -1,12 +1,4 @@
-"""A model of layers one behind the other, cut into stages with boundaries between them.
-
-A copy of the layers behind a boundary, asked for the gradient there, in place of a synthesizer.
-
-    Φ̄    copy of the layers behind, of the last refresh       h -> output
-    p_i = ∂ℓ_i(Φ̄(h_i), c_i)/∂h_i                              of each sample's own loss
-
-Nothing is learnt, and no error adds up from boundary to boundary; with refresh 1 p is the true gradient.
-"""
+"""A model of layers one behind the other, cut into stages with boundaries between them."""
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
@@ -104,7 +96,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @final
 class Behind(nn.Module):
-    """What a boundary takes for its synthesizer: `Boundary(classes=10, synthesizer=Behind(layers, refresh=20))`.
+    """A copy of the layers behind a boundary, asked for the gradient there, in place of a synthesizer.
+
+        Φ̄    copy of the layers behind, of the last refresh       h -> output
+        p_i = ∂ℓ_i(Φ̄(h_i), c_i)/∂h_i                              of each sample's own loss
+
+    Nothing is learnt, and no error adds up from boundary to boundary; with refresh 1 p is the true gradient. A boundary
+    takes it for its synthesizer: `Boundary(classes=10, synthesizer=Behind(layers, refresh=20))`.
 
     Args:
         layers: those behind the boundary, in their order; they are copied, and stay the model's own.

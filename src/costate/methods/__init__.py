@@ -1,4 +1,14 @@
-"""How the boundaries of a network are trained: an interface for each of them, and a schedule."""
+"""How the boundaries of a network are trained: an interface for each of them, a post, a memory, and a schedule.
+
+    backprop                  the baseline, and with less memory
+    late                      true gradients that arrive late:  delayed, replay, petra
+    synthetic_gradients       predicted ones
+    coarse                    those of coarse copies of what is behind
+    local, feedback           none from behind:  greedy, critic;  feedback, none
+    variable_distribution     another algorithm, by `costate.pvd`, on `network_loss`
+
+A file of conf/method makes one of them; `training` asks it for the stages' parts, an execution for the order.
+"""
 
 from costate.core.method import Method
 from costate.methods.backprop import Backprop

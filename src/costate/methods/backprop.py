@@ -1,9 +1,4 @@
-"""Backpropagation, the baseline: every stage waits for the true gradient.
-
-A batch in pieces, one after the other: the memory of a piece, the step of the whole.
-
-g = Σ_i g_i / m        g_i: gradient of the mean loss of piece i, of m equal ones
-"""
+"""Backpropagation, the baseline: every stage waits for the true gradient."""
 
 from collections.abc import Iterator, Sequence
 from typing import final
@@ -13,14 +8,15 @@ from torch import Tensor
 
 from costate.architectures.block import Block
 from costate.config.settings import Count, Share
+from costate.core.interface import Loss
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.interfaces import Exact, Loss
+from costate.interfaces import Exact
 from costate.methods.memories import Checkpoint
-from costate.posts import Compress, Post, compressed
+from costate.posts import Compress, compressed
 
 
 @final
@@ -39,13 +35,10 @@ class Backprop(Method):
     ):
         self.checkpoint, self.accumulate = checkpoint, accumulate
         self.in_time = not checkpoint and accumulate == 1
-        self.compressed = compressed(compress, share)
+        self.sent = compressed(compress, share)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Exact:
         return Exact()
-
-    def post(self, task: Task) -> Post:
-        return self.compressed
 
     def memory(self, block: Block, behind: int) -> Memory:
         return Checkpoint() if self.checkpoint else Graph()
@@ -59,7 +52,9 @@ class Backprop(Method):
 
 @final
 class Accumulation(Iteration):
-    """Plays the schedule for each piece; to the stages it is a batch.
+    """A batch in pieces, each a batch to the stages: the memory of a piece, the step of the whole.
+
+        g = Σ_i g_i / m        g_i: gradient of the mean loss of piece i, of m equal ones
 
     Args:
         pieces: m.

@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from costate.architectures.block import Block
-from costate.architectures.restrict import Coarsening
+from costate.architectures.block import Block, Coarsening
 from costate.config.settings import Count, Rate, Size
 from costate.core.copies import Copies
+from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled
 from costate.core.tasks import Task
 from costate.core.types import Shape
-from costate.interfaces import Coarse, CopiedBlocks, Likeness
+from costate.interfaces import Coarse
 
 
 class CoarseCopies(Method):

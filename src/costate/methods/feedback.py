@@ -1,6 +1,4 @@
-"""Direct feedback alignment (Nøkland, 2016): the output's error goes to all stages, and through none of them.
-
-No gradient crosses a boundary: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017)."""
+"""No gradient crosses a boundary: the output's error goes to all stages, and through none of them, or nothing does."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +12,9 @@ from costate.posts import OutputError
 
 
 class DirectFeedback(Method):
-    """Feedback interfaces; a stage waits for the forward pass of those behind, not for their backward pass."""
+    """Direct feedback alignment (Nøkland, 2016): feedback interfaces; a stage waits for the forward pass of those
+    behind, not for their backward pass.
+    """
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Feedback:
         return Feedback(shape, task.outputs)
@@ -27,15 +27,15 @@ class DirectFeedback(Method):
 
 
 class NoBprop(Method):
-    """Silent interfaces, decoupled schedule; in time it is truncated backpropagation."""
+    """Silent interfaces, decoupled schedule: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017); in
+    time it is truncated backpropagation.
+    """
 
+    sent = None
     in_time = True
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
         return Silent()
-
-    def post(self, task: Task) -> None:
-        return None
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

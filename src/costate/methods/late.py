@@ -1,24 +1,52 @@
-"""True gradients that arrive late, and nobody waits (Huo et al., 2018, 1804.10574).
+"""True gradients that arrive late, and nobody waits; the methods differ in what a stage remembers until then."""
 
-Late gradients; features are computed again under the weights that are to step (Huo et al., 2018, 1807.04511).
-
-Late gradients without stored activations or weights (PETRA: Rivaud et al., 2025, 2406.02052)."""
-
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
 
 from costate.architectures.block import Block
 from costate.config.settings import Count, Share, Size
-from costate.core.method import Iteration, Method, Player, step_every
+from costate.core.memory import Memory
+from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, delayed
 from costate.core.tasks import Task
-from costate.core.types import Shape
+from costate.core.types import Input, Labels, Shape, State
 from costate.interfaces import Late
 from costate.methods.memories import Rebuild, Replay, Stash
 from costate.posts import Compress, GradientAndState, Post, compressed
 
 
-class Delayed(Method):
-    """Late interfaces, delayed schedule; a backward pass runs under the weights that its forward pass saw.
+class LateGradients(Method):
+    """Late interfaces, delayed schedule.
+
+    Attributes:
+        shrink: β, by which a gradient is multiplied at each boundary.
+    """
+
+    shrink: float = 1.0
+
+    def __init__(self, delay: int, accumulate: int, post: Post):
+        self.delay, self.accumulate, self.sent = delay, accumulate, post
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
+        return Late(self.shrink)
+
+    @abstractmethod
+    def memory(self, block: Block, behind: int) -> Memory: ...
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return delayed(stages, n, self.delay)
+
+    def iteration(self, player: Player) -> Iteration:
+        return OptimizerStep(player) if self.accumulate == 1 else AccumulatedStep(player, self.accumulate)
+
+
+@final
+class Delayed(LateGradients):
+    """A backward pass runs under the weights that its forward pass saw (Huo et al., 2018, 1804.10574).
 
     Args:
         delay: batches by which a gradient gets older at each boundary; 0 waits for it.
@@ -40,87 +68,93 @@ class Delayed(Method):
         compress: Compress = "none",
         share: Share = 1.0,
     ):
-        self.delay = delay
-        self.accumulate = accumulate
-        self.predict = predict
+        super().__init__(delay, accumulate, compressed(compress, share))
         self.shrink = shrink
-        self.compressed = compressed(compress, share)
-
-    def post(self, task: Task) -> Post:
-        return self.compressed
-
-    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
-        return Late(self.shrink)
+        self.ahead = delay if predict and accumulate == 1 else 0
 
     def memory(self, block: Block, behind: int) -> Stash:
-        return Stash(self.delay * behind if self.predict and self.accumulate == 1 else 0)
-
-    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
-        return delayed(stages, n, self.delay)
-
-    def iteration(self, player: Player) -> Iteration:
-        return step_every(self.accumulate, player)
+        return Stash(self.ahead * behind)
 
 
-class FeaturesReplay(Method):
-    """Late interfaces, delayed schedule; a stage keeps its inputs and replays its forward pass under today's weights.
+@final
+class FeaturesReplay(LateGradients):
+    """A stage keeps its inputs and replays its forward pass under today's weights (Huo et al., 2018, 1807.04511).
 
     Args:
-        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
-        accumulate: a, the batches from one step of the optimizer to the next.
-        predict: whether forward passes run under the weights that their gradient is expected to find;
-            not where these stand still from one batch to the next.
-        compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
-        share: of the entries, where the largest are sent.
+        delay, accumulate, predict, compress, share: as of `Delayed`.
     """
 
     def __init__(
         self, *, delay: Size, accumulate: Count, predict: bool, compress: Compress = "none", share: Share = 1.0
     ):
-        self.delay = delay
-        self.accumulate = accumulate
-        self.predict = predict
-        self.compressed = compressed(compress, share)
-
-    def post(self, task: Task) -> Post:
-        return self.compressed
-
-    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
-        return Late(1.0)
+        super().__init__(delay, accumulate, compressed(compress, share))
+        self.ahead = delay if predict and accumulate == 1 else 0
 
     def memory(self, block: Block, behind: int) -> Replay:
-        return Replay(self.delay * behind if self.predict and self.accumulate == 1 else 0)
-
-    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
-        return delayed(stages, n, self.delay)
-
-    def iteration(self, player: Player) -> Iteration:
-        return step_every(self.accumulate, player)
+        return Replay(self.ahead * behind)
 
 
-class Petra(Method):
-    """Late interfaces, delayed schedule; a reversible stage rebuilds its input from its output under today's weights.
+@final
+class Petra(LateGradients):
+    """A reversible stage rebuilds its input from its output under today's weights, and stores neither activations nor
+    old weights (PETRA: Rivaud et al., 2025, 2406.02052).
 
     Args:
-        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
-        accumulate: a, the batches from one step of the optimizer to the next.
+        delay, accumulate: as of `Delayed`.
     """
 
     def __init__(self, *, delay: Size, accumulate: Count):
-        self.delay = delay
-        self.accumulate = accumulate
-
-    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
-        return Late(1.0)
-
-    def post(self, task: Task) -> GradientAndState:
-        return GradientAndState()
+        super().__init__(delay, accumulate, GradientAndState())
 
     def memory(self, block: Block, behind: int) -> Rebuild:
         return Rebuild(block)
 
-    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
-        return delayed(stages, n, self.delay)
 
-    def iteration(self, player: Player) -> Iteration:
-        return step_every(self.accumulate, player)
+@final
+class AccumulatedStep(Iteration):
+    """A step of the optimizer every a batches, under the mean of their gradients:
+
+        θ ← step(θ, Σ g_m / a)        m: the a batches since the last step
+
+    A gradient that is d batches late then is ⌈d / a⌉ updates late at most. On the other batches the optimizer is called
+    without gradients, which counts them and moves nothing (Rivaud et al., 2025; Huang et al., 2019).
+
+    Args:
+        batches: a.
+
+    Attributes:
+        sums: (stage, parameter) -> Σ g_m / a so far.
+    """
+
+    def __init__(self, player: Player, batches: int):
+        self.player, self.batches, self.n = player, batches, 0
+        self.sums: dict[tuple[int, str], Tensor] = {}
+
+    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+        self.n = n
+        return self.player.step(n, x, y, more)
+
+    def advance(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = {
+            (k, name): p for k, stage in enumerate(self.player.stages) for name, p in stage.named_parameters()
+        }
+        for key, p in parameters.items():
+            if p.grad is None:
+                # Of a stage that another process trains, out of a checkpoint.
+                self.sums.pop(key, None)
+                continue
+            share = p.grad / self.batches
+            self.sums[key] = self.sums[key] + share if key in self.sums else share
+        due = (self.n + 1) % self.batches == 0
+        for key, p in parameters.items():
+            p.grad = self.sums.pop(key, None) if due else None
+        optimizer.step()
+
+    def abandon(self) -> None:
+        self.sums = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": dict(self.player.collect(list(self.sums.items())))}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self.sums = {tuple(key): part.to(device) for key, part in state.get("sums", {}).items()}

@@ -1,9 +1,4 @@
-"""Decoupled greedy learning: every stage has a loss of its own, and no gradient crosses a boundary.
-
-Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
-
-
-Local critics (Lee et al., 2022): each boundary guesses the output, and learns what the next guess is worth."""
+"""A loss of its own in front of each boundary: no gradient crosses it, and stages update at once."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -20,7 +15,9 @@ from costate.posts import Losses
 
 
 class Greedy(Method):
-    """Local losses, decoupled schedule; the network's own loss trains the last stage alone.
+    """Decoupled greedy learning: the network's own loss trains the last stage alone, a local one each of the others.
+
+    Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
 
     Args:
         loss: the task's loss of a head that guesses the output; how well samples of a class resemble each other; both.
@@ -30,6 +27,8 @@ class Greedy(Method):
         width: features of a hidden layer, or channels.
         pool: pixels along either axis that a head reads of an image.
     """
+
+    sent = None
 
     def __init__(
         self,
@@ -60,21 +59,15 @@ class Greedy(Method):
         compares = features(shape) if self.similarity > 0 else None
         return LocalLoss(guesses, compares, task, self.similarity)
 
-    def post(self, task: Task) -> None:
-        return None
-
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)
 
 
 class LocalCritics(Method):
-    """Critics, decoupled schedule.
+    """Each boundary guesses the output, and learns what the next guess is worth (Lee et al., 2022, 1805.01128).
 
     Args:
-        head: what guesses.
-        layers: hidden ones of an mlp or conv head.
-        width: features of a hidden layer, or channels.
-        pool: pixels along either axis that a head reads of an image.
+        head, layers, width, pool: of what guesses, as of `Greedy`.
     """
 
     def __init__(self, *, head: Head, layers: Count, width: Count, pool: Count):

@@ -1,34 +1,18 @@
-"""Stashed weights: a late backward pass is that of its own forward pass.
+"""What a stage remembers between a forward and a backward pass that are apart, or that are to need less memory.
 
-    h = block(x; θ)        g_θ = (∂h/∂θ)ᵀ g,  g_x = (∂h/∂x)ᵀ g        at θ, whatever the weights θ′ are by then
+    x    state at the stage's input         θ    weights of the forward pass, h = block(x; θ)
+    h    state at its output                θ′   those of the backward pass, which have stepped since
+    g    gradient at h; what comes of it: g_θ = (∂h/∂θ)ᵀ g and g_x = (∂h/∂x)ᵀ g
+
+                  keeps             g_θ, g_x are taken at
+    Checkpoint    x                 x, θ        before the weights step
+    Stash         x, h's graph, θ   x, θ        whatever θ′ is by then
+    Replay        x                 x, θ′
+    Rebuild       nothing           x̃ = block⁻¹(h̃; θ′), θ′, with h̃ as the stage behind has rebuilt it
 
 Autograd's graph refers to the weights themselves, and raises when they have stepped, or mixes old and new ones where
-what it has saved is made of them (an antisymmetric net's K − Kᵀ). So the forward pass runs with copies.
-
-
-Predicted weights: by the time that a late gradient arrives, the weights have stepped some times more.
-
-    θ̂ = θ + τ (θ − θ₋)        θ₋: the weights one batch ago; τ: batches until the gradient is used
-
-The forward pass runs under θ̂, so that its gradient belongs to the weights that it will step: linear weight
-prediction, Kosson et al. (2021), Pipelined backpropagation at scale (2003.11666).
-
-
-Features replay: inputs are kept, features are computed a second time.
-
-h = block(x; θ)        g_θ = (∂h/∂θ)ᵀ g,  g_x = (∂h/∂x)ᵀ g        at today's weights θ′
-
-
-Rebuilt states: neither activations nor weights are kept.
-
-    h = block(x; θ)        x̃ = block⁻¹(h̃; θ′)        g_θ, g_x at x̃ and today's weights θ′
-
-A block that begins with what cannot be run backwards keeps x, and is run once more as far as that goes.
-
-h̃ comes back with the gradient from the stage behind, which has rebuilt it as its own x̃.
-
-
-Gradient checkpointing: the graph of a stage holds its input alone, and the forward pass is run again for it."""
+what it has saved is made of them (an antisymmetric net's K − Kᵀ). So a stash's forward pass runs with copies.
+"""
 
 from contextlib import nullcontext
 from typing import final
@@ -40,14 +24,29 @@ from torch.utils.checkpoint import checkpoint
 
 from costate.architectures.block import Block
 from costate.architectures.chain import still
-from costate.architectures.integrators import one_way
-from costate.core.memory import Flight, Memory, leaf
+from costate.architectures.integrators import ONE_WAY
+from costate.core.memory import Flight, Kept, Memory, leaf
 from costate.core.types import Input, Labels, State
+
+Weights = dict[str, Tensor]
+
+
+@final
+class Checkpoint(Memory):
+    """Gradient checkpointing: the forward pass is run again for the backward one; random layers draw the same a second
+    time, and running statistics stand still (Chen et al., 2016, Training deep nets with sublinear memory cost,
+    1604.06174).
+    """
+
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
+        x = leaf(x, first)
+        h = checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still(block)))
+        return h, Flight(first, y, x, h)
 
 
 @final
 class Stash(Memory):
-    """Keeps the graph of a forward pass with copies of the weights (Huo et al., 2018, 1804.10574).
+    """Stashed weights: a late backward pass is that of its own forward pass (Huo et al., 2018, 1804.10574).
 
     Args:
         steps: that the copies are ahead of the weights, by prediction.
@@ -56,9 +55,7 @@ class Stash(Memory):
     def __init__(self, steps: int = 0):
         self.steps = steps
 
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
         weights, origin = predicted(block, previous, self.steps)
         x = leaf(x, first)
         h = functional_call(block, weights, (x,))
@@ -75,34 +72,9 @@ class Stash(Memory):
         return x, functional_call(block, {**weights, **spare_statistics(block)}, (x,))
 
 
-def spare_statistics(block: Block) -> dict[str, Tensor]:
-    """Copies of the block's buffers: a second forward pass on a batch is not to move running statistics again."""
-    return {name: buffer.clone() for name, buffer in block.named_buffers()}
-
-
-Weights = dict[str, Tensor]
-
-
-def predicted(block: Block, previous: Flight | None, steps: int) -> tuple[Weights, Weights | None]:
-    """Copies θ̂ of the weights, through which gradients come to the weights themselves, and θ to predict from next.
-
-    Args:
-        previous: what is remembered of the batch before; without it, or with no steps, θ̂ = θ.
-        steps: τ.
-    """
-    weights = dict(block.named_parameters())
-    if steps == 0:
-        return {name: p.clone() for name, p in weights.items()}, None
-    origin = {name: p.detach().clone() for name, p in weights.items()}
-    if previous is None or previous.origin is None:
-        return {name: p.clone() for name, p in weights.items()}, origin
-    before = previous.origin
-    return {name: torch.add(p, origin[name] - before[name], alpha=steps) for name, p in weights.items()}, origin
-
-
 @final
 class Replay(Memory):
-    """Keeps x alone; the forward pass is replayed under the weights of its update (Huo et al., 2018, 1807.04511).
+    """Features replay: the forward pass runs again under the weights of its update (Huo et al., 2018, 1807.04511).
 
     Args:
         steps: that the weights of the first forward pass are ahead, by prediction.
@@ -112,9 +84,7 @@ class Replay(Memory):
         self.steps = steps
 
     @torch.no_grad()
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
         if self.steps == 0:
             return block(x), Flight(first, y, x.detach())
         weights, origin = predicted(block, previous, self.steps)
@@ -129,8 +99,8 @@ class Replay(Memory):
 
 @final
 class Rebuild(Memory):
-    """Keeps the inputs of stages that open, the network's first one among them, and nothing of the others
-    (PETRA: Rivaud et al., 2025, 2406.02052).
+    """Rebuilt states (PETRA: Rivaud et al., 2025, 2406.02052). A block that begins with what cannot be run backwards,
+    and the network's first one, keep x; the block is run once more as far as that goes.
 
     Raises:
         ValueError: the block cannot run backwards.
@@ -138,12 +108,10 @@ class Rebuild(Memory):
 
     def __init__(self, block: Block):
         if not block.reversible:
-            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {one_way()}")
+            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {ONE_WAY}")
 
     @torch.no_grad()
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
         h = block(x)
         if h.element_size() < 4:
             raise ValueError(
@@ -157,20 +125,25 @@ class Rebuild(Memory):
         return block.retrace(returned, None if flight.x is None else leaf(flight.x, flight.first))
 
 
-@final
-class Checkpoint(Memory):
-    """Keeps x, for a backward pass before the weights step; random layers draw the same a second time, and running
-    statistics stand still (Chen et al., 2016, Training deep nets with sublinear memory cost, 1604.06174).
+def spare_statistics(block: Block) -> Weights:
+    """Copies of the block's buffers: a second forward pass on a batch is not to move running statistics again."""
+    return {name: buffer.clone() for name, buffer in block.named_buffers()}
+
+
+def predicted(block: Block, previous: Flight | None, steps: int) -> tuple[Weights, Weights | None]:
+    """Copies θ̂ = θ + τ (θ − θ₋) of the weights, through which gradients come to these, and θ to predict from next.
+
+    By the time that a late gradient arrives, the weights have stepped some times more. The forward pass runs under θ̂,
+    so that its gradient belongs to the weights that it will step: linear weight prediction, Kosson et al. (2021),
+    Pipelined backpropagation at scale (2003.11666).
+
+    Args:
+        previous: what is remembered of the batch before, with θ₋; without it, or with no steps, θ̂ = θ.
+        steps: τ, batches until the gradient is used.
     """
-
-    def keep(
-        self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None
-    ) -> tuple[State, Flight]:
-        x = leaf(x, first)
-        h = checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still(block)))
-        return h, Flight(first, y, x, h)
-
-    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
-        assert flight.x is not None, "kept"
-        assert flight.h is not None, "kept"
-        return flight.x, flight.h
+    weights = dict(block.named_parameters())
+    origin = {name: p.detach().clone() for name, p in weights.items()} if steps else None
+    if origin is None or previous is None or previous.origin is None:
+        return {name: p.clone() for name, p in weights.items()}, origin
+    before = previous.origin
+    return {name: torch.add(p, origin[name] - before[name], alpha=steps) for name, p in weights.items()}, origin

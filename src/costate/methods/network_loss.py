@@ -44,7 +44,8 @@ class NetworkLoss(Objective):
     ):
         self.blocks, self.parameters, self.task = blocks, parameters, task
         self.X, self.y, self.piece, self.mean, self.minibatch = X, y, piece, mean, minibatch
-        owned = [(m, b) for block in blocks for m in block.modules() for b in m.buffers(recurse=False)]
+        self.network = nn.Sequential(*blocks)
+        owned = [(m, b) for m in self.network.modules() for b in m.buffers(recurse=False)]
         self.owners = [module for module, b in owned if b.is_floating_point()]
         self.buffers = [b for _, b in owned if b.is_floating_point()]
 
@@ -62,9 +63,7 @@ class NetworkLoss(Objective):
 
     def gradients(self) -> Float[Tensor, " n"]:
         """What is in `.grad`, in the order of x."""
-        return torch.cat(
-            [torch.zeros_like(p).view(-1) if p.grad is None else p.grad.reshape(-1) for p in self.parameters]
-        )
+        return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.parameters])
 
     def backward(self) -> tuple[Float[Tensor, ""], State]:
         """f at the network's own weights, and its output; leaves ∇f in `.grad`."""
@@ -117,7 +116,7 @@ class NetworkLoss(Objective):
         before = [b.clone() for b in self.buffers]
         found = [torch.zeros_like(b) for b in self.buffers]
         for x, _, share in self._pieces():
-            self._through(x)
+            self.network(x)
             for s, b, r, owner in zip(found, self.buffers, before, self.owners, strict=True):
                 s += share * (r + (b - r) / _momentum(owner))
                 b.copy_(r)
@@ -125,23 +124,16 @@ class NetworkLoss(Objective):
             b.copy_(s)
 
     def _pieces(self) -> Iterator[tuple[Tensor, Tensor, float]]:
-        # About equally many rows each: a batch norm wants more than one.
         for x, y in _split(self.X, self.y, self.piece):
             yield x, y, len(x) / len(self.X)
 
     def _forward(self, x: Tensor) -> Tensor:
         """Leaves the running statistics alone: they are to be the same on all processes."""
         before = [b.clone() for b in self.buffers]
-        output = self._through(x)
+        output = self.network(x)
         for b, r in zip(self.buffers, before, strict=True):
             b.data.copy_(r)
         return output
-
-    def _through(self, x: Tensor) -> Tensor:
-        h: Any = x
-        for block in self.blocks:
-            h = block(h)
-        return h
 
     def _penalty(self) -> Tensor | None:
         found = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
@@ -155,5 +147,6 @@ def _momentum(norm: Any) -> float:
 
 
 def _split(X: Tensor, y: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
+    # About equally many rows each: a batch norm wants more than one.
     count = -(-len(X) // most)
     return list(zip(X.tensor_split(count), y.tensor_split(count), strict=True))

@@ -10,7 +10,7 @@ from costate.core.tasks import Task
 from costate.core.types import Shape
 from costate.interfaces import Synthetic
 from costate.interfaces.synthetic import Synthesizer
-from costate.posts import Compress, Post, compressed
+from costate.posts import Compress, compressed
 
 
 class SyntheticGradients(Method):
@@ -39,21 +39,13 @@ class SyntheticGradients(Method):
         share: Share = 1.0,
         discount: Share = 1.0,
     ):
-        self.conditioned = conditioned
-        self.warmup_steps = warmup_steps
-        self.mix = mix
-        self.synthesizer = synthesizer
-        self.compressed = compressed(compress, share)
-        self.discount = discount
-
-    def post(self, task: Task) -> Post:
-        return self.compressed
+        self.conditioned, self.warmup_steps, self.mix = conditioned, warmup_steps, mix
+        self.synthesizer, self.discount = synthesizer, discount
+        self.sent = compressed(compress, share)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Synthetic:
-        context = task.context if self.conditioned else 0
-        return Synthetic(
-            self.synthesizer(shape, context), task if self.conditioned else None, self.share, self.discount
-        )
+        synthesizer = self.synthesizer(shape, task.context if self.conditioned else 0)
+        return Synthetic(synthesizer, task if self.conditioned else None, self.share, self.discount)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return (locked if self.share(n) > 0 else decoupled)(stages, n, lag)

@@ -1,12 +1,6 @@
 """Parallel variable distribution (Ferris & Mangasarian, 1994; Solodov, 1997), a network's layers as variables.
 
-A batch is an outer iteration; `costate.pvd` has what happens in one, `outer` and `network_loss` the network's part.
-
-
-An outer iteration of parallel variable distribution on a network.
-
-x   weights;  g = ∇f(x)
-d   directions: −g, or the step that the optimizer takes from x under g
+A batch is an outer iteration; `costate.pvd` has what happens in one, `network_loss` a network's f.
 """
 
 import time
@@ -19,11 +13,12 @@ from torch import nn
 from costate.architectures import Network
 from costate.architectures.block import Block
 from costate.config.settings import Amount, Count
+from costate.core.interface import Loss
 from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.interfaces import Exact, Loss
+from costate.interfaces import Exact
 from costate.methods.network_loss import NetworkLoss
 from costate.pvd import Blocks, Distribution, Outcome, Solver, Start
 from costate.pvd.solvers import Adam
@@ -106,47 +101,33 @@ class VariableDistribution(Method):
         Raises:
             ValueError: the execution has no workers.
         """
-        steepest = self.directions == "steepest" if self.forget_me_not else None
-        return Outer(player, self.distribution, self.head == "own", steepest, self.minibatch, self.piece)
+        return Outer(player, self)
 
 
 @final
 class Outer(Iteration):
-    """One outer batch, one outer iteration.
+    """One outer batch, one outer iteration on the weights x, with g = ∇f(x) and the directions d: −g, or the step that
+    the optimizer takes from x under g, or none.
 
     Args:
         player: has the network and the team of workers.
-        distribution: the algorithm.
-        own_head: whether the last layer is a block of its own, rather than every worker's.
-        steepest: whether directions are −g, rather than the optimizer's step; None: there are none.
-        minibatch: rows of a step of the solver, or None.
-        piece: rows that go through the network at once.
+        method: how it is set.
     """
 
-    def __init__(
-        self,
-        player: Player,
-        distribution: Distribution,
-        own_head: bool,
-        steepest: bool | None,
-        minibatch: int | None,
-        piece: int,
-    ):
+    def __init__(self, player: Player, method: VariableDistribution):
         self.team = player.team()
         self.networks = [stage.block for stage in player.stages]
         self.loss = player.stages[-1].interface
         assert isinstance(self.loss, Loss), "a network ends with its loss"
-        self.distribution, self.own_head, self.steepest = distribution, own_head, steepest
-        self.minibatch, self.piece = minibatch, piece
+        self.method, self.own_head = method, method.head == "own"
         self._report: dict[str, float] = {}
 
     def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State:
         self._since = time.perf_counter()
         # Anew for each batch: a network may have become deeper.
         parameters, self.blocks = variables(self.networks, self.own_head)
-        self.f = NetworkLoss(
-            self.networks, parameters, self.loss.task, x, y, self.piece, self.team.mean, self.minibatch
-        )
+        piece, minibatch = self.method.piece, self.method.minibatch
+        self.f = NetworkLoss(self.networks, parameters, self.loss.task, x, y, piece, self.team.mean, minibatch)
         self.loss.value, output = self.f.backward()
         self._start = time.perf_counter() - self._since
         return output
@@ -158,11 +139,12 @@ class Outer(Iteration):
         value = f.mean(self.loss.value[None]).item()
         optimizer.step()
         # The gradient may have been clipped by now, and directions are made of what is left.
-        d = None if self.steepest is None else -f.gradients() if self.steepest else f.read() - x
+        d = -f.gradients() if self.method.directions == "steepest" else f.read() - x
+        start = Start(x, value, g, d if self.method.forget_me_not else None)
         group = optimizer.param_groups[0]
         rate = group["lr"] / group.get("initial_lr", group["lr"])
         self._start += time.perf_counter() - since
-        outcome = self.distribution.iterate(f, Start(x, value, g, d), self.blocks, self.team, rate)
+        outcome = self.method.distribution.iterate(f, start, self.blocks, self.team, rate)
         f.write(outcome.x)
         f.settle()
         del self.f

@@ -7,8 +7,8 @@ A method chooses the post; an execution carries letters and knows nothing of wha
 many batches at a time, a copy of a stage, goes up by `costate.core.copies`. Imports nothing of ours but words.
 """
 
+from costate.core.post import Gradient, GradientAndState, Letter, Losses, OutputError, Passage, Post, Reply
 from costate.posts.bytes import Coded, Compress, Largest, Precision, Sign, coding, compressed
-from costate.posts.posts import Gradient, GradientAndState, Letter, Losses, OutputError, Passage, Post, Reply
 
 __all__ = [
     "Coded",

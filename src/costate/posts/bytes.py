@@ -1,20 +1,14 @@
-"""States and letters in fewer bytes, whatever a method sends.
+"""In fewer bytes: states and letters, whatever a method sends (`Coding`), and gradients, where they are sent (`Sign`).
 
-    t   a row of a state, or of a gradient
+    t   a row of a state, or of a gradient g, of d numbers
     s   max |t|, sent beside the row in float32
+    g̃   what is read of a compressed g
 
     full      t                       bf16   t in bfloat16
     float16   t / s in float16        int8   round(127 t / s), one byte a number
 
 A row of a gradient of the mean loss may be so small that float16 loses it: hence s. Rows are samples, and an error that
 one sample leaves is of no use to the next: so nothing is fed back. Whole numbers and single numbers stay as they are.
-
-Gradients in fewer bytes.
-
-    d   numbers of a sample's gradient
-    g̃   what is read
-
-They are compressed where they are sent.
 """
 
 from abc import ABC, abstractmethod
@@ -24,8 +18,8 @@ import torch
 from torch import Tensor
 
 from costate.config.settings import Share
+from costate.core.post import Gradient, Letter, Passage, Post, Reply
 from costate.core.types import State
-from costate.posts.posts import Gradient, Letter, Passage, Post, Reply
 
 Precision = Literal["full", "bf16", "float16", "int8"]
 
@@ -47,22 +41,14 @@ class Coding(ABC):
 
 
 @final
-class Full(Coding):
-    """As it is."""
-
-    def pack(self, t: Tensor) -> Letter:
-        return (t,)
-
-    def unpack(self, parts: Letter, like: Tensor) -> Tensor:
-        return parts[0]
-
-
-@final
 class Cast(Coding):
-    """In bfloat16."""
+    """In numbers of another precision, or as it is."""
+
+    def __init__(self, dtype: torch.dtype | None):
+        self.dtype = dtype
 
     def pack(self, t: Tensor) -> Letter:
-        return (t.to(torch.bfloat16),)
+        return (t if self.dtype is None else t.to(self.dtype),)
 
     def unpack(self, parts: Letter, like: Tensor) -> Tensor:
         return parts[0].to(like.dtype)
@@ -117,8 +103,8 @@ def _long(t: Tensor) -> bool:
 
 def coding(precision: Precision) -> Coding:
     """As a run's execution is set."""
-    ways = {"full": Full(), "bf16": Cast(), "float16": Scaled(torch.float16, 1), "int8": Scaled(torch.int8, 127)}
-    return ways[precision]
+    scaled = {"float16": Scaled(torch.float16, 1), "int8": Scaled(torch.int8, 127)}
+    return scaled.get(precision) or Cast(torch.bfloat16 if precision == "bf16" else None)
 
 
 BITS = 8

@@ -1,28 +1,11 @@
-"""Who does the work of the p workers: one process, in turn, or one process each.
+"""An outer iteration: what a worker does, what becomes of the workers' results, who does it.
 
-A worker's part of an outer iteration.
-
-    x    where the iteration begins; g = ∇f(x), g_l its own part
-    z    the worker's result: its own block minimised over, the other blocks moved along their directions
-    μ    by how much, in lengths of the directions
-    c    what a decrease is measured by
-
-A result is taken if f(z) ≤ f(x) − c ‖g_l‖², the descent condition of Solodov (1997); else a step along −g_l that
-Armijo's rule finds takes its place, or x itself.
-
-
-The synchronisation of an outer iteration.
-
-    x        where it began, with value f(x)
-    z_l      results of the workers, with values f_l;  b the best of them
-    λ ∈ Rᵖ   x(λ) = x + Σ_l λ_l (z_l − x), the affine hull of x and all z_l;  λ = e_b + δ
-
-Minimises f(x(λ)) from the best worker on, δ = 0. Along each z_l − x three numbers are known before anything is
-evaluated, f(x), the slope s_l = ⟨∇f(x), z_l − x⟩ and f_l. They give the curvature q_l = 2 (f_l − f(x) − s_l), and δ_l
-is scaled by 1 / √q_l, so that the first step is about as long as it should be.
-
-
-An outer iteration: parallelisation, then synchronisation."""
+x        where it begins; g = ∇f(x), g_l the part of worker l's own variables
+z_l      worker l's result, with value f_l;  b the best of them
+μ        by how much it moves other blocks, in lengths of their directions
+c        what a decrease is measured by
+λ ∈ Rᵖ   x(λ) = x + Σ_l λ_l (z_l − x), the affine hull of x and all z_l;  λ = e_b + δ
+"""
 
 import time
 from abc import ABC, abstractmethod
@@ -62,6 +45,9 @@ def work(
     f: Objective, start: Start, blocks: Blocks, l: int, solver: Solver, decrease: float, rate: float = 1.0
 ) -> Result:
     """Minimises f over block l and μ, inexactly; never ends above f(x).
+
+    A result is taken if f(z) ≤ f(x) − c ‖g_l‖², the descent condition of Solodov (1997); else a step along −g_l that
+    Armijo's rule finds takes its place, or x itself.
 
     Args:
         decrease: c.
@@ -144,10 +130,14 @@ class InTurn(Team):
 
 @final
 class Hull:
-    """The affine hull of x and the workers' results.
+    """The synchronisation: minimises f over the affine hull of x and the workers' results, from δ = 0 on.
+
+    Along each z_l − x three numbers are known before anything is evaluated, f(x), the slope s_l = ⟨g, z_l − x⟩ and f_l.
+    They give the curvature q_l = 2 (f_l − f(x) − s_l), and δ_l is scaled by 1 / √q_l, so that the first step is about
+    as long as it should be.
 
     Attributes:
-        best: number of the best worker.
+        best: b.
     """
 
     def __init__(self, start: Start, results: Sequence[Result]):
@@ -155,10 +145,10 @@ class Hull:
         self.best = min(range(len(results)), key=lambda l: results[l].value)
         self.columns = [result.z - start.x for result in results]
 
-    def restriction(self, f: Objective) -> Restriction:
-        """f as a function of δ."""
+    def restriction(self, f: Objective, scales: Tensor | None = None) -> Restriction:
+        """f as a function of δ, which may be scaled."""
         whole = slice(0, len(self.start.x))
-        return Restriction(f, self.results[self.best].z, [], [(whole, column) for column in self.columns])
+        return Restriction(f, self.results[self.best].z, [], [(whole, column) for column in self.columns], scales)
 
     def minimise(self, f: Objective, steps: int) -> tuple[Tensor, float]:
         """δ, and f there, not above the best worker's.
@@ -170,7 +160,7 @@ class Hull:
         if len(self.results) == 1:
             return none
         scales = torch.stack([*map(self._scale, self.columns, self.results)])
-        found = Lbfgs(steps=steps, history=len(self.results)).minimise(_Scaled(self.restriction(f), scales), none[0])
+        found = Lbfgs(steps=steps, history=len(self.results)).minimise(self.restriction(f, scales), none[0])
         if found is None or not found[0] < none[1]:
             return none
         return scales * found[1], found[0]
@@ -186,42 +176,17 @@ class Hull:
         return torch.where(q > 0, q, torch.ones_like(q)).rsqrt()
 
 
-@final
-class _Scaled(Objective):
-    """v ↦ f(scales · v)."""
-
-    def __init__(self, f: Objective, scales: Tensor):
-        self.f, self.scales = f, scales
-
-    def value(self, x: Tensor) -> Tensor:
-        return self.f.value(self.scales * x)
-
-    def gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        value, g = self.f.gradient(self.scales * x)
-        return value, self.scales * g
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What an outer iteration has come to, and what it has cost.
-
-    Attributes:
-        x: the new point.
-        value: f there.
-        start: f where the iteration began.
-        results: of the workers.
-        lam: λ.
-        communication: seconds that the parallelisation took beyond its work.
-        synchronisation: seconds of the synchronisation.
-    """
+    """What an outer iteration has come to, and what it has cost."""
 
     x: Vector
-    value: float
-    start: float
+    value: float  # f there
+    start: float  # f where the iteration began
     results: list[Result]
-    lam: list[float]
-    communication: float
-    synchronisation: float
+    lam: list[float]  # λ
+    communication: float  # seconds that the parallelisation took beyond its work
+    synchronisation: float  # seconds
 
     @property
     def slowest(self) -> float:

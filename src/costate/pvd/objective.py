@@ -1,10 +1,8 @@
-"""Functions of a vector, and their restrictions to affine sets.
+"""Functions of a vector, their restrictions to affine sets, and which variables belong to which worker.
 
 x   point in Rⁿ, a flat tensor
 v   point of an affine set, in its own coordinates: v = (u, c)
-
-
-Which variables belong to which worker."""
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -37,32 +35,40 @@ class Objective(ABC):
 
 @final
 class Restriction(Objective):
-    """v = (u, c) ↦ f(x with u in place of its own variables + Σ_k c_k d_k).
+    """v = (u, c) ↦ f(x with u in place of its own variables + Σ_k s_k c_k d_k).
 
     Args:
         own: where in x the own variables are.
         directions: (where in x, d_k there), apart from the own variables.
+        scales: s; None: 1.
     """
 
-    def __init__(self, f: Objective, x: Vector, own: Sequence[slice], directions: Sequence[tuple[slice, Tensor]]):
+    def __init__(
+        self,
+        f: Objective,
+        x: Vector,
+        own: Sequence[slice],
+        directions: Sequence[tuple[slice, Tensor]],
+        scales: Tensor | None = None,
+    ):
         self.f, self.x, self.own, self.directions = f, x, own, directions
         self.sizes = [part.stop - part.start for part in own]
+        self.scales = x.new_ones(len(directions)) if scales is None else scales
 
     def start(self) -> Float[Tensor, " m"]:
         """The v of x itself."""
         return torch.cat([*(self.x[part] for part in self.own), self.x.new_zeros(len(self.directions))])
 
     def coefficients(self, v: Float[Tensor, " m"]) -> Float[Tensor, " directions"]:
-        """c."""
-        return v[sum(self.sizes) :]
+        """s c."""
+        return self.scales * v[sum(self.sizes) :]
 
     def point(self, v: Float[Tensor, " m"]) -> Vector:
         """The x of v."""
         z = self.x.clone()
-        *own, c = v.split([*self.sizes, len(self.directions)])
-        for part, u in zip(self.own, own, strict=True):
+        for part, u in zip(self.own, v.split([*self.sizes, len(self.directions)]), strict=False):
             z[part] = u
-        for (part, d), coefficient in zip(self.directions, c, strict=True):
+        for (part, d), coefficient in zip(self.directions, self.coefficients(v), strict=True):
             z[part].addcmul_(coefficient, d)
         return z
 
@@ -71,12 +77,12 @@ class Restriction(Objective):
 
     def gradient(self, x: Float[Tensor, " m"]) -> tuple[Value, Float[Tensor, " m"]]:
         value, g = self.f.gradient(self.point(x))
-        along = [(g[part] * d).sum()[None] for part, d in self.directions]
+        along = [s * (g[part] * d).sum()[None] for s, (part, d) in zip(self.scales, self.directions, strict=True)]
         return value, torch.cat([*(g[part] for part in self.own), *along])
 
     def sample(self, i: int) -> Objective:
         part = self.f.sample(i)
-        return self if part is self.f else Restriction(part, self.x, self.own, self.directions)
+        return self if part is self.f else Restriction(part, self.x, self.own, self.directions, self.scales)
 
 
 @final

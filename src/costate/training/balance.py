@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from costate.architectures import Block, Network
+from costate.core.interface import Interface, Learning
 from costate.core.tasks import Task
 from costate.core.types import Shape
-from costate.interfaces import Interface, Learning
 from costate.methods import Method
 
 ROWS = 4

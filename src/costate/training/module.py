@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from costate.architectures.block import Block
 from costate.architectures.recurrent import recurrence
+from costate.core.interface import EachSpan, Loss
 from costate.core.stage import Stage
 from costate.core.tasks import Task
 from costate.core.types import Shape
 from costate.execution.base import Execution
-from costate.interfaces import EachSpan
 from costate.methods import Method
 from costate.training.optimizers import Annealing, Optimizer
 
@@ -170,7 +170,7 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     result, memories = [], method.memories(blocks)
     for k, block in enumerate(blocks):
         inlet, shape = shape, _shape_behind(block, shape)
-        interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else method.ending(task)
+        interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else Loss(task)
         recurrent = recurrence(block)
         if recurrent is not None:
             interface = EachSpan(task, method.between_spans(recurrent.cell.size, task))

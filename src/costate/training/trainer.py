@@ -17,8 +17,7 @@ from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfile
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from costate.callbacks.bars import Bar, RichBar
-from costate.callbacks.lines import Lines
+from costate.callbacks.screen import Bar, Lines, RichBar
 from costate.config.settings import Count
 from costate.runs.writing import writing
 

@@ -22,16 +22,19 @@ that is used.
 import random
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, TypeVar, final
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, final
 
 from torch import Tensor
 
+from costate.core.interface import Learning
+from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.execution.clock import Histogram
+from costate.methods import Method
 from costate.posts import Reply
 
-Item = TypeVar("Item")
+REFUSAL = "execution=asynchronous has no stage that waits for a true gradient"
 
 
 class Message(NamedTuple):
@@ -42,40 +45,8 @@ class Message(NamedTuple):
 
 
 @final
-class Queue(Generic[Item]):
-    """First in, first out, with so many places: in a full one the oldest item makes room.
-
-    Attributes:
-        received, taken, dropped: how many items have come in, gone out, and been lost for want of a place;
-            received = taken + dropped + waiting, always.
-    """
-
-    def __init__(self, places: int):
-        self.places = places
-        self.waiting: deque[Item] = deque()
-        self.received = self.taken = self.dropped = 0
-
-    def __len__(self) -> int:
-        return len(self.waiting)
-
-    def put(self, item: Item) -> None:
-        if len(self.waiting) == self.places:
-            self.drop()
-        self.waiting.append(item)
-        self.received += 1
-
-    def take(self) -> Item:
-        self.taken += 1
-        return self.waiting.popleft()
-
-    def drop(self) -> None:
-        self.dropped += 1
-        self.waiting.popleft()
-
-
-@final
 class Feed:
-    """A bounded queue of new messages and a bounded replay of old ones; what is dropped is counted.
+    """A bounded queue of new messages, whose oldest one makes room, and a bounded replay of old ones.
 
     Args:
         places: in the queue.
@@ -84,36 +55,43 @@ class Feed:
         age: A; a message that gets older in the queue is dropped.
 
     Attributes:
-        staleness: of the messages that were trained on, newest − c.
+        waiting: the queue.
+        received, taken, dropped: how many have come, been trained on, and been lost; received = taken + dropped +
+            waiting, always.
         replayed: updates on old messages.
+        staleness: of the messages that were trained on, newest − c.
     """
 
     def __init__(self, places: int, replay: int, ahead: int, age: int):
-        self.ahead, self.age = ahead, age
-        self.queue: Queue[Message] = Queue(places)
+        self.places, self.ahead, self.age = places, ahead, age
+        self.waiting: deque[Message] = deque()
         self.replay: deque[Message] = deque(maxlen=replay)
-        self.newest, self.replayed = -1, 0
+        self.newest = -1
+        self.received = self.taken = self.dropped = self.replayed = 0
         self.staleness = Histogram()
         self._random = random.Random(0)
 
     def put(self, message: Message) -> None:
         """A message has arrived."""
         self.newest = max(self.newest, message.number)
-        self.queue.put(message)
-        while self.newest - self.queue.waiting[0].number > self.age:
-            self.queue.drop()
+        self.waiting.append(message)
+        self.received += 1
+        while len(self.waiting) > self.places or self.newest - self.waiting[0].number > self.age:
+            self.waiting.popleft()
+            self.dropped += 1
         while self.replay and self.newest - self.replay[0].number > self.age:
             self.replay.popleft()
 
     def ready(self, n: int) -> bool:
         """Whether there is something for update n."""
-        return bool(self.queue) or (bool(self.replay) and n <= self.newest + self.ahead)
+        return bool(self.waiting) or (bool(self.replay) and n <= self.newest + self.ahead)
 
     def take(self) -> tuple[Message, bool]:
         """A message to train on, and whether it is a new one; asked when `ready`."""
-        new = bool(self.queue)
+        new = bool(self.waiting)
         if new:
-            message = self.queue.take()
+            message = self.waiting.popleft()
+            self.taken += 1
             self.replay.append(message)
         else:
             message = self._random.choice(self.replay)
@@ -191,7 +169,7 @@ class Oracle:
 
     def pending(self, since: int) -> dict[int, list[Message]]:
         """Lessons that have not been taken, by boundary, of batches from `since` on."""
-        return {k: [m for m in feed.queue.waiting if m.number >= since] for k, feed in self.lessons.items()}
+        return {k: [m for m in feed.waiting if m.number >= since] for k, feed in self.lessons.items()}
 
     def answer(self, k: int, n: int, h: Tensor, y: Tensor) -> tuple[Tensor, int]:
         """The gradient of the mean loss at h, for update n of stage k, and by how many updates it is behind."""
@@ -221,3 +199,25 @@ class Oracle:
                 self.gates[k].learnt = max(self.gates[k].learnt, c)
             self._learning.clear()
             self.bell.notify_all()
+
+
+def check(stages: Sequence[Stage], method: Method, lag: int, max_staleness: int, queue: int) -> None:
+    """Of settings, before anything is started.
+
+    Raises:
+        ValueError: they cannot be played asynchronously.
+    """
+    count = len(stages)
+    if count < 2:
+        raise ValueError("execution=asynchronous puts each stage on a process of its own: choose stages=2 or more.")
+    if not all(isinstance(stage.interface, Learning) for stage in stages[:-1]):
+        raise ValueError("execution=asynchronous has an oracle of synthetic gradients: choose method=sg.")
+    for n in (0, 10**9):
+        updated = [k for operation, k, _ in method.schedule(count, n, lag) if operation is Operation.UPDATE]
+        if updated != list(range(count)):
+            raise ValueError(f"{REFUSAL}: choose method.warmup_steps=0 and method.mix=0, or execution=pipeline.")
+    if max_staleness == 0 and queue <= lag:
+        raise ValueError(
+            f"execution.queue={queue} has no room for what execution.lag={lag} leaves waiting: "
+            f"choose at least {lag + 1}."
+        )

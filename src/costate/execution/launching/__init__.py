@@ -92,9 +92,8 @@ def shared_environment(ranks: int) -> dict[str, str]:
     }
     # All on one host: gloo would look up the host's name, which a closed network may not know.
     loopback = {name for _, name in socket.if_nameindex()} & {"lo", "lo0"}
-    for name in ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"):
-        if loopback and name not in os.environ:
-            environment[name] = min(loopback)
+    if loopback and "GLOO_SOCKET_IFNAME" not in os.environ:
+        environment["GLOO_SOCKET_IFNAME"] = min(loopback)
     return environment
 
 

@@ -100,16 +100,12 @@ def compare(settings: Any) -> None:
     """
     if rank() is None:
         return
-    theirs = json.loads(agreed("settings", lambda: json.dumps(settings)))
-    mine = json.loads(json.dumps(settings))
-    for key, value in _leaves(mine | dict.fromkeys(theirs.keys() - mine.keys())):
-        other: Any = theirs
-        for name in key:
-            other = other.get(name) if isinstance(other, dict) else None
-        if value != other:
-            name = ".".join(key)
+    own = json.dumps(settings)
+    mine, theirs = (dict(_leaves(json.loads(told))) for told in (own, agreed("settings", lambda: own)))
+    for name in mine | theirs:
+        if mine.get(name) != theirs.get(name):
             raise ValueError(
-                f"Rank {rank()} was started with {name}={value} and rank 0 with {name}={other}: "
+                f"Rank {rank()} was started with {name}={mine.get(name)} and rank 0 with {name}={theirs.get(name)}: "
                 "start all ranks by the same command."
             )
 
@@ -150,12 +146,12 @@ def at_work_in(folder: Path) -> None:
         watch.folder = folder
 
 
-def _leaves(tree: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, name))
+            yield from _leaves(value, f"{above}{name}.")
         else:
-            yield (*above, name), value
+            yield f"{above}{name}", value
 
 
 @cache

@@ -1,5 +1,8 @@
 """Starts the ranks of one run on this machine, looks after them, and says in one sentence how they ended.
 
+SIGINT and SIGTERM stop a run. SIGUSR1 and SIGUSR2 announce that its place is taken from it: they count where somebody
+listens to them (submitit) or a job of SLURM runs (`--signal=USR1@90`), and the job is queued again once it is saved.
+
 Light on purpose (no torch): this process only waits.
 """
 
@@ -11,17 +14,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, final
 
 from costate.config.words import pasted
-from costate.execution.launching.signals import ECHO, STOPS, Listener
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+PREEMPTIONS = (signal.SIGUSR1, signal.SIGUSR2)
+
+ECHO = 2.0
+"""Seconds in which signals are one: a time limit, or a terminal, tells every process, some by way of another."""
 
 _REPORT = "COSTATE_RANK_REPORT"
-_TICK = 0.05
 
 
 class RankError(RuntimeError):
@@ -37,10 +46,14 @@ def report(error: BaseException) -> bool:
     path = os.environ.get(_REPORT)
     if path is None:
         return False
-    sentence = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    told = {"time": time.time(), "sentence": sentence, "traceback": "".join(traceback.format_exception(error))}
+    told = {"time": time.time(), "sentence": in_words(error), "traceback": "".join(traceback.format_exception(error))}
     Path(path).write_text(json.dumps(told))
     return True
+
+
+def in_words(error: BaseException) -> str:
+    """A ValueError is a sentence for users; of others one wants to know what they are."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def is_supervised() -> bool:
@@ -57,6 +70,57 @@ def tell(signum: int) -> None:
         Path(os.environ[_REPORT]).with_suffix(".stop").write_text(str(int(signum)))
 
 
+@final
+class Listener:
+    """While it is entered, signals that ask to stop are noted; who listened before does so again behind it.
+
+    Args:
+        stop: called at the first signal.
+        again: called at one that comes later than `echo` seconds behind it.
+        all: whether preemptions count wherever the process runs.
+    """
+
+    def __init__(
+        self, stop: Callable[[int], None], again: Callable[[int], None], *, all: bool = False, echo: float = ECHO
+    ):
+        self.stop, self.again, self.all, self.echo = stop, again, all, echo
+        self.signum = 0
+        """The first signal; 0 before it."""
+        self._since = 0.0
+        self._preemption = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Listener":
+        if threading.current_thread() is threading.main_thread():  # others may not
+            for signum in (*STOPS, *PREEMPTIONS):
+                if signum in STOPS or self.all or callable(signal.getsignal(signum)) or "SLURM_JOB_ID" in os.environ:
+                    self._before[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def hand_over(self) -> None:
+        """After a preemption, when all is saved: to who listened before, or back into the queue of SLURM."""
+        handler = self._before.get(self._preemption)
+        if callable(handler):
+            handler(self._preemption, None)
+        elif self._preemption and "SLURM_JOB_ID" in os.environ:
+            of_array = "SLURM_ARRAY_JOB_ID" in os.environ
+            job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}" if of_array else "{SLURM_JOB_ID}"
+            subprocess.run(["scontrol", "requeue", job.format_map(os.environ)], check=False)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if signum in PREEMPTIONS:
+            self._preemption = signum
+        if not self.signum:
+            self.signum, self._since = signum, time.monotonic()
+            self.stop(signum)
+        elif time.monotonic() - self._since >= self.echo:
+            self.again(signum)
+
+
 class _Rank:
     """One child process in a session of its own, so that the terminal's Ctrl-C reaches it through the supervisor alone.
 
@@ -68,7 +132,7 @@ class _Rank:
         self._report = Path(reports) / f"{number}.json"
         self.log = folder / f"rank-{number}.log"
         with open(os.devnull if number == 0 else self.log, "w") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command,
                 env={**os.environ, **environment, _REPORT: str(self._report)},
                 stdin=subprocess.DEVNULL,
@@ -81,7 +145,24 @@ class _Rank:
     @property
     def code(self) -> int | None:
         """Exit code, minus the signal that ended it, or None while it runs."""
-        return self._process.poll()
+        return self.process.poll()
+
+    @property
+    def status(self) -> int:
+        """The exit code of one that has ended, as a shell has it."""
+        assert self.code is not None, "asked of ranks that have ended"
+        return self.code if self.code >= 0 else 128 - self.code
+
+    @property
+    def end(self) -> str:
+        """How it has ended."""
+        if sentence := self.told.get("sentence"):
+            return f"failed ({sentence})"
+        if self.code == -signal.SIGKILL:
+            return "was killed by SIGKILL (the system does so when memory runs out)"
+        if self.code != self.status:
+            return f"was ended by {signal.Signals(self.status - 128).name}"
+        return f"ended with exit code {self.code}" + (f" (its output: {self.log})" if self.log.exists() else "")
 
     @property
     def told(self) -> dict[str, Any]:
@@ -99,21 +180,17 @@ class _Rank:
         except OSError:
             return 0
 
-    def send(self, signum: int) -> None:
-        self._process.send_signal(signum)
-
     def kill(self) -> None:
-        """Ends a rank that runs or has failed, and whatever it has started."""
+        """Ends a rank that runs or has failed, and whatever it has started; a log without a word goes."""
         if self.code != 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-
-    def clear(self) -> None:
-        if self.number > 0 and self.log.stat().st_size == 0:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        if self.number > 0 and self.log.exists() and self.log.stat().st_size == 0:
             self.log.unlink()
 
 
+@final
 class Supervisor:
     """Runs one command as several ranks.
 
@@ -139,9 +216,9 @@ class Supervisor:
         self.grace, self.patience = grace, patience
         self._ranks: list[_Rank] = []
         self._failed: list[_Rank] = []
+        self._hurried = threading.Event()
+        self._listener = Listener(lambda signum: None, lambda signum: self._hurried.set(), echo=echo)
         self._signum = 0
-        self._hurried = False
-        self._listener = Listener(self._stop, self._hurry, echo=echo)
 
     def run(self) -> None:
         """Returns when all ranks have ended well.
@@ -159,31 +236,23 @@ class Supervisor:
             finally:
                 for rank in self._ranks:
                     rank.kill()
-                    rank.clear()
             self._conclude()
-
-    def _stop(self, signum: int) -> None:
-        self._signum = self._signum or signum
-
-    def _hurry(self, signum: int) -> None:
-        self._hurried = True
 
     def _watch(self) -> None:
         """Until all have ended, or their time is up."""
         deadline = float("inf")
-        interrupted = False
         while running := self._running():
             now = time.monotonic()
-            self._signum = self._signum or next(filter(None, (rank.asked for rank in self._ranks)), 0)
-            if self._signum and not interrupted:
-                interrupted, deadline = True, now + self.patience
+            asked = (self._listener.signum, *(rank.asked for rank in self._ranks))
+            if not self._signum and any(asked):
+                self._signum, deadline = next(filter(None, asked)), now + self.patience
                 for rank in running:
-                    rank.send(self._signum if self._signum in STOPS else signal.SIGTERM)
-            elif self._failed and not interrupted:
+                    rank.process.send_signal(self._signum if self._signum in STOPS else signal.SIGTERM)
+            elif self._failed and not self._signum:
                 deadline = min(deadline, now + self.grace)
-            if now >= deadline or self._hurried:
+            if now >= deadline or self._hurried.is_set():
                 return
-            time.sleep(_TICK)
+            time.sleep(0.05)
 
     def _running(self) -> list[_Rank]:
         """Those at work; notes in passing those that have failed, in the order of their failures."""
@@ -196,39 +265,25 @@ class Supervisor:
 
     def _conclude(self) -> None:
         late = [rank.number for rank in self._ranks if rank.code and rank not in self._failed]
-        if self._signum:
-            if late and not self._hurried:
-                _say(f"Ranks {late} had not ended {self.patience:g} s after the interruption and were killed.")
+        if self._signum or self._listener.signum:
+            if late and not self._hurried.is_set():
+                lost = f"Ranks {late} had not ended {self.patience:g} s after the interruption and were killed."
+                print(lost, file=sys.stderr, flush=True)
             self._listener.hand_over()
-            raise SystemExit(_exit_code((self._failed or self._ranks)[0].code))
+            raise SystemExit((self._failed or self._ranks)[0].status)
         if not self._failed:
             return
-        rank = self._cause()
+        # The first to fail; of those that have said why the first to say so, even if others have ended before it.
+        rank = self._failed[0]
+        if rank.told:
+            rank = min((rank for rank in self._ranks if rank.told), key=lambda rank: rank.told["time"])
         told = rank.told
         if rank.code == 2 and told:
             raise ValueError(told["sentence"])
         if told:
-            _say(told["traceback"])
-        sentence = f"Rank {rank.number} of {len(self._ranks)} {_end(rank)}, and the others were ended with it"
-        raise RankError(f"{sentence}: {advice(self.folder)}", 1 if told else _exit_code(rank.code))
-
-    def _cause(self) -> _Rank:
-        """The first to fail; of those that have said why the first to say so, even if others have ended before it."""
-        first = self._failed[0]
-        if not first.told:
-            return first
-        return min((rank for rank in self._ranks if rank.told), key=lambda rank: rank.told["time"])
-
-
-def _end(rank: _Rank) -> str:
-    assert rank.code is not None, "asked of ranks that have ended"
-    if sentence := rank.told.get("sentence"):
-        return f"failed ({sentence})"
-    if rank.code == -signal.SIGKILL:
-        return "was killed by SIGKILL (the system does so when memory runs out)"
-    if rank.code < 0:
-        return f"was ended by {signal.Signals(-rank.code).name}"
-    return f"ended with exit code {rank.code}" + (f" (its output: {rank.log})" if rank.log.exists() else "")
+            print(told["traceback"].rstrip(), file=sys.stderr, flush=True)
+        sentence = f"Rank {rank.number} of {len(self._ranks)} {rank.end}, and the others were ended with it"
+        raise RankError(f"{sentence}: {advice(self.folder)}", 1 if told else rank.status)
 
 
 def advice(folder: Path | None) -> str:
@@ -236,15 +291,6 @@ def advice(folder: Path | None) -> str:
     if folder is not None and (folder / "checkpoints" / "last.ckpt").exists():
         return f"go on from its last checkpoint with {pasted('resume', folder)}."
     return "there is no checkpoint yet to resume from."
-
-
-def _exit_code(code: int | None) -> int:
-    assert code is not None, "asked of ranks that have ended"
-    return code if code >= 0 else 128 - code
-
-
-def _say(text: str) -> None:
-    print(text.rstrip(), file=sys.stderr, flush=True)
 
 
 def _end_with_parent() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
-from costate.execution.launching.supervisor import advice
+from costate.execution.launching.supervisor import advice, in_words
 
 BEAT = 0.5
 """Seconds from one number to the next."""
@@ -70,7 +70,7 @@ class Watch:
         """Tells the others of an error; that a connection is lost is a consequence, and waits here for its cause."""
         if isinstance(error, RuntimeError) and not self.word:
             time.sleep(SILENCE + 2 * BEAT)
-        self.word = self.word or f"{FAILED} {_sentence(error)}"
+        self.word = self.word or f"{FAILED} {' '.join(in_words(error).split())[:300]}"
 
     def _beat(self) -> None:
         host, count, over = socket.gethostname(), 0, False
@@ -129,10 +129,6 @@ class Watch:
         one = len(gone) == 1
         who = f"Rank{'s' * (not one)} {', '.join(map(str, gone))}" + (f" on {', '.join(hosts)}" if hosts else "")
         return f"{who} {'has' if one else 'have'} not been heard of for {SILENCE if hosts else FIRST:g} s"
-
-
-def _sentence(error: BaseException) -> str:
-    return " ".join((str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}").split())[:300]
 
 
 def _leave(sentence: str) -> None:

@@ -1,0 +1,99 @@
+"""Gradients: how large they are, how good those that interfaces predict, and how near the true ones.
+
+g_k   gradient of stage k's weights that the optimizer is about to step on, from batch m_k: synthetic, local or late
+t_k   gradient of the network's loss on that batch, under the weights that all stages have today
+
+cos ∠(g_k, t_k) over all weights of stage k, smoothness included on both sides; 1 for backpropagation
+"""
+
+import copy
+from typing import Any, final
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from costate.callbacks.measurement import Measurement
+from costate.config.settings import Count
+from costate.core.measures import cosine, explained_variance, norm, relative_error
+
+
+@final
+class GradientNorms(Measurement):
+    """Norm of the gradient of all parameters of each stage's block, before clipping, as `stage/<k>/gradient_norm`."""
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        gradients = [[p.grad for p in stage.block.parameters() if p.grad is not None] for stage in module.stages]
+        # A process that trains one stage has no gradients of the others.
+        return {f"stage/{k}/gradient_norm": norm(own) for k, own in enumerate(gradients) if own}
+
+
+@final
+class GradientQuality(Measurement):
+    """Cosine, relative error and explained variance of each learning interface's latest prediction against its target.
+
+    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1, of a recurrent network for those between
+    spans of steps, in their order.
+    """
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        numbers = {}
+        for k, stage in enumerate(module.stages):
+            # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
+            last = getattr(stage.interface, "last", None)
+            for j, pair in enumerate([last] if isinstance(last, tuple) else last or [], k):
+                for quantity in (cosine, relative_error, explained_variance):
+                    numbers[f"boundary/{j}/{quantity.__name__}"] = quantity(*pair)
+        return numbers
+
+
+@final
+class GradientCosine(Measurement):
+    """Logs `stage/<k>/gradient_cosine`: the gradient that is used against that of backpropagation, before clipping.
+
+    It costs a pass of backpropagation for each stage; the stages of a pipeline exchange their weights for it, and so
+    wait for each other. Asynchronously, where stages have no batch in common, it logs nothing.
+    """
+
+    def __init__(self, *, every: Count):
+        super().__init__(every=every)
+        self.batches: dict[int, Any] = {}
+        """Those that stages have still to update on, and the present one."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        oldest = min((n for stage in pl_module.stages for n in stage.flights), default=trainer.global_step)
+        self.batches = {n: seen for n, seen in self.batches.items() if n >= oldest}
+        self.batches[trainer.global_step] = batch
+
+    def measure(self, module: Any) -> dict[str, Tensor]:
+        if not module.execution.lockstep:
+            return {}
+        module.execution.gather()
+        numbers = {}
+        for k, m in module.execution.updated.items():
+            used = _gradients(module.stages[k].block)
+            # A run that is resumed has not seen the batches on their way, and the first ones are still to arrive.
+            if used is not None and m in self.batches:
+                true = _gradients(true_network(module, *self.batches[m])[k])
+                assert true is not None, "backpropagation reaches every stage"
+                numbers[f"stage/{k}/gradient_cosine"] = cosine(used, true)
+        return numbers
+
+
+def true_network(training: Any, x: Tensor, y: Tensor) -> list[nn.Module]:
+    """Copies of all blocks, with the gradients of the network's loss; nothing of the network itself changes."""
+    blocks: Any = copy.deepcopy([stage.block for stage in training.stages])
+    for block in blocks:
+        block.zero_grad()
+        # Those who look at what goes through the network are not to see this.
+        block._forward_pre_hooks.clear()
+    with torch.enable_grad():
+        h = training.execution.through(blocks, x)
+        penalties = [penalty for block in blocks if (penalty := block.penalty()) is not None]
+        torch.stack([training.task.loss(h, y), *penalties]).sum().backward()
+    return blocks
+
+
+def _gradients(block: nn.Module) -> Tensor | None:
+    found = [p.grad.flatten() for p in block.parameters() if p.grad is not None]
+    return torch.cat(found) if found else None

@@ -1,1 +1,0 @@
-"""Moved: `import costate` does it."""
