@@ -59,7 +59,7 @@ MUTANTS = [
     ),
     Mutant("architectures/leapfrog.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
     Mutant(
-        "architectures/block.py",
+        "core/block.py",
         "torch.lerp(θ, behind, 0.25)",
         "torch.lerp(θ, behind, 0.5)",
         "architectures/test_prolong.py",

@@ -11,7 +11,7 @@ VOCABULARY = {"core", "config"}
 ALLOWED = {
     "config": set(),
     "pvd": {"config"},
-    "core": {"config", "architectures", "pvd"},
+    "core": {"config", "pvd"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,

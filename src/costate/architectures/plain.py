@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from costate.architectures.block import Network
 from costate.architectures.chain import Chain, Coupling
 from costate.architectures.norm import Norm
 from costate.config.settings import Count
+from costate.core.block import Network
 from costate.core.types import Shape
 
 Images = Float[Tensor, "batch channels height width"]

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.types import Input, State
 
 Map = Callable[[Tensor], Tensor]

@@ -10,8 +10,8 @@ import yaml
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
 from costate.architectures.chain import Chain
+from costate.core.block import Block
 
 WEIGHTS = "network.safetensors"
 

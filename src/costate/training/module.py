@@ -8,8 +8,8 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
 from costate.architectures.recurrent import recurrence
+from costate.core.block import Block
 from costate.core.interface import EachSpan, Loss
 from costate.core.stage import Stage
 from costate.core.tasks import Task
