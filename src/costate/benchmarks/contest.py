@@ -153,7 +153,7 @@ class Stages(Contestant):
             self.sent = self.pipeline.sent
 
     def busy(self) -> float | None:
-        return None if self.pipeline is None else self.pipeline.traffic.measure()["busy"]
+        return None if self.pipeline is None else self.pipeline.clock.measure()["busy"]
 
 
 class TorchPipeline(Contestant):
