@@ -9,8 +9,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, final
 
-import costate.compat  # noqa: F401  (before torchvision)
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

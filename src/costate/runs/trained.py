@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import costate.compat  # noqa: F401  (before torchvision, which data sets import)
-
 import torch
 import yaml
 from hydra.utils import instantiate

@@ -16,8 +16,7 @@ from costate.core.tasks import Task
 from costate.core.types import Shape
 from costate.execution.base import Execution
 from costate.methods import Method
-from costate.training.annealing import Annealing
-from costate.training.optimizers import Optimizer
+from costate.training.optimizers import Annealing, Optimizer
 
 Batch = tuple[Tensor, Tensor]
 
