@@ -112,13 +112,18 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
+TICKS: tuple[tuple[float, tuple[int, ...]], ...] = ((30, (1, 2, 5)), (3, (1, 2, 3, 5)), (0, tuple(range(1, 10))))
+"""Of an ordinate over so many times its least number and more: at these times a power of ten."""
+
+
 def logarithmic(place: Axes) -> None:
-    """A logarithmic ordinate: ticks at powers of ten, where there are few of these at 2 and 5 times them, too."""
+    """A logarithmic ordinate: ticks at powers of ten, and where there are few of these between them, too."""
     place.set_yscale("log")
     low, high = place.get_ylim()
     place.yaxis.set_minor_locator(NullLocator())
     if high / low < 300:
-        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 3 else tuple(range(1, 10))))
+        steps = next(steps for ratio, steps in TICKS if high / low > ratio)
+        place.yaxis.set_major_locator(LogLocator(subs=steps))
         place.yaxis.set_major_formatter(FormatStrFormatter("%g"))
 
 
