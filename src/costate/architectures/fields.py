@@ -88,7 +88,7 @@ class Field(nn.Module, ABC):
 
     @final
     def layers(
-        self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True, early: float = 0.0
+        self, K: Float[Tensor, "n width more ..."], h: float, kick: float, track: bool = True, early: float = 0.0
     ) -> list[Layer]:
         """All layers, with weights K and time step h; the second field's first step is `kick`.
 
