@@ -2,7 +2,7 @@
 
     block     what a network and a stage are; other numbers of layers over the same time
     stable    opening, steps of an integrator, head:  integrators, resnet, antisymmetric, leapfrog, verlet
-              what its states are:                    forms, fields, norm
+              what its states are:                    forms (dense, conv), tokens, fields, norm
     chain     modules one after the other:            plain, recurrent, a user's own
     reversal  layers that are run backwards
 
