@@ -13,7 +13,6 @@ from costate.execution import launching
 from costate.execution.launching import meeting
 from costate.runs import RunFolder
 from costate.runs.program import CommandLine, crowd
-from costate.runs.tracking import closing
 
 line = CommandLine()
 
@@ -36,10 +35,11 @@ def main(cfg: DictConfig) -> None:
         elif not launching.delegate(cfg.trainer.devices * cfg.trainer.num_nodes, cfg.trainer.num_nodes, again):
             meeting.compare(OmegaConf.to_container(cfg))
             meeting.at_work_in(folder.path)
-            train(cfg, folder)
+            from costate.training.wandb_run import closing
+
+            closing(train, cfg, folder)
 
 
-@closing
 def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
     import torch

@@ -6,11 +6,12 @@ Made of the imports as they are when the docs are built, and shown where a page 
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-ACROSS, DOWN, HEIGHT = 150, 74, 30
-"""Pixels from room to room, and of a room."""
+APART, DOWN, HEIGHT = 24, 74, 30
+"""Pixels between rooms, from floor to floor, and of a room."""
 
 Imports = dict[str, set[str]]
 
@@ -75,25 +76,26 @@ def lines(imports: Imports) -> list[tuple[str, str]]:
 
 def picture(imports: Imports) -> str:
     """As SVG, in the colour of the page's text."""
-    storeys = floors(imports)[::-1]
-    width = ACROSS * max(map(len, storeys))
+    storeys, wide = floors(imports)[::-1], {name: 30 + 7 * len(name) for name in imports}
+    lengths = [sum(wide[name] + APART for name in storey) for storey in storeys]
     places: dict[str, tuple[float, float]] = {}
     for i, storey in enumerate(storeys):
-        # A room below those that it is imported by.
-        above = {name: [places[a][0] for a in places if name in imports[a]] or [width / 2] for name in storey}
-        storey.sort(key=lambda name, above=above: sum(above[name]) / len(above[name]))  # type: ignore[misc]
-        left = (width - ACROSS * len(storey)) / 2
-        places |= {name: (left + ACROSS * (j + 0.5), DOWN * i + HEIGHT) for j, name in enumerate(storey)}
+        x, y = (max(lengths) - lengths[i]) / 2, DOWN * i + HEIGHT
+        # A room stands below those that it is imported by.
+        above = {name: [places[a][0] for a in places if name in imports[a]] for name in storey}
+        for name in sorted(storey, key=lambda name, above=above: fmean(above[name] or [0])):
+            places[name] = x + (APART + wide[name]) / 2, y
+            x += APART + wide[name]
     drawn = []
     for (x, y), (x2, y2) in ((places[a], places[b]) for a, b in lines(imports)):
         ends = f'x1="{x}" y1="{y + HEIGHT / 2}" x2="{x2}" y2="{y2 - HEIGHT / 2}"'
         drawn.append(f'<line {ends} stroke="currentColor" stroke-opacity="0.35"/>')
     for name, (x, y) in places.items():
-        wide = 30 + 7 * len(name)
-        box = f'x="{x - wide / 2}" y="{y - HEIGHT / 2}" width="{wide}" height="{HEIGHT}" rx="4"'
+        box = f'x="{x - wide[name] / 2}" y="{y - HEIGHT / 2}" width="{wide[name]}" height="{HEIGHT}" rx="4"'
         drawn.append(f'<rect {box} fill="var(--md-default-bg-color, white)" stroke="currentColor"/>')
         drawn.append(f'<text x="{x}" y="{y + 4}" text-anchor="middle" font-size="13" fill="currentColor">{name}</text>')
-    size = f'viewBox="0 0 {width} {DOWN * len(storeys)}" width="100%" role="img" aria-label="Who imports whom"'
+    width, height = max(lengths), DOWN * len(storeys)
+    size = f'viewBox="0 0 {width} {height}" width="{width}" style="max-width: 100%" aria-label="Who imports whom"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(drawn)}</svg>'
 
 

@@ -12,10 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # function, so a test of a ValueError passes values of the right type, as the settings' schema does.
 install_import_hook("costate", "typechecker.check")
 
-import costate.compat  # noqa: E402, F401  (tests import lightning, which imports torchvision)
-
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+import costate  # noqa: E402, F401  (tests import lightning, which imports torchvision)
 
 torch.set_num_threads(1)
 

@@ -59,7 +59,7 @@ MUTANTS = [
     ),
     Mutant("architectures/leapfrog.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
     Mutant(
-        "architectures/block.py",
+        "core/block.py",
         "torch.lerp(θ, behind, 0.25)",
         "torch.lerp(θ, behind, 0.5)",
         "architectures/test_prolong.py",
@@ -99,9 +99,16 @@ MUTANTS = [
     ),
     Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
-    Mutant("training/muon.py", "max(matrices.shape[1:])", "min(matrices.shape[1:])", "training/test_muon.py"),
-    Mutant("training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_rates.py"),
-    Mutant("training/annealing.py", "(1 - self.warmup)", "1", "training/test_annealing.py training/test_plan.py"),
+    Mutant(
+        "training/optimizers.py",
+        "max(matrices.shape[1:])",
+        "min(matrices.shape[1:])",
+        "training/test_optimizers.py",
+    ),
+    Mutant(
+        "training/optimizers.py", "reversed(range(len(groups)))", "range(len(groups))", "training/test_optimizers.py"
+    ),
+    Mutant("training/optimizers.py", "(1 - self.warmup)", "1", "training/test_optimizers.py training/test_plan.py"),
     Mutant("training/refinement.py", "fine / 2**degree", "fine / 2", "training/test_refinement.py"),
     Mutant("training/levels.py", "return sum(epoch >= end", "return sum(epoch > end", "training/test_plan.py"),
     Mutant(
@@ -174,7 +181,7 @@ MUTANTS = [
     Mutant("reports/sweep.py", "key=lambda job: job.number", "key=lambda job: -job.number", "reports/test_sweep.py"),
     Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
-    Mutant("training/metrics_file.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
+    Mutant("training/loggers.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
     Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
 ]
 

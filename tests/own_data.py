@@ -1,7 +1,5 @@
 """Data as users would bring it: Datasets of torch, a LightningDataModule."""
 
-import costate.compat  # noqa: F401  (before lightning)
-
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, TensorDataset

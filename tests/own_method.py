@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from costate.architectures.block import Block
 from costate.config.settings import Count
+from costate.core.block import Block
 from costate.core.interface import Interface
 from costate.core.method import Method
 from costate.core.schedules import Event, locked

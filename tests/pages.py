@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,6 +44,7 @@ def first(line: str) -> str:
     return next((word for word in line.split() if not ASSIGNED.fullmatch(word)), "")
 
 
+@cache
 def options() -> dict[str, set[str]]:
     """Of each axis of conf/, nested ones too, the names of its files."""
     found: dict[str, set[str]] = {}
@@ -51,6 +53,7 @@ def options() -> dict[str, set[str]]:
     return found
 
 
+@cache
 def settings() -> set[str]:
     """Every setting that a file of conf/ has, as it is given on the command line."""
     found: set[str] = set()

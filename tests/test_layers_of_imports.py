@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "costate"
-VOCABULARY = {"core", "config", "compat"}
+VOCABULARY = {"core", "config"}
 ALLOWED = {
     "config": set(),
     "pvd": {"config"},
-    "core": {"config", "compat", "architectures", "pvd"},
+    "core": {"config", "pvd"},
     "architectures": VOCABULARY,
     "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
@@ -19,7 +19,7 @@ ALLOWED = {
     "methods": VOCABULARY | {"architectures", "interfaces", "posts", "pvd"},
     "library": {"core"},
     "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd"},
-    "runs": {"config", "compat", "architectures", "execution", "reports"},
+    "runs": {"config", "architectures", "execution"},
 }
 
 

@@ -12,6 +12,8 @@ As a library it takes a plain PyTorch model apart, without a trainer and without
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import costate.importing  # noqa: F401  (lets torchvision, and so lightning, be imported beside any torch)
+
 if TYPE_CHECKING:
     from costate.library.boundary import Boundary
     from costate.library.decoupling import Behind, Decoupled, decouple

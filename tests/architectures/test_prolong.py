@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from composing import network
-from costate.architectures.block import RULES, linear, prolong
+from costate.core.block import RULES, linear, prolong
 from small import FORMED, INTEGRATORS, PRODUCTS, STABLE, TIMED, block, conv, dense
 
 SHAPE, OUTPUTS, T = (2, 8, 8), 3, 2.0

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from composing import network
-from costate.architectures.block import Coarsening
+from costate.core.block import Coarsening
 from costate.core.measures import amplification
 from small import INTEGRATORS, block, refusal, tokens
 

@@ -12,7 +12,7 @@ import torch
 from costate.callbacks import checkpoints
 from costate.runs import RunFolder
 from costate.runs.writing import beside, write
-from costate.training.metrics_file import MetricsFile, read
+from costate.training.loggers import MetricsFile, read
 from running import QUIET, SMALL, fit, last, refusal
 
 RUN = (*SMALL, *QUIET, "epochs=2")

@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 
 from composing import config, network
-from costate.architectures.block import RULES, prolong
+from costate.core.block import RULES, prolong
 from costate.runs import RunFolder
 from running import QUIET, command, differences, fit, last, refusal
 from small import ARCHS, STABLE, TIMED

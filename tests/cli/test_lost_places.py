@@ -9,7 +9,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from costate.runs import RunFolder
-from costate.training.tolerant import Tolerant
+from costate.training.loggers import Tolerant
 from running import QUIET, SMALL, command, fit, refusal
 
 

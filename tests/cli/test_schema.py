@@ -1,4 +1,4 @@
-"""Settings are checked against the signatures of the classes that they are for, which are read and not imported."""
+"""The check of settings, of those of conf/ and of what users may give; and the functions that conf/ calls."""
 
 import sys
 from copy import deepcopy
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from composing import config
+from composing import CONF, composed, config, options
 from costate.config.schema import SettingError, check
 from costate.config.settings import signature
 
@@ -175,3 +175,61 @@ def test_settings_of_the_run_itself_are_checked_too(key, value, message):
     with pytest.raises(SettingError) as error:
         check(cfg)
     assert str(error.value) == message
+
+
+AXES = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+FILES = [(axis, option) for axis in AXES for option in options(axis)]
+NESTED = [
+    (path.parents[1].name, path.parent.name, path.stem)
+    for path in sorted(CONF.glob("*/*/*.yaml"))
+    if path.parents[1].name != "hydra"
+]
+
+
+@pytest.mark.parametrize(("axis", "option"), FILES)
+def test_each_option_of_each_axis_composes_and_checks(axis, option):
+    cfg = check(config(f"{axis}={option}"))
+    targets = [node["_target_"] for node in cfg.values() if hasattr(node, "keys") and "_target_" in node]
+    assert all(signature(target) is not None for target in targets), "a target is not where its file says"
+
+
+@pytest.mark.parametrize(("axis", "part", "option"), NESTED)
+def test_each_option_of_each_nested_axis_composes_and_checks(axis, part, option):
+    owner = next(name for name in options(axis) if f"- {part}: " in (CONF / axis / f"{name}.yaml").read_text())
+    check(config(f"{axis}={owner}", f"{axis}/{part}={option}"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=sg", "arch=resnet", "arch/form=conv", "data=mnist", "data.batch_size=3", "epochs=7"),
+        ("experiment=ellipse", "method=coarse", "+callbacks.alarm.batch=3", "seed=5", "data.seed=${seed}"),
+        ("logger=[wandb,tensorboard]", "logger.wandb.tags=[a,b]", "trainer=ddp", "~callbacks"),
+    ],
+)
+def test_what_the_tests_compose_is_what_a_command_composes(words):
+    """They compose a product of axes once, and apply the other settings to copies of it."""
+    for _ in range(2):
+        found, expected = config(*words), composed(*words)
+        assert found == expected
+        assert OmegaConf.is_struct(found)
+    found.seed = 77
+    assert config(*words).seed == expected.seed
+
+
+def test_the_rate_grows_with_the_root_of_the_batch():
+    rates = {batch: config(f"data.batch_size={batch}").optimizer.lr for batch in (32, 128, 512)}
+    assert rates == pytest.approx({32: 0.001, 128: 0.002, 512: 0.004})
+    late = config("data.batch_size=128", "method=delayed", "method.accumulate=4")
+    assert late.optimizer.lr == rates[512], "of the rows that are stepped on together"
+    assert config("data.batch_size=512", "optimizer.lr=0.1").optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize(("net", "stages"), [("mlp arch.widths=[8,8,8]", 4), ("cnn arch.filters=[4]", 2)])
+def test_a_boundary_after_each_layer_whatever_the_network(net, stages):
+    words = [f"arch={net.split()[0]}", net.split()[1]]
+    assert config(f"experiment=dni_{words[0].partition('=')[2]}", *words).stages == stages
+
+
+def test_a_pipeline_has_a_process_for_each_stage_of_each_replica():
+    assert config("execution=pipeline", "stages=3", "execution.replicas=2").trainer.devices == 6

@@ -1,12 +1,20 @@
-"""Words that are printed to be pasted, and words that Hydra takes."""
+"""Words of a command line: quoted, met with the setting that was meant, and explained by --help."""
 
+import re
+import runpy
 import shlex
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from costate.config.words import forced, override, pasted
+from composing import CONF, config
+from costate.config import guide
+from costate.config.words import ELSEWHERE, forced, leaves, override, pasted
+from costate.runs.program import crowd
+from running import ROOT, command, refusal
 
 NAMES = [
     "runs/2025-01-31/12-00-00",
@@ -42,3 +50,110 @@ def test_a_resumed_run_takes_settings_that_its_own_axes_do_not_have():
     words = ["resume=run", "data.root=new", "epochs=3", "hydra.verbose=true", "+callbacks.x=1", "~callbacks.y"]
     assert forced(words) == ["resume=run", "++data.root=new", *words[2:]]
     assert forced(words[1:]) == words[1:]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--arch", "verlet"], "--arch: settings are written without hyphens, as arch=verlet."),
+        (["--max-epochs=3"], "--max-epochs=3: settings are written without hyphens, as epochs=3."),
+        (["arch", "verlet"], "arch: settings are written as arch=value; "),
+        (["lr=0.1"], "lr: no such setting (did you mean optimizer.lr?); there are "),
+        (["trainer.max_epochs=2"], "trainer.max_epochs: no such setting (did you mean epochs?); there are "),
+        (["batch_size=3"], "batch_size: no such setting (did you mean data.batch_size?); there are "),
+        (["levles=double"], "levles: no such setting (did you mean levels?); there are "),
+        (["callbacks=[default,trafic]"], "callbacks=trafic: no such option (did you mean traffic?); there are all, "),
+        (["method=none", "method.compress=sign"], "method.compress: no such setting; there is none.\n"),
+        (["arch=leapfrog,verlet"], "arch=leapfrog,verlet: several values are a sweep, which python train.py -m "),
+        (["trainer=ddp", "execution=pipeline"], "trainer=ddp execution=pipeline: ranks of ddp hold the whole network"),
+    ],
+)
+def test_a_sentence_names_what_was_meant(tmp_path, monkeypatch, capsys, words, sentence):
+    """In this process: what is refused in composing needs no other."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(ROOT / "train.py"), *words])
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    # The command sets it, for Hydra to hand errors on.
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    GlobalHydra.instance().clear()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    assert told.err.startswith(sentence)
+    assert told.err.count("\n") == 1
+
+
+def test_a_precision_is_proposed_by_its_beginning(tmp_path):
+    assert refusal(tmp_path, "trainer.precision=bf16").endswith("not 'bf16' (did you mean bf16-mixed?).")
+
+
+def test_what_is_proposed_is_there():
+    known = leaves(config())
+    for name, here in ELSEWHERE.items():
+        assert here in known or any(key.startswith(f"{here}.") for key in known), name
+
+
+@pytest.mark.parametrize(
+    ("processes", "accelerator", "warned"), [(64, "cpu", True), (2, "cpu", False), (64, "gpu", False)]
+)
+def test_many_processes_on_few_cores_are_told(monkeypatch, capsys, processes, accelerator, warned):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    crowd(processes, accelerator)
+    assert ("64 processes share the 2 cores" in capsys.readouterr().err) == warned
+
+
+def test_a_program_that_is_told_hydras_own_flags_hears_no_complaint(tmp_path):
+    done = command("--cfg", "job", "--package", "optimizer", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lr:" in done.stdout
+
+
+AXES = sorted({path.parent.relative_to(CONF).as_posix() for path in CONF.glob("*/**/*.yaml")})
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    done = command("--help", "method=pvd", "trainer=ddp", cwd=tmp_path_factory.mktemp("help"))
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_option_has_its_line(told, axis):
+    files = sorted((CONF / axis).glob("*.yaml"))
+    if len(files) == 1:
+        return
+    assert re.search(rf"^  {axis}: \S.*$", told, re.MULTILINE), f"conf/{axis}: a comment where a defaults list takes it"
+    block = told.split(f"\n  {axis}: ")[1]
+    for path in files:
+        line = guide.comment(path)
+        assert len(line) > 5, f"{path}: no comment that says what it is"
+        assert not line.endswith((",", "For example")), f"{path}: the first line of its comment is no sentence"
+        assert re.search(rf"^   [* ] {path.stem} +{re.escape(line)}$", block, re.MULTILINE), path
+
+
+def test_settings_of_what_is_chosen_have_their_values_and_comments(told):
+    for line in (
+        r"seed=0 +weights, shuffling and generated data; 0 is a seed",
+        r"method.blocks=2 +p",
+        r"method.solver.history=20 +steps that the curvature",
+        r"trainer.precision=32-true +bf16-mixed: ",
+        r"trainer.devices=2 +processes on each host",
+        r"balance=null +their relative sizes",
+    ):
+        assert re.search(rf"^  {line}", told, re.MULTILINE), line
+    assert "\n   * pvd " in told
+    assert "\n     sg " in told
+    assert "\n   * ddp " in told
+    assert "method.conditioned" not in told, "a setting of another method"
+
+
+def test_it_ends_with_examples_and_says_how_long_things_take(told):
+    assert "_target_" not in told
+    assert "costate." not in told.replace("python -m costate.", "")
+    examples = re.findall(r"^  python train.py(.*?)  ", told, re.MULTILINE)
+    assert len(examples) > 5
+    for words in examples:
+        config(*(word.replace("backprop,sg", "sg").replace("0,1,2", "0") for word in words.split() if word != "-m"))
+    assert "How long it takes" in told

@@ -1,7 +1,5 @@
 """Image sets made by the suite itself, in place of the published ones."""
 
-import costate.compat  # noqa: F401  (before torchvision)
-
 import pytest
 from torchvision import datasets
 

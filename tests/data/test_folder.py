@@ -13,8 +13,8 @@ from PIL import Image
 from composing import config
 from costate.data import pictures
 from costate.data.batches import Loader, Rows, Shuffled
-from costate.data.folder import Folder
-from costate.data.pages import Pages
+from costate.data.own import Folder
+from costate.data.store import Pages
 from small import refusal
 from synthetic_files import write_gallery
 

@@ -14,8 +14,7 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from costate.data import images
-from costate.data.digits import Digits
-from costate.data.sources import Source
+from costate.data.images import Digits, Source
 from synthetic_files import TEST, TRAIN, WRITERS, idx, write_cifar10, write_gallery, write_idx
 
 KINDS = {

@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 
 from composing import config
 from costate.core.tasks import Classification, Regression
-from costate.data.module import Module
+from costate.data.own import Module
 from own_data import Numbers, pictures, three
 from small import refusal
 

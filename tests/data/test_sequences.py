@@ -12,8 +12,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
 from costate.core.tasks import SILENT, Characters, SequenceTask
-from costate.data.algorithmic import turns
 from costate.data.memory import InMemory
+from costate.data.sequences import turns
 from costate.data.text import _library
 
 CONF = Path(__file__).parents[2] / "conf" / "data"

@@ -41,7 +41,7 @@ def test_every_program_of_the_earlier_projects_has_its_experiment():
 
 
 ROWS = [row for each in read_all(CONF / "experiment") if each.program for row in each.rows]
-# test_conf.py composes the files as they are; of numbers of layers, one.
+# cli/test_schema.py composes the files as they are; of numbers of layers, one.
 VARIANTS = {tuple(word for word in row.overrides if not word.startswith("arch.widths=")): row for row in ROWS}
 
 

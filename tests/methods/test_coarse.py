@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from composing import method, network
-from costate.architectures.block import RULES, Coarsening, prolong, restrict
+from costate.core.block import RULES, Coarsening, prolong, restrict
 from costate.core.copies import Copies
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.tasks import Classification

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from composing import method, network, options
-from costate.architectures.block import RULES, prolong
 from costate.architectures.integrators import ONE_WAY
+from costate.core.block import RULES, prolong
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial

@@ -31,7 +31,7 @@ def run(folder: Path, arch: str, method: str, seed: int, accuracy: float, speed:
         "stages": settings.pop("stages", 2),
         "arch": {"_target_": arch, "depth": settings.pop("depth", 8)},
         "method": {"_target_": method, **settings},
-        "data": {"_target_": "costate.data.digits.Digits", "shuffle_seed": seed},
+        "data": {"_target_": "costate.data.images.Digits", "shuffle_seed": seed},
         "trainer": {"devices": 1},
         "labels": {"arch": arch, "method": method, "data": "digits"},
     }

@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 
 from composing import config
 from costate.methods import Backprop, Delayed
-from costate.training.annealing import Cosine
 from costate.training.levels import Doubling, OneLevel, Plan
+from costate.training.optimizers import Cosine
 from small import STABLE
 
 DEFAULTS: dict[str, Any] = {

@@ -7,7 +7,7 @@ import torch
 from hydra.utils import instantiate
 
 from composing import config, method, network
-from costate.architectures.block import RULES
+from costate.core.block import RULES
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block, Coarsening, Network, State
 from costate.architectures.integrators import ONE_WAY
 from costate.architectures.reversal import Found, Run, retraced
 from costate.config import lookup
+from costate.core.block import Block, Coarsening, Network, State
 from costate.core.types import Shape
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"

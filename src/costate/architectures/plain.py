@@ -9,18 +9,16 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, final
 
-import costate.compat  # noqa: F401  (before torchvision)
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from costate.architectures.block import Network
 from costate.architectures.chain import Chain, Coupling
 from costate.architectures.norm import Norm
 from costate.config.settings import Count
+from costate.core.block import Network
 from costate.core.types import Shape
 
 Images = Float[Tensor, "batch channels height width"]

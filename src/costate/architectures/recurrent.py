@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Network
 from costate.architectures.chain import Chain
 from costate.config.settings import Amount, Count, Rate
+from costate.core.block import Network
 from costate.core.types import Shape
 
 

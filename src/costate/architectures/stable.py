@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block, Coarsening, Network, State, restrict
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
 from costate.architectures.integrators import ONE_WAY, Integrator, Reversible
 from costate.architectures.reversal import Steps, rebuilt, retraced
 from costate.config.settings import Amount, Count, Rate
+from costate.core.block import Block, Coarsening, Network, State, restrict
 from costate.core.types import Shape
 
 

@@ -8,5 +8,3 @@
 
 Nothing of the package imports it.
 """
-
-import costate.compat  # noqa: F401  (before lightning, which imports torchvision by way of torchmetrics)

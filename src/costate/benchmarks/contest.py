@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.nn.parallel import DistributedDataParallel
 
-from costate.architectures import Network
-from costate.architectures.block import Block
+from costate.core.block import Block, Network
 from costate.core.copies import Copies
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
@@ -154,7 +153,7 @@ class Stages(Contestant):
             self.sent = self.pipeline.sent
 
     def busy(self) -> float | None:
-        return None if self.pipeline is None else self.pipeline.traffic.measure()["busy"]
+        return None if self.pipeline is None else self.pipeline.clock.measure()["busy"]
 
 
 class TorchPipeline(Contestant):

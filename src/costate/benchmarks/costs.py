@@ -112,17 +112,23 @@ def copied(measured: list[dict[str, Any]], method: dict[str, Any], costs: Costs,
     found = {name: statistics.median(one["copies"][name] for one in measured) for name in measured[0]["copies"]}
     front, back, near, far = (found[name] for name in ("front", "back", "near layers", "far layers"))
     slope = max(0.0, (found["far"] - found["near"]) / (far - near))
-    answer = Line(max(0.0, found["far"] - slope * far), slope)
-    passes = []
-    for first, last in (
-        (found["front forward"], found["back forward"]),
-        (found["front update"] - found["far"], found["back update"]),
-    ):
-        passes.append((max(0.0, first - last / back * front), last / back))
-    tune = max(0.0, found["tuned update"] - found["back update"]) / back
-    made, taken = found["made"] / back, found["taken"] / far
-    due = method["tune"] or math.inf, made, taken, method["refresh"]
-    return Copied(passes[0], passes[1], answer, tune, *due, costs.optimizer, rows * costs.state)
+
+    def passes(first: float, last: float) -> tuple[float, float]:
+        """Of the opening, which the first stage has, and of a layer."""
+        return max(0.0, first - last / back * front), last / back
+
+    return Copied(
+        forward=passes(found["front forward"], found["back forward"]),
+        backward=passes(found["front update"] - found["far"], found["back update"]),
+        answer=Line(max(0.0, found["far"] - slope * far), slope),
+        tune=max(0.0, found["tuned update"] - found["back update"]) / back,
+        every=method["tune"] or math.inf,
+        made=found["made"] / back,
+        taken=found["taken"] / far,
+        refresh=method["refresh"],
+        optimizer=costs.optimizer,
+        state=rows * costs.state,
+    )
 
 
 def _beside(setting: Setting, passes: dict[str, float]) -> dict[str, float]:

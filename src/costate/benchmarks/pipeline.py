@@ -143,7 +143,7 @@ def _rank(
     if network:
         enter(network)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", Hosts.interface if network else "lo")
-    dist.init_process_group("gloo", f"file://{place}/meeting", rank=rank, world_size=ranks)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
     found = work(*things)
     if rank == 0:
         results.put(found)

@@ -132,7 +132,7 @@ class Copied:
     backward: tuple[float, float]
     answer: Line
     tune: float
-    every: int
+    every: float
     made: float
     taken: float
     refresh: float

@@ -6,5 +6,3 @@
 
 Lightning's trainer calls them. They read the training module, its stages and its execution, and import no training.
 """
-
-import costate.compat  # noqa: F401  (before lightning, which imports torchvision by way of torchmetrics)

@@ -94,17 +94,15 @@ class Checkpoints(Checkpoint):
             replace(self.last)
         self._saved = self._better = False
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        assert trainer.train_dataloader is not None, "saved while training"
+    def on_save_checkpoint(self, trainer: Any, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["place"] = trainer.train_dataloader.state_dict()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.place = checkpoint["place"]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
         # Lightning would, but that `estimated_stepping_batches` makes the loader before the checkpoint is read.
         if self.place is not None:
-            assert trainer.train_dataloader is not None, "restored while training"
             trainer.train_dataloader.load_state_dict(self.place)
 
     def state_dict(self) -> dict[str, Any]:

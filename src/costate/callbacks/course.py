@@ -43,8 +43,8 @@ class Curriculum(Callback):
     def __init__(self, *, threshold: Rate):
         self.threshold, self.solved, self.bits = threshold, 0, math.inf
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        data = trainer.datamodule
         symbols = (batch[1] != SILENT).sum().item() / len(batch[1])
         bits = pl_module.stages[-1].interface.value.item() / symbols / math.log(2)
         self.bits = bits if self.bits == math.inf else self.bits + (bits - self.bits) / AVERAGED
@@ -65,6 +65,5 @@ class Curriculum(Callback):
 class OneBatch(Callback):
     """Every epoch begins with the batch of the first; with `trainer.train_batches=1` that is all there is."""
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert trainer.train_dataloader is not None, "an epoch has a loader"
+    def on_train_epoch_start(self, trainer: Any, pl_module: LightningModule) -> None:
         trainer.train_dataloader.set_epoch(0)

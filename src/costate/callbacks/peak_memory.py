@@ -89,10 +89,11 @@ class PeakMemory(Measurement):
         self.held.leave_out(pl_module)
         self.hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(self.held.pack, self.held.unpack))
 
-    def on_train_batch_end(self, *whatever: Any) -> None:
+    def on_train_batch_end(self, *batch: Any) -> None:
         self.hooks.close()
 
-    on_exception = on_train_batch_end
+    def on_exception(self, *fault: Any) -> None:
+        self.hooks.close()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.watched.close()

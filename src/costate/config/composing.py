@@ -16,7 +16,6 @@ from costate.config.guide import text
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
 
-
 NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
 ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
 """Settings that are in a run's name already, or change nothing about it."""
@@ -126,19 +125,7 @@ def guide(_root_: Any) -> str:
     return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
 
 
-for function in (
-    product,
-    roles,
-    adam_rate,
-    groups,
-    layers,
-    chosen,
-    coarse_method,
-    coarsening,
-    having,
-    lacking,
-    guide,
-    parts,
-    differs,
-):
+OF_NUMBERS = product, roles, parts, adam_rate, groups, layers, coarse_method, coarsening
+OF_CHOICES = having, lacking, chosen, differs, guide
+for function in OF_NUMBERS + OF_CHOICES:
     OmegaConf.register_new_resolver(function.__name__, function, replace=True)

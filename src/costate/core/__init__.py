@@ -3,7 +3,8 @@
     x -> [ block 0 ] -> h_0 -> [ block 1 ] -> h_1 -> [ block 2 ] -> output        down: states
            memory 0  interface 0  memory 1  interface 1  memory 2  loss           up: letters of a post
 
-A method chooses interfaces, posts, memories and the schedule; a stage is a block with what belongs to it. To be read in
-this order: types, tasks, schedules, interface, post, memory, method, copies and likeness, stage. Members are beside it,
-in `methods`, `interfaces`, `posts`; `execution` plays the schedule. Nothing is imported here: words need torch alone.
+A method chooses interfaces, posts, memories and the schedule; a stage is a block with what belongs to it. Read in this
+order: types, tasks, schedules, block, interface, post, memory, method, copies and likeness, stage. Members are beside
+it, in `architectures`, `methods`, `interfaces`, `posts`; `execution` plays the schedule. Nothing is imported here, and
+from elsewhere only `config` and `pvd`: words need torch alone.
 """

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from costate.architectures.block import Block, Coarsening, restrict
+from costate.core.block import Block, Coarsening, restrict
 from costate.core.types import Input, State
 
 

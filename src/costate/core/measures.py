@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.types import Input, State
 
 Map = Callable[[Tensor], Tensor]

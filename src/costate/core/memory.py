@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias, final
 
 from torch import Tensor
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.types import Input, Labels, State
 
 

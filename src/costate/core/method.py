@@ -9,8 +9,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
-from costate.architectures import Network
-from costate.architectures.block import Block
+from costate.core.block import Block, Network
 from costate.core.copies import Copies
 from costate.core.interface import Interface
 from costate.core.likeness import CopiedBlocks, Likeness

@@ -8,7 +8,7 @@ g   gradient of the batch's mean loss at h, as the interface answers it
 import torch
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.interface import Interface, Learning
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Flight, Memory

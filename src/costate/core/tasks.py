@@ -3,8 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias, final
 
-import costate.compat  # noqa: F401  (torchmetrics imports torchvision)
-
 import torch
 import torchmetrics
 from jaxtyping import Float, Int

@@ -1,21 +1,72 @@
-"""In which order rows are read, and the loader that reads them: one gather per batch, no worker processes.
+"""In which order rows are read, and the loaders that read them: one gather per batch, no worker processes.
 
 Rows are counted from 0; B is the joint batch of all replicas; replica r of R reads its share of each joint batch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from costate.core.types import Labels, State
-from costate.data.pages import Pages, ahead
-from costate.data.places import Places
+from costate.data.store import Pages, ahead
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Places(ABC):
+    """Hands out the batches of an epoch, from any of them on; Lightning can save and restore the place in it.
+
+    torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
+    uninterrupted one.
+    """
+
+    batch_sampler = None  # Lightning asks for it wherever there is a sampler
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.batch = 0  # batches handed out in this epoch
+        self._skip = 0  # batches that the next pass leaves out, since they were handed out before a restart
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+
+    @abstractmethod
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Fresh pairs (x float, y) of the present epoch, from this one on; one is made when it is asked for."""
+
+    @property
+    def sampler(self) -> "Places":
+        """Where Lightning looks for `set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; a place within another epoch is forgotten."""
+        if epoch != self.epoch:
+            self.epoch, self.batch, self._skip = epoch, 0, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing happens before the first batch is asked for. Lightning restores a loader, makes its
+        # iterator, and only then says which epoch it is.
+        self.batch, self._skip = self._skip, 0
+        for pair in self.batches(self.batch):
+            self.batch += 1
+            yield pair
+
+    def state_dict(self) -> dict[str, int]:
+        """The place: epoch and batches handed out in it. It does not depend on the replica."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass over that epoch go on behind that batch."""
+        self.epoch = state["epoch"]
+        self.batch = self._skip = state["batch"]
 
 
 class Rows(NamedTuple):
@@ -23,6 +74,32 @@ class Rows(NamedTuple):
 
     x: Tensor | Pages
     y: Tensor
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any], part: str) -> "Rows":
+        """Those of a part of arrays that are held in memory, or in a file."""
+        x, y = (arrays[f"{part}_{name}"] for name in "xy")
+        return cls(x if isinstance(x, Pages) else torch.from_numpy(x), torch.from_numpy(y).long())
+
+    def take(self, part: Int[Tensor, " _"]) -> "Rows":
+        """Some of them."""
+        x = self.x.take(part) if isinstance(self.x, Pages) else gather(self.x, part)
+        return Rows(x, gather(self.y, part))
+
+
+def share(data: LightningDataModule) -> tuple[int, int]:
+    """This process's number among those that share out batches, and how many those are."""
+    told = data.trainer.distributed_sampler_kwargs if data.trainer else None
+    return (told["rank"], told["num_replicas"]) if told else (0, 1)
+
+
+def check_share(batch_size: int, replicas: int) -> None:
+    """ValueError where processes would not have equally many rows of a batch."""
+    if batch_size % replicas:
+        raise ValueError(
+            f"data.batch_size={batch_size} cannot be shared out evenly among {replicas} processes: "
+            f"choose a multiple of {replicas}."
+        )
 
 
 def generator(*seeds: int) -> torch.Generator:
@@ -64,11 +141,7 @@ class Shuffled(Order):
             raise ValueError(
                 f"data.batch_size={self.batch_size} is more than there are training rows: choose at most {self.rows}."
             )
-        if self.batch_size % self.replicas:
-            raise ValueError(
-                f"data.batch_size={self.batch_size} cannot be shared out evenly among {self.replicas} processes: "
-                f"choose a multiple of {self.replicas}."
-            )
+        check_share(self.batch_size, self.replicas)
 
     def __len__(self) -> int:
         return self.rows // self.batch_size
@@ -119,17 +192,12 @@ def gather(x: Shaped[Tensor, " rows *shape"] | Pages, index: Int[Tensor, " batch
     return batch
 
 
-def unchanged(x: Tensor, epoch: int, batch: int) -> Tensor:
-    """Rows as they are."""
-    return x
-
-
 class Loader(Places):
     """Reads rows in an order, a fresh pair (x float, y) per batch; it would be slower to stack rows one by one.
 
     Args:
         prepare: what is done to the rows of any batch, last of all.
-        augment: what is done to the rows of a batch of an epoch before that.
+        augment: what is done before that to the rows of a batch, by its epoch and its number.
     """
 
     def __init__(
@@ -137,7 +205,7 @@ class Loader(Places):
         rows: Rows,
         order: Order,
         prepare: Callable[[Tensor], Tensor],
-        augment: Callable[[Tensor, int, int], Tensor] = unchanged,
+        augment: Callable[[Tensor, int, int], Tensor] | None = None,
     ):
         super().__init__()
         self.rows = rows
@@ -148,7 +216,7 @@ class Loader(Places):
     def __len__(self) -> int:
         return len(self.order)
 
-    def batches(self, start: int) -> Iterator[tuple[State, Labels]]:
+    def batches(self, start: int) -> Iterator[Batch]:
         pairs = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[start:])
         for i, (x, y) in enumerate(ahead(pairs) if isinstance(self.rows.x, Pages) else pairs, start):
-            yield self.prepare(self.augment(x, self.epoch, i)), y
+            yield self.prepare(x if self.augment is None else self.augment(x, self.epoch, i)), y

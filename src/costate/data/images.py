@@ -1,24 +1,121 @@
-"""Image sets of torchvision, converted once into a file of arrays and held in memory as bytes."""
+"""Pictures that others have collected: digits of scikit-learn, and image sets of torchvision.
 
+These are converted once into a file of arrays, and held in memory as bytes. Source files are fetched only where they
+are missing.
+"""
+
+import contextlib
+import io
 import logging
+import os
+import socket
+import tempfile
 from abc import ABC
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from costate.config.settings import Count, Size
 from costate.core.tasks import Classification
+from costate.core.types import Shape
 from costate.data import store
 from costate.data.augment import Kind
-from costate.data.batches import Rows, gather
+from costate.data.batches import Rows
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pictures import Gallery
-from costate.data.sources import Source
+from costate.data.store import Arrays
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds without an answer after which a download is given up
+ADVICE = "or use data=digits, which needs no files"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one data set.
+
+    Args:
+        name: of the data set in conf/data.
+        reader: torchvision's class for it.
+        folder: of the files, below the root.
+        files: their names.
+        shape: of one image, (channels, height, width).
+        classes: labels are 0 to classes − 1.
+    """
+
+    name: str
+    reader: Any
+    folder: str
+    files: tuple[str, ...]
+    shape: Shape
+    classes: int
+
+    def missing(self, root: Path) -> list[str]:
+        """The files that are not there."""
+        return [file for file in self.files if not (root / self.folder / file).is_file()]
+
+    def signature(self, root: Path) -> str | None:
+        """Sizes and times of the files, None if some are missing: changes when a file is exchanged."""
+        if self.missing(root):
+            return None
+        facts = {file: (root / self.folder / file).stat() for file in self.files}
+        return " ".join(f"{file}:{fact.st_size}:{fact.st_mtime_ns}" for file, fact in facts.items())
+
+    def read(self, root: Path, download: bool) -> Arrays:
+        """Images as bytes (rows, channels, height, width) and labels as bytes, of both official parts.
+
+        Raises:
+            ValueError: files are missing and not to be had, or corrupt.
+        """
+        place = (root / self.folder).absolute()
+        if self.missing(root) and download:
+            self._fetch(root)
+        if missing := self.missing(root):
+            fate = "could not be downloaded" if download else "data.download=false"
+            raise ValueError(
+                f"data={self.name} lacks {', '.join(missing)} ({fate}): put the files into {place}, "
+                f"or set data.root to the folder that has {self.folder} in it, {ADVICE}."
+            )
+        try:
+            return {**self._part(root, train=True), **self._part(root, train=False)}
+        except Exception as fault:  # torchvision's readers raise whatever the bytes lead them to
+            raise ValueError(
+                f"The files of data={self.name} in {place} are corrupt ({type(fault).__name__} while reading): "
+                f"replace them, {ADVICE}."
+            ) from fault
+
+    def _fetch(self, root: Path) -> None:
+        """Download what is missing; a download that breaks off leaves nothing behind."""
+        patience = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(PATIENCE)
+        # torchvision prints each mirror that fails; what matters is which files are missing afterwards.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f"{self.name}-", dir=root) as fresh:
+                self.reader(fresh, download=True)
+                (root / self.folder).mkdir(parents=True, exist_ok=True)
+                for file in self.missing(root):
+                    os.replace(Path(fresh, self.folder, file), root / self.folder / file)
+        socket.setdefaulttimeout(patience)
+
+    def _part(self, root: Path, train: bool) -> Arrays:
+        data = self.reader(root, train=train, download=False)
+        channels, height, width = self.shape
+        images, labels = np.asarray(data.data), np.asarray(data.targets)
+        fits = images.dtype == np.uint8 and images.shape[1:3] == (height, width) and len(images) == len(labels) > 0
+        if not (fits and labels.min() >= 0 and labels.max() < self.classes):
+            raise ValueError(f"{images.dtype} {images.shape} with labels {labels.shape}")
+        # torchvision keeps colours last, and leaves grey images without an axis for them.
+        images = images.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
+        part = "train" if train else "test"
+        return {f"{part}_x": np.ascontiguousarray(images), f"{part}_y": labels.astype(np.uint8)}
+
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -33,7 +130,6 @@ class Images(InMemory, ABC):
         download: whether source files that are missing are fetched.
         train: training rows; null for all that validation leaves.
         validation: rows held out for validation.
-        augment: how pictures of training batches are changed.
 
     Raises:
         ValueError: there is no home folder for a path that begins with one; or (on reading) the source is missing or
@@ -77,9 +173,9 @@ class Images(InMemory, ABC):
                 self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
             )
         self.class_names = [name.decode() for name in arrays.get("classes", ())]
-        learn, test = (_rows(arrays[f"{part}_x"], arrays[f"{part}_y"]) for part in ("train", "test"))
+        learn, test = (Rows.of(arrays, part) for part in ("train", "test"))
         train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
-        return Parts(_take(learn, train), _take(learn, validation), test)
+        return Parts(learn.take(train), learn.take(validation), test)
 
 
 def _home(setting: str, path: str) -> Path:
@@ -90,14 +186,6 @@ def _home(setting: str, path: str) -> Path:
         raise ValueError(
             f"{setting}={path}: there is no home folder here, for HOME is not set: set HOME, or {setting} to a folder."
         ) from error
-
-
-def _rows(images: np.ndarray, labels: np.ndarray) -> Rows:
-    return Rows(torch.from_numpy(images), torch.from_numpy(labels).long())
-
-
-def _take(rows: Rows, part: Tensor) -> Rows:
-    return Rows(gather(rows.x, part), gather(rows.y, part))
 
 
 class Mnist(Images):
@@ -129,3 +217,25 @@ class Cifar100(Images):
     """As CIFAR-10 in size, with a hundred classes (Krizhevsky, 2009)."""
 
     source = Source("cifar100", datasets.CIFAR100, "cifar-100-python", ("train", "test", "meta"), (3, 32, 32), 100)
+
+
+class Digits(InMemory):
+    """1797 images of 8 × 8 with values 0 to 16, ten classes (Alpaydin & Kaynak, UCI, 1998): no files, no network.
+
+    Args:
+        train: training rows; null for all that validation and test leave.
+
+    Raises:
+        ValueError: (on reading) the parts ask for more rows than there are.
+    """
+
+    def __init__(
+        self, *, train: Count | None, validation: Count, test: Count, batch_size: Count, seed: Size, shuffle_seed: Size
+    ):
+        super().__init__((1, 8, 8), Classification(10), batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
+        self.sizes = train, validation, test
+
+    def read(self) -> Parts:
+        images, labels = load_digits(return_X_y=True)
+        rows = Rows(torch.from_numpy(images).to(torch.uint8).view(-1, *self.shape), torch.from_numpy(labels).long())
+        return Parts(*map(rows.take, divide(len(labels), *self.sizes, self.seed)))

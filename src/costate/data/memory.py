@@ -14,8 +14,8 @@ from costate.config.settings import Count, Size
 from costate.core.tasks import Task
 from costate.core.types import Shape, State
 from costate.data.augment import Augmentation, Kind, change
-from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator
-from costate.data.pages import Pages
+from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator, share
+from costate.data.store import Pages
 
 EVALUATION_ROWS = 500  # rows in a batch of validation and test; no result depends on it
 
@@ -33,46 +33,41 @@ class Standardise:
 
     Args:
         x: (rows, channels, ...) bytes, in memory or in a file; or floats, of a table (rows, columns).
+        shape: of a row, if it is to be another one.
     """
 
-    def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages):
+    def __init__(self, x: Shaped[Tensor, "rows channels *place"] | Pages, shape: Shape | None = None):
         if isinstance(x, Pages):
             mean, deviation = _of_bytes(x.pieces())
+        elif x.dtype == torch.uint8:
+            mean, deviation = _of_bytes([x])
         else:
-            mean, deviation = _of_bytes([x]) if x.dtype == torch.uint8 else _of_floats(x)
+            deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
         deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
         column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
 
-    def __call__(self, x: Shaped[Tensor, "batch channels *place"]) -> Float[Tensor, "batch channels *place"]:
+        self.shape = tuple(x[:1].shape[1:]) if shape is None else shape
+
+    def __call__(self, x: Shaped[Tensor, "batch channels *place"]) -> Float[Tensor, "batch *shape"]:
         batch = torch.empty(x.shape)
         values = batch.numpy()  # on one thread, see `gather`
         np.copyto(values, x.numpy())
         values *= self.scale
         values += self.shift
-        return batch
+        return batch.view(len(x), *self.shape)
 
 
 def _of_bytes(pieces: Iterable[UInt8[Tensor, "_ channels *place"]]) -> tuple[Tensor, Tensor]:
     """μ and σ of each channel, of all pieces together."""
     value = torch.arange(256, dtype=torch.float64)
-    # Counts are integers, so μ and σ do not depend on the order of summation.
-    share = torch.stack([_counts(piece) for piece in pieces]).sum(0)
-    share /= share.sum(1, keepdim=True)
-    mean = share @ value
-    return mean, ((share @ value**2) - mean**2).clamp_min(0).sqrt()
-
-
-def _of_floats(x: Float[Tensor, "rows channels *place"]) -> tuple[Tensor, Tensor]:
-    """μ and σ of each channel."""
-    deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
-    return mean, deviation
-
-
-def _counts(x: UInt8[Tensor, "rows channels *place"]) -> Float[Tensor, "channels 256"]:
-    """How often each channel has each value."""
-    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]).double()
+    # How often each channel has each value; these are integers, so μ and σ do not depend on the order of summation.
+    counts = [torch.stack([torch.bincount(c.flatten(), minlength=256) for c in x.unbind(1)]).double() for x in pieces]
+    part = torch.stack(counts).sum(0)
+    part /= part.sum(1, keepdim=True)
+    mean = part @ value
+    return mean, ((part @ value**2) - mean**2).clamp_min(0).sqrt()
 
 
 def untouched(x: State) -> State:
@@ -136,14 +131,7 @@ class InMemory(LightningDataModule, ABC):
     standardised: ClassVar[bool] = False
 
     def __init__(
-        self,
-        shape: Shape,
-        task: Task,
-        *,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-        augment: Kind = "none",
+        self, shape: Shape, task: Task, *, batch_size: Count, seed: Size, shuffle_seed: Size, augment: Kind = "none"
     ):
         super().__init__()
         if augment != "none" and len(shape) != 3:
@@ -180,20 +168,18 @@ class InMemory(LightningDataModule, ABC):
             self.parts = self.read()
             _check_numbers(self.parts)
             if self.standardised or self.parts.train.x.dtype == torch.uint8:
-                self.prepare = Standardise(self.parts.train.x)
+                self.prepare = Standardise(self.parts.train.x, self.shape)
         self.train_dataloader()  # an impossible batch size is said before anything runs
 
     def train_dataloader(self) -> Loader:
         """Shuffled joint batches, of which this process reads its share."""
         assert self.parts
         rows = self.parts.train
-        replica, replicas = self._replica()
+        replica, replicas = share(self)
         step = self.rows(self.batch_size, len(rows.y) // replicas * replicas)
         order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
-        if self.augment is None:
-            return Loader(rows, order, self.prepare)
-        augment = Augmentation(self.augment, self.shuffle_seed, replica, replicas)
-        return Loader(rows, order, self.prepare, augment)
+        change = self.augment and Augmentation(self.augment, self.shuffle_seed, replica, replicas)
+        return Loader(rows, order, self.prepare, change)
 
     def val_dataloader(self) -> Loader:
         """All validation rows in order."""
@@ -207,9 +193,4 @@ class InMemory(LightningDataModule, ABC):
 
     def in_order(self, rows: Rows) -> Loader:
         """Some rows in order, as they are for validation and test."""
-        return Loader(rows, InOrder(len(rows.y), EVALUATION_ROWS, *self._replica()), self.prepare)
-
-    def _replica(self) -> tuple[int, int]:
-        """This process's number among the processes that share out batches, and how many those are."""
-        share = self.trainer.distributed_sampler_kwargs if self.trainer else None
-        return (share["rank"], share["num_replicas"]) if share else (0, 1)
+        return Loader(rows, InOrder(len(rows.y), EVALUATION_ROWS, *share(self)), self.prepare)

@@ -27,14 +27,7 @@ class Planar(InMemory, ABC):
     task: Task
 
     def __init__(
-        self,
-        *,
-        train: Count,
-        validation: Count,
-        test: Count,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
+        self, *, train: Count, validation: Count, test: Count, batch_size: Count, seed: Size, shuffle_seed: Size
     ):
         super().__init__((2,), self.task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
         self.sizes = [train, validation, test]

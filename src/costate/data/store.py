@@ -1,24 +1,88 @@
 """A file of arrays (HDF5) that stands for slower source files: whole or absent, checked when read, made by one process.
 
-A file holds its arrays, a checksum over all of them, and the signature of the source that they were made from.
+A file holds its arrays, a checksum over all of them, and the signature of the source that they were made from. Arrays
+that a machine's memory does not hold stay there, as `Pages`.
 """
 
+import contextlib
 import logging
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, final
 
 import h5py
 import numpy as np
+import torch
 from filelock import FileLock
-
-from costate.data.pages import Pages
+from jaxtyping import Int, UInt8
+from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+PIECE = 64 << 20  # bytes that are read at once where all are wanted
+T = TypeVar("T")
+
+
+@final
+class Pages:
+    """Bytes (rows, *shape) of a contiguous array in an HDF5 file.
+
+    Args:
+        path: of the file, which may be replaced meanwhile, and not written to.
+        name: of the array.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, path: Path, name: str):
+        with h5py.File(path, "r", locking=False) as file:
+            array = file[name]
+            assert array.dtype == np.uint8, "pictures"
+            self.map = np.memmap(path, np.uint8, "r", array.id.get_offset(), array.shape)
+        self.rows: Tensor = torch.arange(len(self.map))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> UInt8[Tensor, "batch *shape"]:
+        return self.gather(torch.arange(len(self))[part])
+
+    def take(self, part: Int[Tensor, " _"]) -> "Pages":
+        """Those rows, still in the file."""
+        other = object.__new__(Pages)
+        other.map, other.rows = self.map, self.rows[part]
+        return other
+
+    def gather(self, index: Int[Tensor, " batch"]) -> UInt8[Tensor, "batch *shape"]:
+        """Those rows, in memory."""
+        batch = torch.empty(len(index), *self.map.shape[1:], dtype=self.dtype)
+        np.take(self.map, self.rows[index].numpy(), axis=0, out=batch.numpy(), mode="clip")
+        return batch
+
+    def pieces(self) -> Iterator[UInt8[Tensor, "batch *shape"]]:
+        """All rows, some at a time."""
+        step = max(1, PIECE // self.map[0].nbytes)
+        yield from (self[start : start + step] for start in range(0, len(self), step))
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, each made by a thread while the one before it is in use."""
+    source = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(next, source, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = thread.submit(next, source, None)
+            yield item
+
+
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
 
 Arrays = dict[str, np.ndarray]
 Stored = dict[str, Any]
@@ -44,11 +108,9 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float
     Raises:
         ValueError: the file's folder cannot be written to.
     """
-    try:
+    with contextlib.suppress(FileNotFoundError, UnusableError):
         return read(path, source, most)
-    except (FileNotFoundError, UnusableError):
-        pass
-    with _writing(path.parent):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             try:
@@ -61,6 +123,10 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float
             write(path, source, arrays)
             log.info("Converted the source into %s.", path)
             return read(path, source, most) if _bytes(arrays) > most else arrays
+    except OSError as fault:
+        raise ValueError(
+            f"data.cache={path.parent} cannot be written to ({fault.strerror or fault}): choose another folder."
+        ) from fault
 
 
 def read(path: Path, source: str | None, most: float = math.inf) -> Stored:
@@ -109,13 +175,3 @@ def checksum(arrays: Arrays) -> int:
         total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
         total = zlib.crc32(np.ascontiguousarray(array).data, total)
     return total
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        raise ValueError(
-            f"data.cache={folder} cannot be written to ({fault.strerror or fault}): choose another folder."
-        ) from fault

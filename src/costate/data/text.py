@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from costate.config.settings import Count, Size
 from costate.core.tasks import Characters
-from costate.data.places import Places
+from costate.data.batches import Places, check_share, share
 
 HELD_STREAMS = 20
 """Streams of validation and test: long ones, each read from its beginning to its end in one batch."""
@@ -73,10 +73,8 @@ class Text(LightningDataModule):
                 )
 
     def train_dataloader(self) -> Places:
-        share = self.trainer.distributed_sampler_kwargs if self.trainer else None
-        r, R = (share["rank"], share["num_replicas"]) if share else (0, 1)
-        if self.batch_size % R:
-            raise ValueError(f"data.batch_size={self.batch_size} cannot be shared out evenly among {R} processes.")
+        r, R = share(self)
+        check_share(self.batch_size, R)
         return _Streams(self.parts[0], self.batch_size, self.length, self.task.outputs, slice(r, None, R))
 
     def val_dataloader(self) -> Places:

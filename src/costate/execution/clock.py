@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
 @final
 class Clock:
-    """Adds up the seconds of each kind of work.
+    """Adds up the seconds of each kind of work, and says how well a rank is kept busy; validation does not count.
 
     Args:
         keep: how many of the latest spans to remember one by one.
@@ -35,6 +35,9 @@ class Clock:
         self.seconds: dict[str, float] = defaultdict(float)
         self.spans: deque[Span] = deque(maxlen=keep)
         self._zero = time.time() - time.perf_counter()
+        self._since: float | None = None
+        self._playing = self._stalled = 0.0
+        self._batches = self._queue = 0
 
     @contextmanager
     def span(self, name: str, batch: int) -> Iterator[None]:
@@ -48,25 +51,10 @@ class Clock:
             if self.spans.maxlen:
                 self.spans.append(Span(name, batch, self._zero + start, seconds))
 
-
-@final
-class Traffic:
-    """How well a rank is kept busy, since that was last measured; validation does not count.
-
-    Args:
-        clock: whose waits count as stalls.
-    """
-
-    def __init__(self, clock: Clock):
-        self.clock = clock
-        self._since: float | None = None
-        self._seconds = self._stalled = 0.0
-        self._batches = self._queue = 0
-
     def begin(self) -> None:
         """A batch begins."""
         now = time.perf_counter()
-        self._seconds += now - self._since if self._since is not None else 0.0
+        self._playing += now - self._since if self._since is not None else 0.0
         self._since = now
 
     def end(self, queue: int, more: bool) -> None:
@@ -74,22 +62,22 @@ class Traffic:
         self._batches += 1
         self._queue += queue
         if not more and self._since is not None:
-            self._seconds += time.perf_counter() - self._since
+            self._playing += time.perf_counter() - self._since
             self._since = None
 
     def measure(self) -> dict[str, float]:
-        """Updates a second, busy share of the time, stall in milliseconds a batch, and queue in batches."""
-        stalled = sum(self.clock.seconds[name] for name in WAITS)
+        """Since last asked: updates a second, busy share of the time, stall in ms a batch, and queue in batches."""
+        stalled = sum(self.seconds[name] for name in WAITS)
         stall, self._stalled = stalled - self._stalled, stalled
         if self._since is not None:
             self.begin()
         numbers = {
-            "updates_per_second": self._batches / self._seconds if self._seconds else 0.0,
-            "busy": 1 - stall / self._seconds if self._seconds else 1.0,
+            "updates_per_second": self._batches / self._playing if self._playing else 0.0,
+            "busy": 1 - stall / self._playing if self._playing else 1.0,
             "stall_ms": 1e3 * stall / max(self._batches, 1),
             "queue": self._queue / max(self._batches, 1),
         }
-        self._seconds, self._batches, self._queue = 0.0, 0, 0
+        self._playing, self._batches, self._queue = 0.0, 0, 0
         return numbers
 
 

@@ -30,7 +30,7 @@ from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
-from costate.execution.clock import SPANS, Clock, Traffic
+from costate.execution.clock import SPANS, Clock
 from costate.execution.messages import Inbox, Outbox
 from costate.execution.replicas import (
     any_rank,
@@ -77,7 +77,6 @@ class Pipeline(Execution):
             raise ValueError("execution=pipeline puts each stage on a process of its own: choose stages=2 or more.")
         self.window, self.replicas, self.alike = window, replicas, replicas == 1
         self.clock = Clock(SPANS if trace else 0)
-        self.traffic = Traffic(self.clock)
         self.own, self._ending, self._ahead = -1, False, 0
         """Rows that the next states have been made room for, by us or behind us."""
         self._awaited: deque[tuple[int, Tensor]] = deque()
@@ -134,7 +133,7 @@ class Pipeline(Execution):
         behind = [batch for operation, k, batch in events if operation is Operation.UPDATE and k == self.own + 1]
         updated: set[tuple[int, int]] = set()
         output = None
-        self.traffic.begin()
+        self.clock.begin()
         for event in events:
             operation, k, batch = event
             if operation is Operation.UPDATE:
@@ -155,7 +154,7 @@ class Pipeline(Execution):
                 del self.replies[k, batch]
                 self.note(event, n)
         stage = self.stages[self.own]
-        self.traffic.end(queue=len(stage.flights) + len(stage.lessons), more=more)
+        self.clock.end(queue=len(stage.flights) + len(stage.lessons), more=more)
         return output if self.own == len(self.stages) - 1 else None
 
     def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
@@ -281,8 +280,8 @@ class Pipeline(Execution):
         share_optimizer([(stage, self.rank_of(k)) for k, stage in enumerate(self.stages)], optimizer, self.whole)
 
     def measure(self) -> dict[str, float]:
-        traffic = {f"stage/{self.own}/{name}": value for name, value in self.traffic.measure().items()}
-        return traffic | super().measure()
+        own = {f"stage/{self.own}/{name}": value for name, value in self.clock.measure().items()}
+        return own | super().measure()
 
     def timeline(self) -> list[Any]:
         return from_all((f"rank {dist.get_rank()}, stage {self.own}", list(self.clock.spans)))

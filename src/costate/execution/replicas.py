@@ -37,7 +37,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -
     Args:
         parameters: the same ones in the same order on every rank.
     """
-    if _ranks(group) == 1:
+    if place(group)[1] == 1:
         return
     for bucket in _buckets([p for p in parameters if p.requires_grad]):
         dtype = torch.promote_types(bucket[0].dtype, torch.float32)
@@ -45,7 +45,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -
         has = gradients[0].new_tensor([float(p.grad is not None) for p in bucket], dtype=dtype)
         flat = torch.cat([*(g.reshape(-1).to(dtype) for g in gradients), has])
         dist.all_reduce(flat, group=group)
-        flat /= _ranks(group)
+        flat /= place(group)[1]
         *means, has = flat.split([*(p.numel() for p in bucket), len(bucket)])
         for p, mean, some in zip(bucket, means, has.tolist(), strict=True):
             if some:
@@ -62,31 +62,27 @@ def _buckets(tensors: Sequence[T]) -> list[list[T]]:
 
 def place(group: Group = None) -> tuple[int, int]:
     """This process's number among the ranks, and how many there are."""
-    ranks = _ranks(group)
-    return (0, 1) if ranks == 1 else (dist.get_rank(group), ranks)
+    several = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(group), dist.get_world_size(group)) if several else (0, 1)
 
 
 def any_rank(wish: bool, device: torch.device, group: Group = None) -> bool:
     """Whether any rank wishes so."""
-    if _ranks(group) == 1:
-        return wish
-    wishes = torch.tensor(float(wish), device=device)
-    dist.all_reduce(wishes, group=group)
-    return bool(wishes)
+    return wish if place(group)[1] == 1 else bool(joint_mean(torch.tensor([float(wish)], device=device), group))
 
 
 def joint_mean(numbers: Float[Tensor, " n"], group: Group = None) -> Float[Tensor, " n"]:
     """The mean over the ranks."""
-    if _ranks(group) == 1:
+    if place(group)[1] == 1:
         return numbers
     total = numbers.clone()
     dist.all_reduce(total, group=group)
-    return total / _ranks(group)
+    return total / place(group)[1]
 
 
 def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Tensor, "joint ..."]:
     """The joint batch, of which every rank r holds the rows r::R."""
-    parts = [torch.empty_like(Y) for _ in range(_ranks(group))]
+    parts = [torch.empty_like(Y) for _ in range(place(group)[1])]
     if len(parts) == 1:
         return Y
     dist.all_gather(parts, Y.contiguous(), group=group)
@@ -101,7 +97,7 @@ def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tens
 
 def joint_gather(row: Float[Tensor, " numbers"], group: Group = None) -> Float[Tensor, "ranks numbers"]:
     """The rows of all ranks, with the gradient of the joint loss."""
-    return row[None] if _ranks(group) == 1 else _Gather.apply(row, group)
+    return row[None] if place(group)[1] == 1 else _Gather.apply(row, group)
 
 
 class _Gather(torch.autograd.Function):
@@ -111,7 +107,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, row: Tensor, group: Group) -> Tensor:
         ctx.group = group
         # Quicker than a gather where messages are small.
-        rows = row.new_zeros(_ranks(group), len(row))
+        rows = row.new_zeros(place(group)[1], len(row))
         rows[dist.get_rank(group)] = row
         dist.all_reduce(rows, group=group)
         return rows
@@ -178,10 +174,6 @@ def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, join_batch_norms(child, group))
     return module
-
-
-def _ranks(group: Group) -> int:
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def from_all(own: Any, group: Group = None) -> list[Any]:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import costate.compat  # noqa: F401  (before lightning, which imports torchvision by way of torchmetrics)
-
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from costate.architectures.block import Block, Coarsening
+from costate.core.block import Block, Coarsening
 from costate.core.interface import Interface
 from costate.core.likeness import CopiedBlocks
 from costate.core.tasks import Task

@@ -6,8 +6,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from costate.architectures.block import Block
 from costate.config.settings import Count, Share
+from costate.core.block import Block
 from costate.core.interface import Loss
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player

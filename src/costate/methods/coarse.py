@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from costate.architectures.block import Block, Coarsening
 from costate.config.settings import Count, Rate, Size
+from costate.core.block import Block, Coarsening
 from costate.core.copies import Copies
 from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.method import Method

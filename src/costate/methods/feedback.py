@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled, locked
 from costate.core.tasks import Task

@@ -7,8 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from costate.architectures.block import Block
 from costate.config.settings import Count, Share, Size
+from costate.core.block import Block
 from costate.core.memory import Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, delayed

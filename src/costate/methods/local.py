@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
 
-from costate.architectures.block import Block
 from costate.config.settings import Count, Share
+from costate.core.block import Block
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled
 from costate.core.tasks import Classification, Task

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from costate.architectures.block import Block
 from costate.architectures.chain import still
 from costate.architectures.integrators import ONE_WAY
+from costate.core.block import Block
 from costate.core.memory import Flight, Kept, Memory, leaf
 from costate.core.types import Input, Labels, State
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
 from costate.architectures.norm import MOMENTUM
+from costate.core.block import Block
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.pvd import Objective

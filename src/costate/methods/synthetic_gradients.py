@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from costate.architectures.block import Block
 from costate.config.settings import Share, Size
+from costate.core.block import Block
 from costate.core.method import Method
 from costate.core.schedules import Event, decoupled, locked
 from costate.core.tasks import Task

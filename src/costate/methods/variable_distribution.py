@@ -10,9 +10,8 @@ from typing import Literal, final
 import torch
 from torch import nn
 
-from costate.architectures import Network
-from costate.architectures.block import Block
 from costate.config.settings import Amount, Count
+from costate.core.block import Block, Network
 from costate.core.interface import Loss
 from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked

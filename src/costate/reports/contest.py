@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 OURS, OTHERS = "#0b6e99", "#9aa5ad"
-MARKERS = "osD^"
+MARKERS = "osD^v"
 
 
 def speed_ups(results: dict[str, Any]) -> Figure:

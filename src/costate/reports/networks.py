@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from jaxtyping import Float
 from torch import Tensor
 
-from costate.architectures.block import Block
+from costate.core.block import Block
 from costate.core.measures import states
 from costate.core.types import Input
 from costate.data.memory import InMemory

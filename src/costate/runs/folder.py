@@ -1,12 +1,12 @@
 """Run folders: where a run keeps its settings, its numbers and its checkpoints. Light: imports no torch."""
 
 import contextlib
+import itertools
 import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,8 @@ OF_THE_TRAINING = ("execution.lag", "execution.wire")
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
 
-
 LOCK = "run.lock"
 """Locked by whoever trains a run; the file stays, the lock ends with its process."""
-
 
 _made: set[Path] = set()
 
@@ -47,23 +45,6 @@ def note(path: Path) -> None:
     """Remembers of a file or folder that is about to be made, and of those above it, which are not there yet."""
     path = path.absolute()
     _made.update(place for place in (path, *path.parents) if not place.exists())
-
-
-def made(path: Path) -> None:
-    """Remembers a folder that was not there before."""
-    _made.add(path.absolute())
-
-
-def remove(folder: Path, *files: Path) -> None:
-    """Removes files, then the folder and those above it, as far as this process has made them and they are empty."""
-    with contextlib.suppress(OSError):
-        for file in files:
-            if file in _made:
-                file.unlink(missing_ok=True)
-        for place in (folder, *folder.parents):
-            if place not in _made:
-                break
-            place.rmdir()
 
 
 class Beginning(Callback):
@@ -89,17 +70,17 @@ def _make(root: str, date: str, time: str) -> str:
     parent = Path(root) / date
     note(parent)
     parent.mkdir(parents=True, exist_ok=True)
-    for n in count(1):
+    for n in itertools.count(1):
         folder = parent / (time if n == 1 else f"{time}-{n}")
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
-            made(folder)
+            _made.add(folder.absolute())
             return str(folder)
     raise AssertionError("count() has no end")
 
 
 def sweep_of(folder: Path) -> str | None:
-    """The name of the sweep that a run's folder belongs to, as `tracking` shows it; None for a single run."""
+    """The name of the sweep that a run's folder belongs to, as W&B shows it; None for a single run."""
     if not (folder / JOB).exists():
         return None
     parent = folder.absolute().parent
@@ -223,7 +204,12 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes the folder, and those above it, as far as this process has made them and nothing is in them."""
-        remove(self.path, self.path / LOCK)
+        lock = self.path / LOCK
+        with contextlib.suppress(OSError):
+            if lock in _made:
+                lock.unlink(missing_ok=True)
+            for place in itertools.takewhile(_made.__contains__, (self.path, *self.path.parents)):
+                place.rmdir()
 
     def saved(self, cfg: DictConfig) -> DictConfig:
         """The settings that the run was started with, and on top those of this command line that may change.

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import costate.compat  # noqa: F401  (before torchvision, which data sets import)
-
 import torch
 import yaml
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
 from costate.architectures.chain import Chain
+from costate.core.block import Block
 
 WEIGHTS = "network.safetensors"
 

@@ -1,3 +1,8 @@
-"""Training a network with Lightning."""
+"""A run by Lightning: the module that trains stages, its optimizer, its levels, its trainer and its loggers.
 
-import costate.compat  # noqa: F401  (before lightning, which imports torchvision by way of torchmetrics)
+    balance -> module <- optimizers       where to cut; stages as a LightningModule; what steps them, at which rate
+    levels -> refinement                  which depth in which epoch, and how a network becomes deeper
+    trainer, loggers, wandb_run, summary  Lightning's trainer, where numbers go, what is told at the end
+
+Called by train.py and by benchmarks. Imports all but reports; of callbacks those that a trainer always has.
+"""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from costate.architectures import Block, Network
+from costate.core.block import Block, Network
 from costate.core.interface import Interface, Learning
 from costate.core.tasks import Task
 from costate.core.types import Shape

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, final
 from costate.config.composing import having
 from costate.config.settings import Count, Rate
 from costate.methods import Backprop, Delayed, Method
-from costate.training.annealing import Annealing
+from costate.training.optimizers import Annealing
 
 LEVELS, STEP = 3, 0.5
 """As many levels as a run has of itself, as far as the coarsest one's h is no larger: above it, what a level learns is
@@ -87,13 +87,7 @@ class Levels(ABC):
 
     @abstractmethod
     def plan(
-        self,
-        depth: int | None,
-        stages: int,
-        epochs: int,
-        lr: float,
-        balance: Balance = None,
-        T: float | None = None,
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Balance = None, T: float | None = None
     ) -> Plan:
         """What to do in `epochs` epochs.
 
@@ -113,13 +107,7 @@ class OneLevel(Levels):
     """The same depth from beginning to end."""
 
     def plan(
-        self,
-        depth: int | None,
-        stages: int,
-        epochs: int,
-        lr: float,
-        balance: Balance = None,
-        T: float | None = None,
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Balance = None, T: float | None = None
     ) -> Plan:
         return Plan((Level(depth, epochs),), "linear", {}, {})
 
@@ -161,13 +149,7 @@ class Doubling(Levels):
         self.exact, self.restarts = exact[coarse_method], anneal == "level"
 
     def plan(
-        self,
-        depth: int | None,
-        stages: int,
-        epochs: int,
-        lr: float,
-        balance: Balance = None,
-        T: float | None = None,
+        self, depth: int | None, stages: int, epochs: int, lr: float, balance: Balance = None, T: float | None = None
     ) -> Plan:
         if depth is None:
             names = " or ".join(having("arch", "integrator").split(","))

@@ -3,15 +3,21 @@
 A logger is made from the run's folder, the number of batches that are done if the run is resumed, and its settings.
 """
 
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from csv import DictWriter, reader
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
+import numpy as np
 import yaml
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from PIL import Image
 
-from costate.training.metrics_file import MetricsFile, read
-from costate.training.tolerant import Tolerant
+from costate.runs.writing import write
 
 
 def csv(folder: Path, done: int, config: dict[str, Any]) -> Logger:
@@ -40,3 +46,156 @@ def needs(package: str, extra: str) -> None:
     """
     if find_spec(package) is None:
         raise ValueError(f"{package} is not installed: pip install -e '.[{extra}]'.")
+
+
+Row = dict[str, Any]
+
+
+@final
+class MetricsFile(Logger):
+    """Appends to a file.
+
+    Args:
+        path: of the file.
+        rows: that it is to begin with.
+    """
+
+    def __init__(self, path: Path, rows: Sequence[Row] = ()):
+        super().__init__()
+        self.path = path
+        self._columns: list[str] = []
+        self._waiting: list[Row] = list(rows)
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        numbers = {name: value.item() if hasattr(value, "item") else value for name, value in metrics.items()}
+        self._waiting.append({**numbers, "step": step})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """config.yaml has them."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Brings to the file what has been logged."""
+        columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
+        if not self._begun or columns != self._columns:
+            before = read(self.path) if self._begun else []
+            write(self.path, _text(columns, [*before, *self._waiting], header=True))
+            self._columns, self._begun = columns, True
+        elif self._waiting:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                file.write(_text(columns, self._waiting))
+        self._waiting = []
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a file, up to the first that a crash has left unfinished or has filled with zero bytes."""
+    if not path.exists():
+        return []
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n").split("\n")
+    lines = reader(line for line in whole if "\0" not in line)
+    header = next(lines, [])
+    rows: list[Row] = []
+    for cells in lines:
+        row = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+        if len(cells) != len(header) or not all(map(_is_number, row.values())) or not row.get("step", "").isdecimal():
+            break
+        rows.append(row)
+    return rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _text(columns: Sequence[str], rows: Sequence[Row], header: bool = False) -> str:
+    text = io.StringIO(newline="")
+    writer = DictWriter(text, columns)
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+@final
+class Tolerant(Logger):
+    """Hands on to another logger until that fails, warns once, and is silent from then on.
+
+    Args:
+        called: how users know it.
+        leave: called when it has failed, so that nobody else asks the service.
+    """
+
+    def __init__(self, logger: Logger, called: str, leave: Callable[[], None] = lambda: None):
+        super().__init__()
+        self.logger, self.called, self.leave = logger, called, leave
+        self.failed = False
+        self._names = logger.name, logger.version, logger.save_dir
+
+    @property
+    def name(self) -> str | None:
+        return self._names[0]
+
+    @property
+    def version(self) -> int | str | None:
+        return self._names[1]
+
+    @property
+    def save_dir(self) -> str | None:
+        return self._names[2]
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self._try(self.logger.log_metrics, metrics, step)
+
+    def log_hyperparams(self, params: Any, *arguments: Any) -> None:
+        self._try(self.logger.log_hyperparams, params, *arguments)
+
+    def log_picture(self, name: str, picture: Path, step: int) -> None:
+        self._try(show, self.logger, name, picture, step)
+
+    def save(self) -> None:
+        self._try(self.logger.save)
+
+    def finalize(self, status: str) -> None:
+        self._try(self.logger.finalize, status)
+
+    def _try(self, action: Callable[..., None], *arguments: Any) -> None:
+        if self.failed:
+            return
+        try:
+            action(*arguments)
+        except Exception as fault:  # whatever a service's client raises, the training is worth more
+            self.failed = True
+            told = f"{self.called} has failed ({fault}): the run goes on with metrics.csv alone."
+            print(told, file=sys.stderr, flush=True)
+            self.leave()
+
+
+def show(logger: Logger, name: str, picture: Path, step: int) -> None:
+    """W&B and TensorBoard have the picture under its name; a table of numbers has no place for it."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(key=name, images=[str(picture)], step=step)
+    elif isinstance(logger, TensorBoardLogger):
+        pixels: Any = np.asarray(Image.open(picture).convert("RGB"))
+        logger.experiment.add_image(name, pixels, step, dataformats="HWC")

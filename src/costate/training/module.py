@@ -8,16 +8,15 @@ import torch
 import torchmetrics
 from torch import Tensor, nn
 
-from costate.architectures.block import Block
 from costate.architectures.recurrent import recurrence
+from costate.core.block import Block
 from costate.core.interface import EachSpan, Loss
 from costate.core.stage import Stage
 from costate.core.tasks import Task
 from costate.core.types import Shape
 from costate.execution.base import Execution
 from costate.methods import Method
-from costate.training.annealing import Annealing
-from costate.training.optimizers import Optimizer
+from costate.training.optimizers import Annealing, Optimizer
 
 Batch = tuple[Tensor, Tensor]
 

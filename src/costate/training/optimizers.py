@@ -1,15 +1,76 @@
-"""Optimizers as settings: called with parameter groups, they make a torch optimizer.
+"""Optimizers as settings, called with parameter groups they make a torch optimizer; and how their rate changes.
 
-The fused implementations step all parameters in one call, on CPUs too.
+The fused implementations step all parameters in one call, on CPUs too. Muon, for weights whose layers are stacked:
+
+    G    gradient of a layer's matrix (a filter is one, its inputs and pixels in one axis)      (rows, columns)
+    m    ← β m + (1 − β) G
+    U Vᵀ of (1 − β) G + β m = U Σ Vᵀ, by five steps of Newton and Schulz, which leave singular values of 0.7 to 1.2
+    θ    ← (1 − η λ) θ − 0.2 η √max(rows, columns) U Vᵀ        the size of one of Adam's steps
+
+Jordan et al. (2024), Muon: an optimizer for hidden layers in neural networks; Liu et al. (2025), Muon is scalable for
+LLM training, 2502.16982 (0.2, weight decay). Torch's own takes single matrices, not stacks.
 """
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, final
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from costate.config.settings import Amount, Rate, Share
-from costate.training.muon import Muon
+
+QUINTIC = 3.4445, -4.7750, 2.0315
+"""x ← a x + b x³ + c x⁵ takes singular values from (0, 1] to near 1, small ones fastest."""
+
+
+@final
+class Muon(torch.optim.AdamW):
+    """AdamW, but stacks of matrices or of filters, which have an odd number of axes above one, step by Muon.
+
+    β is AdamW's β₁, η and λ are AdamW's rate and weight decay, and m has the name of AdamW's average.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        stacks = [(p, group) for group in self.param_groups for p in group["params"] if _stacked(p)]
+        held = [(p, p.grad) for p, _ in stacks]
+        for p, group in stacks:
+            self._turn(p, group)
+            p.grad = None
+        result = super().step(closure)
+        for p, gradient in held:
+            p.grad = gradient
+        return result
+
+    def _turn(self, p: Tensor, group: dict[str, Any]) -> None:
+        assert p.grad is not None, "asked of those that have one"
+        β, η, state = group["betas"][0], group["lr"], self.state[p]
+        if not state:
+            state.update(step=torch.zeros((), device=p.device), exp_avg=torch.zeros_like(p))
+        state["step"] += 1
+        m = state["exp_avg"].lerp_(p.grad, 1 - β)
+        matrices = torch.lerp(p.grad, m, β).flatten(2)
+        size = 0.2 * max(matrices.shape[1:]) ** 0.5
+        p.mul_(1 - η * group["weight_decay"]).sub_(orthogonal(matrices).view_as(p), alpha=size * η)
+
+
+def orthogonal(G: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows columns"]:
+    """U Vᵀ of each matrix, nearly."""
+    a, b, c = QUINTIC
+    X = G.mT if G.shape[1] > G.shape[2] else G
+    X = X / X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        A = X @ X.mT
+        X = a * X + (b * A + c * A @ A) @ X
+    return X.mT if G.shape[1] > G.shape[2] else X
+
+
+def _stacked(p: Tensor) -> bool:
+    return p.grad is not None and p.ndim in (3, 5)
+
 
 Groups = list[dict[str, Any]]
 
@@ -31,10 +92,11 @@ class Optimizer(ABC):
         """One parameter group a stage and an interface."""
 
 
-class Adam(Optimizer):
-    """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
+class Averaging(Optimizer, ABC):
+    """Steps by averages of g and of g², with decoupled weight decay."""
 
     moments: ClassVar[dict[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
+    kind: ClassVar[type[torch.optim.AdamW]]
 
     def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
         self.lr, self.interfaces = lr, interfaces
@@ -42,23 +104,21 @@ class Adam(Optimizer):
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         first, second = self.betas
-        return torch.optim.AdamW(
+        return self.kind(
             groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True
         )
 
 
-class MuonAdam(Optimizer):
+class Adam(Averaging):
+    """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
+
+    kind = torch.optim.AdamW
+
+
+class MuonAdam(Averaging):
     """Muon for the stacked layers of stable networks (Jordan et al., 2024), decoupled Adam for all else."""
 
-    moments: ClassVar[dict[str, int]] = Adam.moments
-
-    def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
-        self.lr, self.interfaces = lr, interfaces
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        first, second = self.betas
-        return Muon(groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True)
+    kind = Muon
 
 
 class NAdam(Optimizer):
@@ -108,3 +168,41 @@ class Sgd(Optimizer):
             weight_decay=self.weight_decay,
             fused=True,
         )
+
+
+class Annealing(ABC):
+    """The learning rate at progress s is `factor(s)` times the optimizer's."""
+
+    @abstractmethod
+    def factor(self, s: float) -> float: ...
+
+
+class Constant(Annealing):
+    """factor(s) = 1."""
+
+    def factor(self, s: float) -> float:
+        return 1.0
+
+
+class Cosine(Annealing):
+    """Up along a line over the first `warmup` share of the run, then down along half a cosine to `floor`."""
+
+    def __init__(self, *, warmup: Share, floor: Share):
+        self.warmup, self.floor = warmup, floor
+
+    def factor(self, s: float) -> float:
+        if s < self.warmup:
+            # Not from zero itself: the first batch would be lost.
+            return max(s / self.warmup, 1e-2)
+        t = (s - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * min(t, 1.0))) / 2
+
+
+class Exponential(Annealing):
+    """factor(s) = final^s."""
+
+    def __init__(self, *, final: Rate):
+        self.final = final
+
+    def factor(self, s: float) -> float:
+        return self.final**s

@@ -15,8 +15,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from costate.architectures.block import RULES, Rule, prolong, together
 from costate.callbacks.checkpoints import Checkpoints
+from costate.core.block import RULES, Rule, prolong, together
 from costate.core.stage import Stage
 from costate.training.levels import Plan
 

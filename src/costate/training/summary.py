@@ -59,8 +59,7 @@ def outline(model: Training) -> None:
     for k, (stage, (h, flops)) in enumerate(zip(stages, operations(model), strict=True)):
         parameters = sum(p.numel() for p in stage.block.parameters())
         shape = " × ".join(map(str, h.shape[1:]))
-        cells = (f"{k}", f"{stage.block.layers}", f"{parameters:,}", f"{flops:,}", shape, f"{h.nbytes:,}")
-        table.add_row(*cells)
+        table.add_row(f"{k}", f"{stage.block.layers}", f"{parameters:,}", f"{flops:,}", shape, f"{h.nbytes:,}")
     Console().print(table)
 
 
@@ -76,14 +75,9 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     # The least loss may be that of a third epoch. Checkpoints of earlier versions say nothing of it.
     best["val/loss"] = results.get("best_epoch/val/loss", best["val/loss"])
     names = sorted({*best, *(k for k in last if k.startswith(("train/", "val/")))}, key=_place)
-    columns = (
-        "",
-        f"best epoch, {results.get('best_epoch', 'unknown')}",
-        f"last epoch, {results['epochs']}",
-        "gap to the best",
-    )
-    table = Table(*columns[:1], title=folder, title_justify="left")
-    for column in columns[1:]:
+    table = Table("", title=folder, title_justify="left")
+    best_epoch, last_epoch = f"best epoch, {results.get('best_epoch', 'unknown')}", f"last epoch, {results['epochs']}"
+    for column in (best_epoch, last_epoch, "gap to the best"):
         table.add_column(column, justify="right")
     for name in names:
         first, latest = best.get(name), last.get(name)

@@ -5,9 +5,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from costate.callbacks.screen import Bar, Lines, RichBar
 from costate.config.settings import Count
-from costate.training.checkpoint_file import CheckpointFile
+from costate.runs.writing import writing
 
 UNHELPFUL = (
     # Scores are those of all ranks already; the rest is rank 0's.
@@ -71,6 +72,11 @@ def build(
     Raises:
         ValueError: a GPU is asked for and there are not as many; or half precision.
     """
+    if precision.startswith("16"):
+        raise ValueError(
+            f"trainer.precision={precision}: float16 needs its losses scaled, once for all stages, which decoupled "
+            f"stages do not share: use trainer.precision=bf16-mixed."
+        )
     _prepare()
     shown = _progress(progress)
     several = devices * num_nodes > 1
@@ -79,7 +85,7 @@ def build(
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy if several else "auto",
-        precision=_precision(precision),
+        precision=precision,
         max_epochs=epochs,
         callbacks=[*callbacks, *shown],
         logger=loggers,
@@ -100,15 +106,6 @@ def build(
     return trainer
 
 
-def _precision(precision: Any) -> Any:
-    if precision.startswith("16"):
-        raise ValueError(
-            f"trainer.precision={precision}: float16 needs its losses scaled, once for all stages, which decoupled "
-            f"stages do not share: use trainer.precision=bf16-mixed."
-        )
-    return precision
-
-
 def _accelerator(wish: str, devices: int) -> str:
     there = torch.cuda.device_count()
     if wish == "auto":
@@ -121,13 +118,12 @@ def _accelerator(wish: str, devices: int) -> str:
 
 
 def _progress(kind: str) -> list[Callback]:
-    bar = kind == "bar" or (kind == "auto" and sys.stdout.isatty())
     if kind == "none":
         return []
     # Drawing the bar costs about as much as a step of a small network.
     if kind == "rich":
         return [RichBar(refresh_rate=10), Lines()]
-    return [Bar(refresh_rate=10), Lines()] if bar else [Lines()]
+    return [Bar(refresh_rate=10), Lines()] if kind == "bar" or (kind == "auto" and sys.stdout.isatty()) else [Lines()]
 
 
 def _profiler(kind: str, folder: Path) -> Profiler | None:
@@ -143,3 +139,17 @@ def _prepare() -> None:
         warnings.filterwarnings("ignore", message)
     # Costs next to nothing, and a resumed run on a GPU comes to the same numbers.
     torch.backends.cudnn.deterministic = True
+
+
+@final
+class CheckpointFile(TorchCheckpointIO):
+    """Torch's file, without the detour of Lightning's own by way of the folder for temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes the file in place: whoever wants it whole or not at all gives it another name first.
+
+        Raises:
+            ValueError: there is no room, or the folder cannot be written to.
+        """
+        with writing(Path(path)) as file:
+            torch.save(checkpoint, file)

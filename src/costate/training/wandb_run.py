@@ -1,21 +1,27 @@
-"""Weights & Biases: online where there is a key and a network, else offline; never a prompt, never a reason to fail."""
+"""Weights & Biases: online where there is a key and a network, else offline; never a prompt, never a reason to fail.
 
+W&B keeps one run a process in a global. A job that does not end its own hands it to the next job of a sweep, which
+then goes on in it under a wrong name.
+"""
+
+import contextlib
 import functools
+import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
-from requests.utils import get_netrc_auth
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
 
 from costate.execution.launching import meeting
-from costate.runs import sweep_of
-from costate.runs.tracking import end
+from costate.runs import RunFolder, sweep_of
 from costate.runs.writing import write
-from costate.training.loggers import needs
-from costate.training.one_row import OneRow
-from costate.training.tolerant import Tolerant
+from costate.training.loggers import Tolerant, needs
 
 PATIENCE = 20
 """Seconds to wait for the server before a run goes offline."""
@@ -43,7 +49,7 @@ def wandb(
     Args:
         group: null for the sweep that the run belongs to.
         mode: auto is online where there is a key.
-        checkpoint, figures: what becomes an artifact, see `costate.runs.tracking`.
+        checkpoint, figures: what becomes an artifact, see `deliver`.
 
     Raises:
         ValueError: wandb is not installed, or refuses a project, a tag or whatever else is not what it takes.
@@ -99,6 +105,7 @@ def _begin(mode: Literal["online", "offline", "disabled"], **settings: Any) -> A
 def _mode(wish: str) -> Any:
     """What the environment or the settings say, and else what a key allows."""
     import wandb
+    from requests.utils import get_netrc_auth
 
     told = os.environ.get("WANDB_MODE", wish if wish != "auto" else "")
     if told in ("online", "offline", "disabled"):
@@ -107,3 +114,88 @@ def _mode(wish: str) -> Any:
     key = os.environ.get("WANDB_API_KEY") or any(get_netrc_auth(host) for host in hosts)
     # Online without a key would ask for one.
     return wish if wish in ("offline", "disabled") else "online" if key else "offline"
+
+
+@final
+class OneRow(WandbLogger):
+    """What several callbacks measure on a batch waits for the first number of another batch, or for the end."""
+
+    def __init__(self, experiment: Any, project: str):
+        super().__init__(experiment=experiment, project=project)
+        self._row: dict[str, Any] = {}
+        self._batch: int | None = None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if step != self._batch:
+            self._write()
+        self._batch = step
+        self._row |= metrics
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self._write()
+        super().finalize(status)
+
+    def _write(self) -> None:
+        row, self._row = self._row, {}
+        if row:
+            super().log_metrics(row, self._batch)
+
+
+def closing(train: Callable[[DictConfig, RunFolder], None], cfg: DictConfig, folder: RunFolder) -> None:
+    """Trains, and ends the W&B run that this has begun, if it has; a failed job is a failed run."""
+    try:
+        train(cfg, folder)
+    except BaseException:
+        end(exit_code=1)
+        raise
+    try:
+        if run() is not None:
+            deliver(cfg, folder)
+    except Exception as fault:  # the training has come to its end
+        print(f"W&B has not got the results ({fault}): they are in {folder}.", file=sys.stderr)
+    end(exit_code=0)
+
+
+def run() -> Any:
+    """The W&B run of this process, or None; W&B is not imported for it."""
+    return sys.modules["wandb"].run if "wandb" in sys.modules else None
+
+
+def end(exit_code: int) -> None:
+    if run() is not None:
+        try:
+            run().finish(exit_code=exit_code)
+        except Exception:  # its service is gone, and nothing that was trained with it; the next job has one of its own
+            with contextlib.suppress(Exception):
+                sys.modules["wandb"].teardown()
+            # A run that could not end stays where `run` looks for one.
+            sys.modules["wandb"].run = None  # type: ignore[attr-defined]
+
+
+def deliver(cfg: DictConfig, folder: RunFolder) -> None:
+    """Puts the results into the summary, and what the settings ask for into artifacts."""
+    settings = cfg.logger.wandb
+    run().summary.update({name: value for name, value in folder.results().items() if name != "overrides"})
+    if settings.checkpoint:
+        add("checkpoint", "model", [folder.path / "checkpoints" / "best.ckpt", folder.config], folder.results())
+    if settings.figures:
+        import wandb
+
+        from costate.reports.report import write as write_report
+
+        report = write_report([folder.path], folder.path / "report")
+        add("figures", "report", sorted(path for path in report.rglob("*") if path.is_file()), {})
+        # Among the run's media they are seen without a download.
+        run().log({f"figures/{path.stem}": wandb.Image(str(path)) for path in sorted(report.glob("*.png"))})
+
+
+def add(name: str, kind: str, files: list[Path], metadata: dict[str, Any]) -> None:
+    """Logs an artifact of the run; offline it waits in the run's folder."""
+    import wandb
+
+    artifact = wandb.Artifact(f"{name}-{run().id}", type=kind, metadata=json.loads(json.dumps(metadata)))
+    for file in files:
+        artifact.add_file(str(file), name=file.name)
+    run().log_artifact(artifact)

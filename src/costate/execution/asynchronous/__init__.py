@@ -25,7 +25,7 @@ from costate.core.types import Input, Labels, State
 from costate.execution.asynchronous.lines import Answer, Halt, Line, Lines, Roles, choose
 from costate.execution.asynchronous.oracle import REFUSAL, Feed, Message, Oracle, check
 from costate.execution.base import Execution
-from costate.execution.clock import SPANS, Clock, Histogram, Traffic
+from costate.execution.clock import SPANS, Clock, Histogram
 from costate.execution.replicas import from_all, share_module, share_optimizer
 from costate.methods import Method
 from costate.posts import Passage, Reply
@@ -69,7 +69,6 @@ class Asynchronous(Execution):
         self.roles = Roles(len(stages), oracle)
         self.max_staleness, self.places, self.replay, self.interface = max_staleness, queue, replay, interface
         self.clock = Clock(SPANS if trace else 0)
-        self.traffic = Traffic(self.clock)
         self.bell = threading.Condition()
         self.feed = Feed(queue, replay, max_staleness, lag + max_staleness)
         self.answers = Histogram()
@@ -114,12 +113,11 @@ class Asynchronous(Execution):
         self.lessons: list[Line] = []
         for k in range(len(self.stages) - 1):
             front, behind, oracle = self.roles.rank_of(k), self.roles.rank_of(k + 1), self.roles.oracle_of(k)
-            if oracle == behind:
-                self.questions.append(lines.open(front, behind, partial(self._answer, k), then=self._deliver))
-            else:
-                self.questions.append(lines.open(front, oracle, partial(self._answer, k)))
-                self.states[k] = lines.open(front, behind, self._deliver)
-            self.lessons.append(lines.open(behind, oracle, partial(self._teach, k)))
+            answer, put = partial(self._answer, k), partial(self._put, self.feed)
+            self.questions.append(lines.open(front, oracle, answer, then=put if oracle == behind else None))
+            if oracle != behind:
+                self.states[k] = lines.open(front, behind, put)
+            self.lessons.append(lines.open(behind, oracle, partial(self._put, self.oracle.lessons.get(k))))
         self.halt = Halt(lines, self.roles.ranks, first=self.roles.rank_of(0))
 
     def disconnect(self) -> None:
@@ -137,11 +135,11 @@ class Asynchronous(Execution):
             self.begun = True
             self.oracle.start(n)
         self.stopping = self.halt.begin(n, self.asked, self._wait)
-        self.traffic.begin()
+        self.clock.begin()
         output = None if self.own is None else self._train(n, self.own, x, y)
         for k in self.oracle.stages:
             self._learn(n, k)
-        self.traffic.end(queue=0, more=more)
+        self.clock.end(queue=0, more=more)
         return output if self.own == len(self.stages) - 1 else None
 
     def average(self) -> None:
@@ -175,7 +173,7 @@ class Asynchronous(Execution):
         says, `queue`, messages that wait for it, `dropped` and `replayed` since the run began, and `staleness` in
         updates: the mean, the most, and as `staleness_<bin>` the share of the updates in each bin.
         """
-        return self._rows(self.traffic.measure())
+        return self._rows(self.clock.measure())
 
     def account(self) -> dict[str, float]:
         return self.totals
@@ -195,16 +193,11 @@ class Asynchronous(Execution):
             "copies": {},
         }
 
-    def _deliver(self, number: int, *tensors: Tensor) -> None:
-        """Called by the stage in front: a state and the labels."""
+    def _put(self, feed: Feed | None, number: int, *tensors: Tensor) -> None:
+        """Called by the stage in front: a state and the labels; by the one behind: and the gradient at that state."""
+        assert feed is not None, "a message comes to whom it is for"
         with self.bell:
-            self.feed.put(Message(number, tensors))
-            self.bell.notify_all()
-
-    def _teach(self, k: int, number: int, *tensors: Tensor) -> None:
-        """Called by the stage behind boundary k: a state, the labels, and the gradient at that state."""
-        with self.bell:
-            self.oracle.lessons[k].put(Message(number, tensors))
+            feed.put(Message(number, tensors))
             self.bell.notify_all()
 
     def _answer(self, k: int, n: int, h: Tensor, y: Tensor) -> Answer:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from costate.execution.clock import Clock, Traffic
+from costate.execution.clock import Clock
 
 
 @pytest.fixture
@@ -18,17 +18,17 @@ def pass_time(monkeypatch):
     return forward
 
 
-def batch(traffic: Traffic, pass_time, work: float, wait: float, more: bool) -> None:
+def batch(traffic: Clock, pass_time, work: float, wait: float, more: bool) -> None:
     traffic.begin()
-    with traffic.clock.span("wait for state", 0):
+    with traffic.span("wait for state", 0):
         pass_time(wait)
-    with traffic.clock.span("forward", 0):
+    with traffic.span("forward", 0):
         pass_time(work)
     traffic.end(queue=1, more=more)
 
 
 def test_busy_is_the_share_of_the_time_that_was_not_waited(pass_time):
-    traffic = Traffic(Clock())
+    traffic = Clock()
     for n in range(4):
         batch(traffic, pass_time, work=3.0, wait=1.0, more=n < 3)
     expected = {"updates_per_second": 0.25, "busy": 0.75, "stall_ms": 1000.0, "queue": 1.0}
@@ -36,7 +36,7 @@ def test_busy_is_the_share_of_the_time_that_was_not_waited(pass_time):
 
 
 def test_validation_between_epochs_is_neither_work_nor_waiting(pass_time):
-    traffic = Traffic(Clock())
+    traffic = Clock()
     batch(traffic, pass_time, work=1.0, wait=1.0, more=False)
     pass_time(50.0)
     batch(traffic, pass_time, work=1.0, wait=1.0, more=False)
@@ -44,7 +44,7 @@ def test_validation_between_epochs_is_neither_work_nor_waiting(pass_time):
 
 
 def test_each_measurement_begins_where_the_one_before_ended(pass_time):
-    traffic = Traffic(Clock())
+    traffic = Clock()
     batch(traffic, pass_time, work=1.0, wait=3.0, more=True)
     assert traffic.measure()["busy"] == pytest.approx(0.25)
     # Measured between two batches: the optimizer's step after it belongs to the next.

@@ -1,7 +1,10 @@
-"""Data of the user's own: a LightningDataModule, or Datasets of torch."""
+"""Data of the user's own: pictures in class folders, a LightningDataModule, or Datasets of torch."""
 
+import hashlib
+import math
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from pathlib import Path
+from typing import Any, Literal, final
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,12 +15,89 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from costate.config import lookup
 from costate.config.settings import Count, Share, Size
 from costate.core.tasks import Classification, Regression, Task
+from costate.data import store
 from costate.data.augment import Kind
 from costate.data.batches import Rows
-from costate.data.folder import split
-from costate.data.memory import InMemory, Parts
+from costate.data.memory import InMemory, Parts, divide
+from costate.data.pictures import Gallery
 
 PIECE = 256  # samples that are stacked at once
+
+
+@final
+class Folder(InMemory):
+    """Pictures in class folders, in a directory or in a .zip; decoded once, and kept in memory as bytes.
+
+    Args:
+        root: of train/CLASS/*, test/CLASS/* and perhaps val/CLASS/*, or of CLASS/* alone.
+        cache: folder of the converted file.
+        size: height and width of a sample, which pictures are cut and made smaller to.
+        memory: share of the machine's memory that the samples may take; where they take more, batches are read from the
+            file, by a thread that is a batch ahead.
+        colour: whether samples have three channels, else one.
+        unreadable: whether files that cannot be read are refused or left out.
+        train: training rows; null for all that are left.
+        validation: share of the training pictures that is held out where there is no folder for that.
+        test: the same.
+
+    Raises:
+        ValueError: there are no such folders, or (on reading) files that cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        cache: str,
+        size: Count,
+        colour: bool,
+        memory: Share,
+        unreadable: Literal["refuse", "skip"],
+        augment: Kind,
+        train: Count | None,
+        validation: Share,
+        test: Share,
+        batch_size: Count,
+        seed: Size,
+        shuffle_seed: Size,
+    ):
+        if root is None:
+            raise ValueError("data=folder needs data.root, a folder or a .zip that holds the class folders.")
+        self.gallery = Gallery(Path(root).expanduser(), "data.root")
+        self.size, self.colour, self.skip = size, colour, unreadable == "skip"
+        shape, task = (3 if colour else 1, size, size), Classification(len(self.gallery.classes))
+        super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
+        self.class_names = self.gallery.classes
+        kind = f"{self.gallery.root.absolute()} {shape} {self.skip}"
+        name = f"{self.gallery.root.stem}_{hashlib.sha256(kind.encode()).hexdigest()[:12]}.h5"
+        self.path = Path(cache).expanduser() / name
+        self.most, self.shares, self.bytes = train, (validation, test), memory * store.memory()
+
+    def read(self) -> Parts:
+        arrays = store.load(self.path, self.gallery.signature(), self._decode, self.bytes)
+        there = {part: Rows.of(arrays, part) for part in ("all", "train", "val", "test") if f"{part}_x" in arrays}
+        rows = there["train"] if "train" in there else there["all"]
+        return split(rows, there.get("val"), there.get("test"), self.most, self.shares, self.seed)
+
+    def _decode(self) -> store.Arrays:
+        large = len(self.gallery.files) * math.prod(self.shape) > self.bytes
+        return self.gallery.arrays(self.size, self.colour, self.skip, self.path.parent if large else None)
+
+
+def split(
+    rows: Rows, validation: Rows | None, test: Rows | None, train: int | None, shares: tuple[float, float], seed: int
+) -> Parts:
+    """Three parts; what is not there is a share of the first one, at least a row.
+
+    Args:
+        shares: of validation and test.
+    """
+    held, tested = (
+        0 if part is not None else max(1, round(share * len(rows.y)))
+        for part, share in zip((validation, test), shares, strict=True)
+    )
+    own = Parts(*map(rows.take, divide(len(rows.y), train, held, tested, seed)))
+    return Parts(own.train, validation or own.validation, test or own.test)
 
 
 @final
@@ -32,7 +112,6 @@ class Module(InMemory):
         module: package.module:function.
         settings: its arguments.
         classes: how many there are; null: one more than the highest label of the training samples.
-        augment: how pictures of training batches are changed.
         train: training rows; null for all that are left.
         validation: share of the training samples that is held out where the function returns none.
         test: the same.

@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.runs.program import *  # noqa: F403

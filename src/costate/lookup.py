@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.config.lookup import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.config.composing import *  # noqa: F403

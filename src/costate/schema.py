@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.config.schema import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.config.settings import *  # noqa: F403

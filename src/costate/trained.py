@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.runs.trained import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.config.words import *  # noqa: F403

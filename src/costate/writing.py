@@ -1,3 +1,0 @@
-"""Moved."""
-
-from costate.runs.writing import *  # noqa: F403
