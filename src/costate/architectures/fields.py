@@ -258,8 +258,8 @@ def pulled(f: Function, Y: Tensor, by_hand: bool = True) -> tuple[Tensor, Pull]:
 
     def pull(d: Tensor) -> Tensor:
         if value.requires_grad:
-            # A layer may share what is made of its weights between its functions.
-            torch.autograd.backward(value, d.to(value.dtype), retain_graph=True)
+            # Frees what f has saved; adjoints, which a layer's functions share, save nothing.
+            torch.autograd.backward(value, d.to(value.dtype))
         return torch.zeros_like(Y) if source.grad is None else source.grad
 
     return value.detach(), pull
