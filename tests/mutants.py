@@ -160,9 +160,9 @@ MUTANTS = [
     Mutant("data/planar.py", "t + 0.2 * y, 4 * math.pi * t", "t + 0.2 * y, 2 * math.pi * t", "data/test_planar.py"),
     # Reports
     Mutant(
-        "reports/numbers.py",
-        "from statistics import mean, stdev",
-        "from statistics import mean, pstdev as stdev",
+        "reports/groups.py",
+        "from statistics import fmean, mean, stdev",
+        "from statistics import fmean, mean, pstdev as stdev",
         "reports/test_report.py reports/test_sweep.py",
     ),
     Mutant(
@@ -173,13 +173,13 @@ MUTANTS = [
     ),
     Mutant("reports/table.py", "sign * s >= sign * bar", "s >= bar", "reports/test_report.py"),
     Mutant(
-        "reports/confusion.py",
+        "reports/networks.py",
         "counts.sum(1, keepdims=True)",
         "counts.sum(0, keepdims=True)",
         "reports/test_report.py cli/test_evaluate.py",
     ),
     Mutant("reports/sweep.py", "key=lambda job: job.number", "key=lambda job: -job.number", "reports/test_sweep.py"),
-    Mutant("reports/stability.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
+    Mutant("reports/networks.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/loggers.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
     Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),

@@ -19,7 +19,7 @@ ALLOWED = {
     "methods": VOCABULARY | {"architectures", "interfaces", "posts", "pvd"},
     "library": {"core"},
     "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd"},
-    "runs": {"config", "architectures", "execution"},
+    "runs": {"config", "core", "architectures", "execution"},
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from costate.benchmarks.network import COUNTS, METHODS, SERIAL, Line, foretold, table
-from costate.reports import network as figures
+from costate.reports import benchmarks as figures
 
 ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6
 LINES = Line(), Line(rate=100.0), Line(rate=10.0), Line(trip=10.0)
@@ -52,4 +52,6 @@ def test_its_table_and_figures_have_every_way(tmp_path):
     for figure in (figures.links(result), figures.many(result, COUNTS)):
         shown = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
         assert {name for name in FREE if name != SERIAL} <= shown
+        colours = [handle.get_color() for legend in figure.legends for handle in legend.legend_handles]
+        assert len(set(colours)) == len(colours) >= len(FREE) - 1, "a dashed line has nothing but its colour"
         figure.savefig(tmp_path / "figure.png")

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import costate
-from costate.evaluate.__main__ import main
+from costate.evaluate import main
 from costate.runs import RunFolder
 from own_network import layers
 from running import QUIET, fit

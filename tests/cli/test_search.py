@@ -19,9 +19,12 @@ from optuna.trial import TrialState  # noqa: E402
 
 from costate.search import study as studies  # noqa: E402
 from costate.search.__main__ import main as search_main  # noqa: E402
-from costate.search.space import Space  # noqa: E402
-from costate.search.study import Search  # noqa: E402
-from costate.search.trial import TrialError, TrialRun  # noqa: E402
+from costate.search.study import (  # noqa: E402
+    Search,
+    Space,
+    TrialError,
+    TrialRun,
+)
 from running import SMALL  # noqa: E402
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from composing import config
 from costate.config.schema import check
-from costate.experiments.headers import read
+from costate.experiments.rows import read
 from pages import PAGES, PROGRAMS, ROOT, commands, fences, first, options, settings, spans
 
 README = ROOT / "README.md"

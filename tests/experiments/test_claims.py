@@ -3,9 +3,8 @@
 import pytest
 
 from composing import CONF
-from costate.experiments import claims
-from costate.experiments.headers import read
-from costate.experiments.running import Result
+from costate.experiments import table
+from costate.experiments.rows import Result, read
 
 TABLE = read(CONF / "experiment" / "dni_table_mnist.yaml").rows
 
@@ -18,23 +17,23 @@ def test_the_theoretical_fit_has_the_slowest_stage_in_place_of_all():
     serial = {"fit_seconds": 100.0, "series_seconds": 80.0, "theoretical_seconds": 44.0}
     rows = read(CONF / "experiment" / "distributed_sg.yaml").rows
     results = dict(zip(rows, ([Result({"fit_seconds": 70.0})], [Result(serial)]), strict=True))
-    assert lines(claims.speed(results))["distributed_sg"].endswith("| 100 | 80 | 44 | 64 | 70 | 1.56 | 1.43 |")
-    assert claims.speed({rows[0]: [Result()]}) == ""
+    assert lines(table.speed(results))["distributed_sg"].endswith("| 100 | 80 | 44 | 64 | 70 | 1.56 | 1.43 |")
+    assert table.speed({rows[0]: [Result()]}) == ""
 
 
 def test_errors_stand_beside_the_papers():
     results = {row: [Result({"test/accuracy": 0.9})] for row in TABLE if "method=none" in row.overrides}
-    page = lines(claims.dni_table(results))
+    page = lines(table.dni_table(results))
     assert page["none"] == "| none | 10.0 (9.3) | 10.0 (12.6) | 10.0 (16.2) | 10.0 (21.4) |"
     assert page["cDNI (sg, conditioned)"].endswith("— (1.6) |")
-    assert "order" not in claims.dni_table(results)
-    assert claims.dni_table({row: [Result()] for row in TABLE}) == ""
+    assert "order" not in table.dni_table(results)
+    assert table.dni_table({row: [Result()] for row in TABLE}) == ""
 
 
-@pytest.mark.parametrize("name", claims.PAIRS)
+@pytest.mark.parametrize("name", table.PAIRS)
 def test_what_is_run_in_series_and_in_a_pipeline_are_commands_of_the_experiment(name):
     rows = {row.overrides for row in read(CONF / "experiment" / f"{name}.yaml").rows}
-    assert {(f"experiment={name}", *way) for way in claims.PAIRS[name]} <= rows
+    assert {(f"experiment={name}", *way) for way in table.PAIRS[name]} <= rows
 
 
 @pytest.mark.parametrize(
@@ -56,5 +55,5 @@ def test_the_order_of_the_methods_is_held_against_its_tolerances(none, backprop,
         error = sg if "method.conditioned=false" in row.overrides else errors[row.overrides[1]]
         if row.overrides[-1].count("256") < 5:
             results[row] = [Result({"test/accuracy": 1 - error / 100})]
-    page = claims.dni_table(results).splitlines()
+    page = table.dni_table(results).splitlines()
     assert [line for line in page if line.startswith("- ")] == [f"- 3 layers: {told}", f"- 4 layers: {told}"]

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from composing import CONF
-from costate.experiments import digest
-from costate.experiments.headers import Experiment, Mark, Row, read_all
-from costate.experiments.running import Result
+from costate.experiments import table
+from costate.experiments.rows import Experiment, Mark, Result, Row, read_all
 
 MARK = Mark("test/accuracy", ">=", 0.99)
 ROWS = tuple(Row("net", ("experiment=net", f"arch={arch}"), MARK, 1) for arch in ("a", "b", "c"))
@@ -13,9 +12,9 @@ NET = Experiment("net", "net.py", ROWS)
 
 
 def test_it_has_a_line_for_each_program_and_what_each_must_reach():
-    block = (CONF.parent / "docs/results.md").read_text().partition(digest.BEGIN)[2].partition(digest.END)[0]
+    block = (CONF.parent / "docs/results.md").read_text().partition(table.BEGIN)[2].partition(table.END)[0]
     experiments = [each for each in read_all(CONF / "experiment") if each.program is not None]
-    empty = digest.short(experiments, {row: [] for each in experiments for row in each.rows})
+    empty = table.short(experiments, {row: [] for each in experiments for row in each.rows})
     cells = [[line.split(" | ")[:3] for line in text.splitlines()] for text in (block, empty)]
     assert cells[0] == cells[1], "docs/results.md is behind conf/experiment: python -m costate.experiments writes it"
 
@@ -23,8 +22,8 @@ def test_it_has_a_line_for_each_program_and_what_each_must_reach():
 def test_several_rows_are_told_by_the_worst_and_the_best_and_the_misses(tmp_path):
     results = {row: [Result({"test/accuracy": x})] for row, x in zip(ROWS, (0.995, 0.98, 0.992), strict=True)}
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{digest.BEGIN}old\n{digest.END}behind\n")
-    digest.update(path, [NET], results)
+    path.write_text(f"before\n{table.BEGIN}old\n{table.END}behind\n")
+    table.update(path, [NET], results)
     text = path.read_text()
     assert "| `net` | net.py | ≥ 99 % | 98 % to 99.5 % **1 of 3 miss** |" in text
     assert text.startswith("before\n")
@@ -36,21 +35,21 @@ def test_rows_without_a_mark_are_left_out_where_others_have_one():
     rows = (Row("net", ("experiment=net", "method=none"), None, 1), *ROWS[:2])
     results = {row: [Result({"test/accuracy": x})] for row, x in zip(rows, (0.5, 0.995, 0.99), strict=True)}
     net = Experiment("net", "net.py", rows)
-    assert digest.short([net], results).endswith("| 99 % to 99.5 % |")
+    assert table.short([net], results).endswith("| 99 % to 99.5 % |")
     none = Experiment("net", "net.py", rows[:1])
-    assert digest.short([none], results).endswith("| 50 % |")
-    assert digest.short([net], {row: [] for row in rows}).endswith("|  |")
+    assert table.short([none], results).endswith("| 50 % |")
+    assert table.short([net], {row: [] for row in rows}).endswith("|  |")
 
 
 def test_of_errors_the_least_is_the_best():
     results = {row: [Result({"test/mse": x})] for row, x in zip(ROWS, (0.2, 0.1, 0.3), strict=True)}
-    assert digest.short([NET], results).endswith("| 0.3 to 0.1 |")
+    assert table.short([NET], results).endswith("| 0.3 to 0.1 |")
 
 
 def test_a_file_without_the_marks_and_no_file_stay_as_they_are(tmp_path):
     path = tmp_path / "README.md"
     path.write_text("nothing here")
-    digest.update(path, [NET], {row: [] for row in ROWS})
+    table.update(path, [NET], {row: [] for row in ROWS})
     assert path.read_text() == "nothing here"
-    digest.update(Path(tmp_path / "none.md"), [NET], {row: [] for row in ROWS})
+    table.update(Path(tmp_path / "none.md"), [NET], {row: [] for row in ROWS})
     assert not (tmp_path / "none.md").exists()

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 
 from composing import CONF, config, method, options, scheduled, words
 from costate.config.schema import check
-from costate.experiments.headers import Mark, jobs, read, read_all
+from costate.experiments.rows import Mark, expanded, read, read_all
 from small import STABLE
 
 PROGRAMS = """full_model verlet_mnist resnet_mnist leapfrog_mnist antisymmetric_mnist ellipse swiss_roll standard_sg
@@ -93,7 +93,7 @@ def test_a_header_in_another_form_is_refused(tmp_path, before, after, told):
 
 
 def test_jobs_are_those_of_hydras_sweeper():
-    assert jobs(["a=1", "b=[1,2],[3]", "c=x,y"]) == [
+    assert expanded(["a=1", "b=[1,2],[3]", "c=x,y"]) == [
         ("a=1", "b=[1,2]", "c=x"),
         ("a=1", "b=[1,2]", "c=y"),
         ("a=1", "b=[3]", "c=x"),

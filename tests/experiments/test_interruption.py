@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from costate.experiments.__main__ import main
-from costate.experiments.headers import Row
-from costate.experiments.running import Result, Run
+from costate.experiments.rows import Result, Row, Run
 from costate.runs import program
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)

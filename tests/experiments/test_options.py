@@ -3,9 +3,9 @@
 import pytest
 
 from composing import CONF
-from costate.experiments import fast
+from costate.experiments import __main__ as command
 from costate.experiments.__main__ import main
-from costate.experiments.headers import read
+from costate.experiments.rows import read
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,9 @@ def test_what_is_named_twice_is_run_once(monkeypatch, tmp_path):
 
 
 def test_fast_removes_what_it_has_made_itself_and_nothing_else(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(fast, "run", lambda chosen, place, mnist: [(each.name, {"test/mse": 0.5}) for each in chosen])
+    monkeypatch.setattr(
+        command, "fast", lambda chosen, place, mnist: [(each.name, {"test/mse": 0.5}) for each in chosen]
+    )
     place, words = tmp_path / "runs-fast", ["surface_sgd", "surface_sgd", "--fast", "--runs", str(tmp_path / "runs")]
     assert main(words) == 0
     (place / "0").mkdir()
@@ -54,10 +56,12 @@ def test_fast_removes_what_it_has_made_itself_and_nothing_else(monkeypatch, tmp_
 def test_a_fast_experiment_has_an_epoch_a_level_and_digits_where_mnist_is_not_there():
     all_four = ("multilevel_sg", "ellipse", "dni_copy", "bplambda_mnist")
     read_in = [read(CONF / "experiment" / f"{name}.yaml") for name in all_four]
-    assert fast.sweeps(read_in, mnist=False) == {
-        ("epochs=3", fast.DIGITS, "data.train=600", *fast.SMALL): ["multilevel_sg"],
-        ("epochs=1", "data.train=600", *fast.SMALL): ["ellipse"],
-        ("epochs=1", "data.batches=20", *fast.SMALL): ["dni_copy"],
-        ("epochs=1", fast.SEQUENCES, "data.train=600", *fast.SMALL): ["bplambda_mnist"],
+    assert command.sweeps(read_in, mnist=False) == {
+        ("epochs=3", command.DIGITS, "data.train=600", *command.SMALL): ["multilevel_sg"],
+        ("epochs=1", "data.train=600", *command.SMALL): ["ellipse"],
+        ("epochs=1", "data.batches=20", *command.SMALL): ["dni_copy"],
+        ("epochs=1", command.SEQUENCES, "data.train=600", *command.SMALL): ["bplambda_mnist"],
     }
-    assert fast.sweeps(read_in[:1], mnist=True) == {("epochs=3", "data.train=600", *fast.SMALL): ["multilevel_sg"]}
+    assert command.sweeps(read_in[:1], mnist=True) == {
+        ("epochs=3", "data.train=600", *command.SMALL): ["multilevel_sg"]
+    }

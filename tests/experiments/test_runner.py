@@ -8,10 +8,9 @@ from threading import Barrier
 
 import pytest
 
-from costate.experiments import running, table
+from costate.experiments import rows, table
 from costate.experiments.__main__ import main
-from costate.experiments.headers import Experiment, Mark, Row
-from costate.experiments.running import ORDER, Result, Run
+from costate.experiments.rows import ORDER, Experiment, Mark, Result, Row, Run
 from costate.runs import program
 
 ROW = Row("surface_sgd", ("experiment=surface_sgd",), None, 1)
@@ -108,10 +107,10 @@ def test_only_what_has_ended_with_these_settings_and_this_version_is_left_alone(
     job = Job(surface_sgd=0.02)
     assert len(asked(job, "surface_sgd")[2]) == 2
     assert len(asked(job, "surface_sgd")[2]) == 2
-    settings = running.settings
-    monkeypatch.setattr(running, "settings", lambda *words: {**settings(*words), "epochs": 61})
+    settings = rows.settings
+    monkeypatch.setattr(rows, "settings", lambda *words: {**settings(*words), "epochs": 61})
     assert len(asked(job, "surface_sgd")[2]) == 4
-    monkeypatch.setattr(running, "version", lambda name: "0.2.0")
+    monkeypatch.setattr(rows, "version", lambda name: "0.2.0")
     assert len(asked(job, "surface_sgd")[2]) == 6
 
 
@@ -135,23 +134,23 @@ def test_runs_of_a_seed_that_was_not_asked_for_and_has_not_ended_are_no_part_of_
 
 def test_runs_say_of_which_commit_they_are_and_are_not_done_again_for_another(asked, monkeypatch, tmp_path):
     job = Job(surface_sgd=0.02)
-    monkeypatch.setattr(running, "commit", lambda: "abc1234+")
+    monkeypatch.setattr(rows, "commit", lambda: "abc1234+")
     assert ", commit abc1234+ (+: with changes to it), seeds 0, 1, " in asked(job, "surface_sgd")[1]
     order = Run(ROW, 0, tmp_path / "runs").folder / ORDER
     order.write_text(json.dumps({k: v for k, v in json.loads(order.read_text()).items() if k != "commit"}))
-    monkeypatch.setattr(running, "commit", lambda: "fff0000")
+    monkeypatch.setattr(rows, "commit", lambda: "fff0000")
     _, page, ran = asked(job, "surface_sgd")
     assert len(ran) == 2
     assert ", commit abc1234+ and 1 of a commit that is not known (+: with changes to it), " in page
 
 
 def test_without_git_there_is_no_commit(monkeypatch, tmp_path):
-    assert re.fullmatch(r"([0-9a-f]{7,}\+?)?", running.commit())
-    monkeypatch.setattr(running, "CONF", tmp_path / "conf")
+    assert re.fullmatch(r"([0-9a-f]{7,}\+?)?", rows.commit())
+    monkeypatch.setattr(rows, "CONF", tmp_path / "conf")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert running.commit() == ""
+    assert rows.commit() == ""
     monkeypatch.setenv("PATH", "")
-    assert running.commit() == ""
+    assert rows.commit() == ""
 
 
 def test_runs_of_one_process_are_side_by_side_and_those_of_several_come_last_and_alone(asked):
@@ -205,4 +204,4 @@ def test_what_takes_too_long_says_so():
 
 def test_a_run_without_a_score_has_ended_all_the_same():
     run = Run(ROW, 0, Path("runs"))
-    assert running.line(run, Result({"epochs": 1}), time.monotonic()) == "surface_sgd seed=0: ended in 0 s"
+    assert rows.line(run, Result({"epochs": 1}), time.monotonic()) == "surface_sgd seed=0: ended in 0 s"

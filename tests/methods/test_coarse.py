@@ -166,7 +166,7 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
     for stack in net.block.stacks():
         stack.data = stack + 0.3 * torch.randn_like(stack)
     first, second = net.cut(2)
-    task, x, y = Classification(CLASSES), torch.randn(200, *SHAPE).double(), torch.arange(200) % CLASSES
+    task, x, y = Classification(CLASSES), torch.randn(60, *SHAPE).double(), torch.arange(60) % CLASSES
     h = first(x).detach()
     output = second(h).detach()
     likeness, interface = Likeness(second, Coarsening(4)), Coarse([second], task, Coarsening(4))
@@ -179,7 +179,7 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
 
     before = errors()
     adam = torch.optim.Adam([p for p in likeness.parameters() if p.requires_grad], lr=0.01)
-    for _ in range(100):
+    for _ in range(50):
         adam.zero_grad()
         likeness.fit(second, h, output).backward()
         adam.step()

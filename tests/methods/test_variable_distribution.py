@@ -54,7 +54,7 @@ def loss(outer: Any, piece: int, minibatch: int | None = None, double: bool = Fa
     return NetworkLoss(outer.networks, parameters, TASK, x, y, piece, InTurn().mean, minibatch)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     name=st.sampled_from([name for name, layers in LAYERS.items() if layers > 2]),
     p=st.integers(1, 3),

@@ -58,9 +58,9 @@ def run(f: Objective, blocks: Blocks, solver: Solver, iterations: int, forget_me
     return found
 
 
-@pytest.mark.parametrize("forget_me_not", [True, False])
-@pytest.mark.parametrize("p", [1, 2, 4])
-@pytest.mark.parametrize("shared", [0, 4])
+@pytest.mark.parametrize(
+    ("p", "shared", "forget_me_not"), [(1, 0, True), (2, 0, False), (2, 4, True), (4, 0, True), (4, 4, False)]
+)
 def test_a_strongly_convex_quadratic_reaches_its_minimum_at_a_linear_rate(p, shared, forget_me_not):
     f = Quadratic()
     least = f.value(f.minimum).item()

@@ -11,10 +11,8 @@ import pytest
 import yaml
 
 from costate.reports import curves, scaling, style
-from costate.reports import stages as stages_figure
 from costate.reports.curves import band
-from costate.reports.groups import baseline, grouped
-from costate.reports.reading import find
+from costate.reports.groups import baseline, find, grouped
 from costate.reports.report import write
 from costate.reports.table import WHERE_MEASURED, build
 from running import QUIET, SMALL, fit
@@ -255,6 +253,32 @@ def test_a_table_of_different_runs_has_the_columns_in_which_they_differ(tmp_path
     assert {(row[0], row[3]) for row in rows} == {("verlet", "0.08"), ("resnet", "0.16")}
 
 
+def test_an_epoch_alone_is_a_point_on_an_axis_from_0(tmp_path):
+    """It was one on an axis from 0.96 to 1.04."""
+    for method in ("backprop", "sg"):
+        folder = run(tmp_path / method, "verlet", method, 0, 0.9)
+        (folder / "metrics.csv").write_text("step,epoch,val/loss,fit_seconds\n9,0,0.5,20\n")
+    figures = {name: figure for name, _, figure in curves.draw(grouped(find([tmp_path])[0]))}
+    for name, at in (("loss_digits", 1), ("cost_digits", 20)):
+        (place,) = figures[name].axes
+        assert place.get_xlim() == (0, 1.5 * at)
+        assert [line.get_xdata().tolist() for line in place.lines] == [[at], [at]]
+
+
+def test_runs_of_different_lengths_are_lines_of_one_panel_with_baselines_of_their_own(tmp_path):
+    for epochs in (1, 3):
+        for method in ("backprop", "sg"):
+            folder = run(tmp_path / f"{method}{epochs}", "verlet", method, 0, 0.9)
+            config = yaml.safe_load((folder / "config.yaml").read_text())
+            (folder / "config.yaml").write_text(yaml.safe_dump(config | {"epochs": epochs}))
+    groups = grouped(find([tmp_path])[0])
+    assert {group.network for group in groups} == {"verlet"}
+    assert {group.way for group in groups} == {f"{m}, epochs={n}" for m in ("backprop", "sg") for n in (1, 3)}
+    assert all(baseline(group, groups).settings["epochs"] == group.settings["epochs"] for group in groups)
+    (figure,) = [figure for name, _, figure in curves.draw(groups) if name == "loss_digits"]
+    assert len(figure.axes) == 1
+
+
 def test_errors_are_drawn_where_accuracies_saturate(tmp_path):
     for name, accuracy in (("high", 0.98), ("low", 0.5)):
         groups = grouped(find([run(tmp_path / name, "verlet", "sg", 0, accuracy)])[0])
@@ -284,7 +308,7 @@ def test_bars_of_deviation_are_drawn_for_several_seeds_alone(tmp_path, seeds):
         for stages in (2, 4, 8):
             run(tmp_path / f"{seed}{stages}", "verlet", "sg", seed, 0.9 + seed / 100, stages=stages)
     groups = grouped(find([tmp_path])[0])
-    ((_, caption, figure),) = stages_figure.draw(groups)
+    ((_, caption, figure),) = scaling.stages(groups)
     assert bool(figure.axes[0].containers) == ("standard deviation" in caption) == (seeds > 1)
     assert not [name for name, _, _ in scaling.draw(groups) if name.startswith("stages")], "drawn once"
 

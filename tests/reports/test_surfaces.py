@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from costate.data.planar import surface
-from costate.reports import surfaces
+from costate.reports import planar
 from costate.reports.report import write
 from running import QUIET, fit, refusal
 
@@ -23,7 +23,7 @@ def runs(tmp_path_factory):
 
 
 def test_heights_are_kept_every_few_epochs_and_at_the_end(runs):
-    learned = surfaces.read(runs / "sg", "sg")
+    learned = planar.learned(runs / "sg", "sg")
     assert sorted(learned.epochs) == [2, 3]
     assert not np.array_equal(learned.epochs[2], learned.epochs[3])
     assert (runs / "sg" / "surface.png").stat().st_size > 1000
@@ -32,7 +32,7 @@ def test_heights_are_kept_every_few_epochs_and_at_the_end(runs):
 def test_rows_of_the_grid_run_upwards_and_columns_to_the_right(runs):
     import torch
 
-    target = surfaces.read(runs / "sg", "").target
+    target = planar.learned(runs / "sg", "").target
     n = len(target)
     for i, j in ((0, 0), (0, n - 1), (n - 1, 0), (5, 40)):
         point = torch.tensor([[-1 + 2 * j / (n - 1), -1 + 2 * i / (n - 1)]], dtype=torch.float64)
@@ -42,7 +42,7 @@ def test_rows_of_the_grid_run_upwards_and_columns_to_the_right(runs):
 def test_a_report_puts_the_methods_side_by_side_on_one_scale(runs, tmp_path):
     out = write([runs], tmp_path / "report")
     assert (out / "learning_surface.png").exists()
-    figure = surfaces.draw([surfaces.read(runs / method, method) for method in ("backprop", "sg")])
+    figure = planar.learning([planar.learned(runs / method, method) for method in ("backprop", "sg")])
     images = [image for axes in figure.axes for image in axes.images]
     assert len(images) == 2 * 3, "a target and two epochs each"
     assert len({image.get_clim() for image in images}) == 1

@@ -26,7 +26,7 @@ from costate.benchmarks.hosts import Hosts, lacking
 from costate.benchmarks.pipeline import Nodes, launch, nodes_of, setting_of
 from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
-from costate.reports import network as figures
+from costate.reports import benchmarks as figures
 
 METHODS = {
     "pipeline backprop": ["method=backprop"],

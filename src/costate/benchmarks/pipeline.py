@@ -24,7 +24,7 @@ from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
 from costate.benchmarks.hosts import Hosts, enter
 from costate.config.composing import composed
-from costate.reports import contest
+from costate.reports import benchmarks as figures
 
 SECONDS, STEPS, MICRO_BATCHES = 2.5, 10, (2, 4, 8)
 METHODS = {
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
     text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())  # type: ignore[arg-type]
     (options.out / "pipeline.md").write_text(text + "\n")
-    contest.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
+    figures.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
     print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
 
 

@@ -40,7 +40,7 @@ from costate.benchmarks.simulation import (
     synchronous_step,
 )
 from costate.core.tasks import Classification
-from costate.reports import contest
+from costate.reports import benchmarks as figures
 from costate.training.balance import partition, work
 
 COARSE = "pipeline coarse"
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> None:
     parts = {"costs": asdict(costs), "copied": asdict(copied), "link": asdict(link), "check": checks}
     result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **found}
     (options.out / "scaling.json").write_text(json.dumps(result, indent=2) + "\n")
-    contest.throughput(result).savefig(options.out / "scaling.png", dpi=150)
-    contest.check(result).savefig(options.out / "scaling_check.png", dpi=150)
+    figures.throughput(result).savefig(options.out / "scaling.png", dpi=150)
+    figures.check(result).savefig(options.out / "scaling_check.png", dpi=150)
     print(f"\nWritten: scaling.json, scaling.png and scaling_check.png in {options.out}/")
 
 

@@ -153,10 +153,10 @@ class SurfacePictures(Callback):
         for name, heights in (("target", surface(x.double())), (f"epoch-{done:04}", learned)):
             np.save(self.folder / f"{name}.npy", heights.float().cpu().view(GRID, GRID).numpy())
         if find_spec("matplotlib") is not None:
-            from costate.reports import surfaces
+            from costate.reports import planar
 
             picture = self.folder.parent / PICTURE
-            surfaces.draw([surfaces.read(self.folder.parent, "")]).savefig(picture, dpi=110)
+            planar.learning([planar.learned(self.folder.parent, "")]).savefig(picture, dpi=110)
             for logger in trainer.loggers:
                 # With the numbers of the same validation; metrics.csv has no place for it.
                 if hasattr(logger, "log_picture"):

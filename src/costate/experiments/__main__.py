@@ -12,16 +12,22 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from costate.config import CONF
-from costate.experiments import claims, digest, fast, running, table
-from costate.experiments.headers import Experiment, Row, read_all
-from costate.experiments.running import Result, Run, line
+from costate.experiments import table
+from costate.experiments.rows import Experiment, Result, Row, Run, known_seeds, line, read_all, settings
+from costate.reports.sweep import read
+from costate.runs import program
 from costate.runs.program import speak
 
 MNIST = "MNIST/raw/train-images-idx3-ubyte"
 MARKER = ".fast"
 """Lies in a folder that --fast has made and may remove."""
+SMALL = ("trainer.eval_batches=2", "trainer.progress=none", "log_every=5")
+SIZES = {"train": 600, "batches": 20, "size": 20_000}
+"""Of data with --fast, by the name that its size has."""
+DIGITS, SEQUENCES = "data=digits", "data=adding"
 
 Seeds = dict[Row, dict[int, Result]]
 """Of each row, the result of each seed."""
@@ -51,10 +57,12 @@ def long(experiments: Sequence[Experiment], chosen: Sequence[Experiment], option
     results = _results([row for each in shown for row in each.rows], options.seeds, options.runs)
     rows = [row for each in shown if each in chosen for row in each.rows]
     due = [Run(row, seed, options.runs) for row in rows for seed in options.seeds if not results[row][seed].numbers]
-    print(f"{len(due)} runs, about {_hours(due)} on a quiet machine", flush=True)
+    minutes = sum(run.row.minutes for run in due)
+    about = f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+    print(f"{len(due)} runs, about {about} on a quiet machine", flush=True)
     done = failed = 0
     # Times count where there are several processes, and where they are compared with those.
-    crowd = [run for run in due if not (run.alone or run.row.experiment in claims.PAIRS)]
+    crowd = [run for run in due if not (run.alone or run.row.experiment in table.PAIRS)]
     for some, workers in ((crowd, options.jobs), ([run for run in due if run not in crowd], 1)):
         for run, result, told in _perform(some, workers):
             results[run.row][run.seed] = result
@@ -70,28 +78,13 @@ def long(experiments: Sequence[Experiment], chosen: Sequence[Experiment], option
     return int(failed > 0)
 
 
-def short(chosen: Sequence[Experiment], folder: Path) -> int:
-    """One epoch of each on few rows.
-
-    Raises:
-        ValueError: where the runs would lie is something else.
-    """
-    place = _emptied(folder.with_name(f"{folder.name}-fast"))
-    mnist = Path(os.environ.get("COSTATE_DATA", "data"), MNIST).exists()
-    print(
-        f"One epoch of {len(chosen)} experiments on 600 rows" + ("" if mnist else ", data=digits for mnist"), flush=True
-    )
-    lines, failed, start = [], 0, time.monotonic()
-    for name, numbers in fast.run(chosen, place, mnist):
-        error = numbers.get("error")
-        failed += error is not None
-        told = f"failed: {error}" if error else table.score([Result(numbers)])
-        print(f"{name}: {told}", flush=True)
-        lines.append([name, told, f"{numbers.get('fit_seconds', 0):.1f}"])
-    text = table.markdown(("experiment", "after one epoch on few rows", " seconds"), lines)
-    (place / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
-    print(f"{time.monotonic() - start:.0f} s. Written: {place / 'RESULTS.md'}")
-    return int(failed > 0)
+def _results(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> Seeds:
+    """Of the seeds that are asked for, and of all others that have been run."""
+    results: Seeds = {}
+    for row in rows:
+        found = {seed: Run(row, seed, folder).result() for seed in sorted({*seeds, *known_seeds(row, folder)})}
+        results[row] = {seed: result for seed, result in found.items() if seed in seeds or result.numbers}
+    return results
 
 
 def _perform(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result, str]]:
@@ -110,39 +103,86 @@ def _perform(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result, s
                 one.cancel()
 
 
-def _results(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> Seeds:
-    """Of the seeds that are asked for, and of all others that have been run."""
-    results: Seeds = {}
-    for row in rows:
-        known = sorted({*seeds, *running.seeds(row, folder)})
-        found = {seed: Run(row, seed, folder).result() for seed in known}
-        results[row] = {seed: result for seed, result in found.items() if seed in seeds or result.numbers}
+def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table.Results:
+    """Both files; returns what stands in them."""
+    results = {row: list(own.values()) for row, own in seeds.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(table.page(experiments, results), encoding="utf-8")
+    programs = [each for each in experiments if each.program is not None]
+    table.update(path.with_name("docs") / "results.md", programs, results)
     return results
 
 
-def _emptied(place: Path) -> Path:
-    """A folder with nothing in it but the marker."""
+def short(chosen: Sequence[Experiment], folder: Path) -> int:
+    """One epoch of each on few rows: does each of them still run?
+
+    Raises:
+        ValueError: where the runs would lie is something that --fast has not made.
+    """
+    place = folder.with_name(f"{folder.name}-fast")
     if place.exists() and not (place / MARKER).exists() and any(place.iterdir()):
         raise ValueError(f"{place} holds something that --fast has not made: remove it, or choose other --runs.")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     (place / MARKER).touch()
-    return place
+    mnist = Path(os.environ.get("COSTATE_DATA", "data"), MNIST).exists()
+    without = "" if mnist else ", data=digits for mnist"
+    print(f"One epoch of {len(chosen)} experiments on 600 rows{without}", flush=True)
+    lines, failed, start = [], 0, time.monotonic()
+    for name, numbers in fast(chosen, place, mnist):
+        error = numbers.get("error")
+        failed += error is not None
+        told = f"failed: {error}" if error else table.score([Result(numbers)])
+        print(f"{name}: {told}", flush=True)
+        lines.append([name, told, f"{numbers.get('fit_seconds', 0):.1f}"])
+    text = table.markdown(("experiment", "after one epoch on few rows", " seconds"), lines)
+    (place / "RESULTS.md").write_text(text + "\n", encoding="utf-8")
+    print(f"{time.monotonic() - start:.0f} s. Written: {place / 'RESULTS.md'}")
+    return int(failed > 0)
 
 
-def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table.Results:
-    """Both files; returns what stands in them."""
-    results = {row: list(own.values()) for row, own in seeds.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(table.page(experiments, results, [claims.speed, claims.dni_table]), encoding="utf-8")
-    programs = [each for each in experiments if each.program is not None]
-    digest.update(path.with_name("docs") / "results.md", programs, results)
-    return results
+def fast(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each experiment, as it ends, with its numbers or its error; several in a process.
+
+    Args:
+        folder: of the sweeps; it holds nothing yet.
+    """
+    for i, (overrides, names) in enumerate(sweeps(experiments, mnist).items()):
+        place = folder / str(i)
+        place.mkdir(parents=True)
+        words = ["-m", f"experiment={','.join(names)}", *overrides, f"hydra.sweep.dir='{place.absolute()}'"]
+        process = program.start(words, place / "train.log")
+        told, over = 0, False
+        while not over:
+            time.sleep(0.5)
+            over = process.poll() is not None
+            found = read(place)
+            # The latest one may still be at work.
+            for job in found[told : len(found) if over else -1]:
+                yield job.settings["experiment"], job.results
+                told += 1
+        for name in names[told:]:
+            yield name, {"error": f"it was not started: see {place / 'train.log'}"}
 
 
-def _hours(runs: Sequence[Run]) -> str:
-    minutes = sum(run.row.minutes for run in runs)
-    return f"{minutes} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+def sweeps(experiments: Sequence[Experiment], mnist: bool) -> dict[tuple[str, ...], list[str]]:
+    """Overrides, and the experiments that they make short: those that need the same are one sweep of train.py.
+
+    An experiment with levels has an epoch for each of them.
+
+    Args:
+        mnist: whether its files are there; else data=digits takes its place.
+    """
+    found: dict[tuple[str, ...], list[str]] = {}
+    for experiment in experiments:
+        cfg = settings(experiment.rows[0].overrides[0])
+        own = [f"epochs={cfg['levels'].get('count', 1)}"]
+        images = cfg["data"]["_target_"].rpartition(".")[2]
+        if images in ("Mnist", "SequentialMnist") and not mnist:
+            own.append(DIGITS if images == "Mnist" else SEQUENCES)
+        own.append(next(f"data.{name}={size}" for name, size in SIZES.items() if name in cfg["data"]))
+        found.setdefault((*own, *SMALL), []).append(experiment.name)
+    return found
 
 
 def _chosen(experiments: Sequence[Experiment], names: Sequence[str]) -> list[Experiment]:

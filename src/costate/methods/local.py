@@ -1,4 +1,4 @@
-"""A loss of its own in front of each boundary: no gradient crosses it, and stages update at once."""
+"""No gradient crosses a boundary: each has a loss of its own, or is told the output's error, or nothing."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -7,11 +7,12 @@ from typing import Literal
 from costate.config.settings import Count, Share
 from costate.core.block import Block
 from costate.core.method import Method
-from costate.core.schedules import Event, decoupled
+from costate.core.schedules import Event, decoupled, locked
 from costate.core.tasks import Classification, Task
 from costate.core.types import Shape
 from costate.interfaces.local import Critic, Head, LocalLoss, features, local_head
-from costate.posts import Losses
+from costate.interfaces.passing import Feedback, Silent
+from costate.posts import Losses, OutputError
 
 
 class Greedy(Method):
@@ -78,6 +79,36 @@ class LocalCritics(Method):
 
     def post(self, task: Task) -> Losses:
         return Losses(task)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return decoupled(stages, n, lag)
+
+
+class DirectFeedback(Method):
+    """Direct feedback alignment (Nøkland, 2016): feedback interfaces; a stage waits for the forward pass of those
+    behind, not for their backward pass.
+    """
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Feedback:
+        return Feedback(shape, task.outputs)
+
+    def post(self, task: Task) -> OutputError:
+        return OutputError(task)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return locked(stages, n, lag)
+
+
+class NoBprop(Method):
+    """Silent interfaces, decoupled schedule: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017); in
+    time it is truncated backpropagation.
+    """
+
+    sent = None
+    in_time = True
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
+        return Silent()
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
         return decoupled(stages, n, lag)

@@ -1,30 +1,183 @@
-"""Runs that differ in nothing but the seed, side by side with backpropagation on the same network and data."""
+"""Run folders as data, and the groups of runs that differ in nothing but the seed. Light: imports no torch.
 
-from collections.abc import Sequence
+A run is what was set, what came out, and how it went on the way; a group stands side by side with backpropagation on
+the same network and data.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean
-from typing import Any
+from pathlib import Path
+from statistics import fmean, mean, stdev
+from typing import Any, NamedTuple
 
-from costate.reports.numbers import statistics
-from costate.reports.reading import Run
+import yaml
+
+from costate.runs import JOB
+
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 AXES = ("arch", "method", "data")
+ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer"}
+"""Settings in which runs of one group may differ, besides those below the next."""
+ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
 HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
+LENGTH = "epochs"
+"""With these, so that runs of different lengths are lines of one panel; yet a baseline has the same length."""
 OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
 """Settings that follow from an execution's name, unless that execution itself varies in them."""
 PLAIN = "serial"
 """The execution that needs no mention."""
 
 
+class Broken(NamedTuple):
+    """A folder that gives no row, and why."""
+
+    folder: Path
+    reason: str
+
+
+class Column(NamedTuple):
+    """One metric over a run: batches that were done, and values."""
+
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended."""
+
+    folder: Path
+    config: dict[str, Any]
+    results: dict[str, Any]
+
+    def label(self, axis: str) -> str:
+        """The name of what was chosen on an axis."""
+        return str(self.config["labels"][axis])
+
+    @property
+    def score(self) -> str:
+        """accuracy or mse: what the test reports beside the loss."""
+        names = (name[5:] for name in self.results if name.startswith("test/"))
+        return next((name for name in names if name != "loss"), "loss")
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What is trained, as one level of names: all but the seed and what changes nothing.
+
+        An axis has the name of its class: `execution` is pipeline, `optimizer` is adam.
+        """
+        flat = dict(flatten(self.config))
+        if "method.blocks" in flat:
+            # Its groups of layers follow from its blocks.
+            flat.pop("stages", None)
+        # costate.execution.pipeline.Pipeline -> pipeline
+        kinds = {k: str(v).rpartition(".")[2].lower() for k, v in flat.items() if k.endswith("._target_")}
+        named = ((k.removesuffix("._target_"), v) for k, v in (flat | kinds).items())
+        return {k: v for k, v in named if k not in ALIKE and not k.startswith(ASIDE) and not k.endswith("._partial_")}
+
+    @property
+    def rows(self) -> int | None:
+        """Of a batch; None where that is all of them, as many as these may be."""
+        found = self.settings.get("method.outer_batch", self.settings.get("data.batch_size"))
+        return found if isinstance(found, int) else None
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """metrics.csv by columns; lines that make no sense are left out."""
+        found: dict[str, Column] = {}
+        try:
+            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+                for step, numbers in rows(file):
+                    for name, value in numbers:
+                        column = found.setdefault(name, Column([], []))
+                        column.steps.append(step + 1)
+                        column.values.append(value)
+        except OSError:
+            return {}
+        return found
+
+    def timed(self, metric: str) -> list[tuple[float, float]]:
+        """Seconds of the fit, and the metric, where both were logged."""
+        clock = dict(zip(*self.columns.get("fit_seconds", ((), ())), strict=True))
+        return [(clock[n], y) for n, y in zip(*self.columns.get(metric, ((), ())), strict=True) if n in clock]
+
+
+def rows(file: Iterable[str]) -> Iterator[tuple[int, list[tuple[str, float]]]]:
+    """The lines of a metrics.csv, as far as they have been written: step, and the numbers that there are."""
+    reader = csv.reader(file)
+    header = next(reader, [])
+    if "step" not in header:
+        return
+    place = header.index("step")
+    for row in reader:
+        try:
+            yield int(row[place]), [(n, float(v)) for n, v in zip(header, row, strict=True) if v and n != "step"]
+        except (ValueError, IndexError):
+            continue
+
+
+def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as pairs: a.b.c, value."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tuple(node) if isinstance(node, list) else node
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Run], list[Broken]]:
+    """The runs in and below some folders, and the folders of those that did not come to their end.
+
+    Raises:
+        ValueError: a path is not there, or there is no run in any of them.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path}: no such folder.")
+    names = ("config.yaml", "summary.json", JOB)
+    folders = {file.parent for path in paths for name in names for file in path.rglob(name)}
+    found = [read(folder) for folder in sorted(folders, key=lambda f: [(len(part), part) for part in f.parts])]
+    if not found:
+        raise ValueError(f"There is no run in {', '.join(map(str, paths))} (a run's folder has a config.yaml).")
+    return [run for run in found if isinstance(run, Run)], [run for run in found if isinstance(run, Broken)]
+
+
+def read(folder: Path) -> Run | Broken:
+    """One run."""
+    try:
+        summary = folder / "summary.json"
+        results = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
+        if "error" in results:
+            return Broken(folder, str(results["error"]))
+        if not (folder / "config.yaml").exists():
+            return Broken(folder, "it has not begun: there is no config.yaml")
+        run = Run(folder, yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader), results)
+        for axis in AXES:
+            run.label(axis)
+        if not results:
+            done = max(run.columns.get("epoch", Column([], [0])).values or [0])
+            return Broken(folder, f"it has not ended: epoch {done + 1:.0f} of {run.config['epochs']}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        return Broken(folder, f"it cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}")
+    return run
+
+
 @dataclass(frozen=True)
 class Group:
-    """Seeds of one setting."""
+    """Seeds of one setting.
+
+    Attributes:
+        extras: settings that tell it from other groups with the same arch, method and data.
+    """
 
     runs: list[Run]
     extras: dict[str, Any]
-    """Settings that tell it from other groups with the same arch, method and data."""
 
     def label(self, axis: str) -> str:
         return self.runs[0].label(axis)
@@ -40,12 +193,23 @@ class Group:
     @cached_property
     def network(self) -> str:
         """What is trained, as a panel's title."""
-        return ", ".join([self.label("arch"), *_words(self.extras, how=False)])
+        return ", ".join([self.label("arch"), *self._words(how=False)])
 
     @cached_property
     def way(self) -> str:
         """How it is trained, as a line's name."""
-        return ", ".join([self.label("method"), *_words(self.extras, how=True)])
+        return ", ".join([self.label("method"), *self._words(how=True)])
+
+    def _words(self, how: bool) -> list[str]:
+        own = {
+            key: value
+            for key, value in self.extras.items()
+            if key.startswith((*HOW, LENGTH)) == how and value is not None
+        }
+        execution = own.pop("execution", PLAIN)
+        texts = {k: f"[{','.join(map(str, v))}]" if isinstance(v, tuple) else str(v) for k, v in own.items()}
+        named = [] if execution == PLAIN else [str(execution)]
+        return [*named, *(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items())]
 
     @property
     def planar(self) -> bool:
@@ -69,17 +233,6 @@ class Group:
         """Mean and deviation of a result over the seeds; repeats of a seed count as their mean."""
         own = ([run.results[name] for run in runs if name in run.results] for runs in self.seeds.values())
         return statistics(fmean(values) for values in own if values)
-
-
-def _words(extras: dict[str, Any], how: bool) -> list[str]:
-    own = {key: value for key, value in extras.items() if key.startswith(HOW) == how and value is not None}
-    execution = own.pop("execution", PLAIN)
-    named = [] if execution == PLAIN else [str(execution)]
-    return [*named, *(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in own.items())]
-
-
-def _short(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -129,15 +282,19 @@ def baseline(group: Group, groups: Sequence[Group]) -> Group | None:
 
     How a network is cut changes nothing about backpropagation but its speed.
     """
-    same = _what(group)
-    others = [g for g in groups if g.label("method") == "backprop" and _what(g) == same]
-    wish = group.settings.get("stages")
-    return min(others, key=lambda g: (_serial(g) is False, g.settings.get("stages") != wish), default=None)
+
+    def what(group: Group) -> dict[str, Any]:
+        return {key: value for key, value in group.settings.items() if not key.startswith(HOW)}
+
+    def unlike(other: Group) -> tuple[bool, bool]:
+        return other.settings.get("trainer.devices") != 1, other.settings.get("stages") != group.settings.get("stages")
+
+    others = [g for g in groups if g.label("method") == "backprop" and what(g) == what(group)]
+    return min(others, key=unlike, default=None)
 
 
-def _what(group: Group) -> dict[str, Any]:
-    return {key: value for key, value in group.settings.items() if not key.startswith(HOW)}
-
-
-def _serial(group: Group) -> bool:
-    return group.settings.get("trainer.devices") == 1
+def statistics(values: Iterable[float]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation; None where there are not as many numbers, or not all are finite."""
+    values = list(values)
+    spread = len(values) > 1 and all(map(math.isfinite, values))
+    return mean(values) if values else None, stdev(values) if spread else None

@@ -1,7 +1,8 @@
 """Networks on the plane: where they decide, how their layers move the points, and the surface that they learn."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +13,53 @@ from torch import Tensor
 
 from costate.core.tasks import Classification
 from costate.reports import style
-from costate.reports.networks import Trained
+from costate.reports.curves import Figures, by_data
+from costate.reports.groups import Broken, Group
+from costate.reports.networks import SAMPLES, Trained, load, robustness, small, spectra
 
 POINTS, GRID, MOMENTS = 400, 160, 5
+FIRST = "of the first seed"
+
+
+def draw(groups: Sequence[Group], broken: list[Broken]) -> Figures:
+    """The figures of each planar data set; folders whose networks cannot be rebuilt are added to `broken`."""
+    for data, own in by_data([group for group in groups if group.planar]).items():
+        networks, surfaces = [], []
+        for group in own[: 2 * style.MOST_PANELS]:
+            folder, title = group.runs[0].folder, f"{group.network}, {group.way}"
+            try:
+                networks.append(load(folder, title))
+            except (ValueError, KeyError, OSError) as error:
+                broken.append(Broken(folder, f"its network cannot be rebuilt: {error}"))
+            if (folder / "surface").exists():
+                surfaces.append(learned(folder, title))
+        if networks:
+            yield from of_one(data, networks)
+        if surfaces:
+            caption = f"{data}: the surface {FIRST} while it is learned, beside its target, on one scale of heights."
+            yield f"learning_{data}", caption, learning(surfaces[: style.MOST_PANELS // 2])
+
+
+def of_one(data: str, networks: list[Trained]) -> Figures:
+    """The figures of the networks on one data set."""
+    some = networks[: style.MOST_PANELS]
+    if isinstance(networks[0].data.task, Classification):
+        caption = f"decision regions {FIRST}, the paler the less sure; a cross is a test point on the wrong side."
+        yield f"regions_{data}", f"{data}: {caption}", regions(some)
+    else:
+        yield f"surface_{data}", f"{data}: the surface {FIRST} beside its target.", heights(some)
+    caption = f"{data}: the test points on their way through the layers, along the two main directions of all states."
+    yield f"features_{data}", caption, features(some)
+    few = [network for network in some if small(network)]
+    if few:
+        caption = (
+            f"{data}: singular values of the propagation's Jacobian P_j (mean over {SAMPLES} test points), "
+            "and eigenvalues of each layer's Jacobian as those of the field, first layers dark, last ones light."
+        )
+        yield f"spectra_{data}", caption, spectra(few)
+    output = ", and to the output" if len({network.depth for network in networks}) > 1 else ""
+    caption = f"{data}: what noise at the input does to the state inside the deepest networks{output}."
+    yield f"robustness_{data}", caption, robustness(networks)
 
 
 def regions(networks: Sequence[Trained]) -> Figure:
@@ -57,7 +102,7 @@ def features(networks: Sequence[Trained]) -> Figure:
     return figure
 
 
-def surfaces(networks: Sequence[Trained]) -> Figure:
+def heights(networks: Sequence[Trained]) -> Figure:
     """A row a network: the target, what the network says, and the difference."""
     networks = networks[: style.MOST_PANELS // 2]
     figure, axes = style.table(len(networks), 3, (2.3, 2.0))
@@ -66,10 +111,12 @@ def surfaces(networks: Sequence[Trained]) -> Figure:
         target, told = y[:, 0].numpy(), network(x)[:, 0].numpy()
         low, high = target.min(), target.max()
         worst = float(np.abs(told - target).max())
-        pictures = (("target", target, low, high, "viridis"), ("network", told, low, high, "viridis"))
-        for place, (title, z, a, b, colours) in zip(
-            row, (*pictures, ("network − target", told - target, -worst, worst, "PuOr")), strict=True
-        ):
+        pictures = (
+            ("target", target, low, high, "viridis"),
+            ("network", told, low, high, "viridis"),
+            ("network − target", told - target, -worst, worst, "PuOr"),
+        )
+        for place, (title, z, a, b, colours) in zip(row, pictures, strict=True):
             levels = np.linspace(a, b, 21)
             drawn = place.tricontourf(x[:, 0].numpy(), x[:, 1].numpy(), np.clip(z, a, b), levels=levels, cmap=colours)
             # As a picture: thousands of triangles make a file of megabytes.
@@ -120,5 +167,40 @@ def _scatter(place: Axes, x: Float[Tensor, "n 2"], y: Tensor, **look: Any) -> No
     place.scatter(x[:, 0].numpy(), x[:, 1].numpy(), rasterized=True, **colours, **look)
 
 
-def classifies(network: Trained) -> bool:
-    return isinstance(network.data.task, Classification)
+class Learned(NamedTuple):
+    """What a run has kept: heights of the target and, by epochs, of the network, over the same grid."""
+
+    title: str
+    target: np.ndarray
+    epochs: dict[int, np.ndarray]
+
+
+def learned(folder: Path, title: str) -> Learned:
+    """What `callbacks.surface_pictures` has kept of a run.
+
+    Raises:
+        OSError: it has kept nothing.
+    """
+    kept = folder / "surface"
+    epochs = {int(path.stem.rpartition("-")[2]): np.load(path) for path in sorted(kept.glob("epoch-*.npy"))}
+    return Learned(title, np.load(kept / "target.npy"), epochs)
+
+
+def learning(runs: Sequence[Learned]) -> Figure:
+    """The target on the left, the network's epochs beside it, evenly chosen, the last one last."""
+    columns = max(min(MOMENTS, len(run.epochs)) for run in runs)
+    figure, axes = style.table(len(runs), columns + 1, (1.5, 1.55))
+    low, high = runs[0].target.min(), runs[0].target.max()
+    for row, run in zip(axes, runs, strict=True):
+        names = sorted(run.epochs)
+        chosen = sorted({names[round(i)] for i in np.linspace(0, len(names) - 1, columns)})
+        pictures = [("target", run.target), *((f"epoch {epoch}", run.epochs[epoch]) for epoch in chosen)]
+        for place, (title, heights) in zip(row, pictures, strict=False):
+            drawn = place.imshow(heights, origin="lower", extent=(-1, 1, -1, 1), vmin=low, vmax=high, cmap="viridis")
+            place.set_title(title)
+            style.plain(place)
+        for place in row[len(pictures) :]:
+            place.remove()
+        row[0].set_ylabel(run.title.replace(", ", ",\n"))
+    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None])
+    return figure

@@ -1,8 +1,9 @@
-"""Score against the number of layers, length solved against the span, speed against backpropagation in one process."""
+"""Results against a setting: score by depth, error by stages, length solved by span, and speed over backpropagation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from costate.reports import style
@@ -10,13 +11,17 @@ from costate.reports.curves import Figures, by_data, spread_of
 from costate.reports.groups import Group, baseline
 from costate.reports.table import speed_up
 
-DEPTH, SPAN, SOLVED = "arch.depth", "span", "solved"
+DEPTH, SPAN, SOLVED, STAGES = "arch.depth", "span", "solved", "stages"
+COSINE = "stage/0/gradient_cosine"
+
+Lines = dict[tuple[str, str], dict[float, Group]]
+"""Groups by network and way, each named without the setting along the axis, and by that setting."""
 
 
 def draw(groups: Sequence[Group]) -> Figures:
-    """Score against depth and against stages where they vary; speed-up where there is something to compare with."""
+    """Score against depth where it varies, length solved against span; speed-up where there is something to compare."""
     for data, own in by_data(groups).items():
-        if any(len(points) > 1 for points in lines(own, DEPTH, ignore(DEPTH)).values()):
+        if any(len(points) > 1 for points in lines(own, DEPTH).values()):
             caption = f"{data}: {own[0].score} on the test rows against depth{spread_of(own)}."
             yield f"depth_{data}", caption, against(own, DEPTH, "depth")
         grown = [group for group in own if SOLVED in group.runs[0].results and SPAN in group.settings]
@@ -30,43 +35,93 @@ def draw(groups: Sequence[Group]) -> Figures:
             yield f"speed_{data}", caption, bars(fast)
 
 
-def ignore(key: str) -> Callable[[Group], str]:
-    """A line's name: everything but the setting along the axis."""
-    short = f", {key.rpartition('.')[2]}="
-    return lambda g: ", ".join(f"{g.network}, {g.way}".replace(f"{short}{g.settings.get(key)}", "").split(", "))
+def stages(groups: Sequence[Group]) -> Figures:
+    """A figure a data set, where methods were tried on several numbers of stages."""
+    for data, own in by_data([group for group in groups if STAGES in group.settings]).items():
+        if any(len(points) > 1 for points in lines(own, STAGES).values()):
+            caption = (
+                f"{data}: test error by the number of stages{spread_of(own)}, and at the end "
+                "of training the cosine of the gradient that the first stage steps on with the true one."
+            )
+            yield f"stages_{data}", caption, by_stages(own)
 
 
-def lines(groups: Sequence[Group], key: str, name: Callable[[Group], str]) -> dict[str, dict[float, Group]]:
-    """Groups by line and by value of the setting."""
-    found: dict[str, dict[float, Group]] = {}
+def lines(groups: Sequence[Group], key: str) -> Lines:
+    found: Lines = {}
     for group in groups:
-        if isinstance(group.settings.get(key), int | float):
-            found.setdefault(name(group), {})[group.settings[key]] = group
+        value = group.settings.get(key)
+        if isinstance(value, int | float):
+            own = f"{key.rpartition('.')[2]}={value}"
+            network, way = (
+                ", ".join(word for word in text.split(", ") if word != own) for text in (group.network, group.way)
+            )
+            found.setdefault((network, way), {})[value] = group
     return found
 
 
 def against(groups: Sequence[Group], key: str, label: str, metric: str | None = None, least: int = 2) -> Figure:
     """A result by a setting, the test's score if not another one; lines of so many points at least."""
-    found = {name: points for name, points in lines(groups, key, ignore(key)).items() if len(points) >= least}
+    found = {", ".join(name): points for name, points in lines(groups, key).items() if len(points) >= least}
     looks = style.look(list(found))
     figure, (place,) = style.panels([""], size=(4.2, 2.7))
     percent = 100 if groups[0].score == "accuracy" and metric is None else 1
     for name, points in found.items():
-        xs = sorted(points)
-        numbers = [points[x].statistics(metric or f"test/{groups[0].score}") for x in xs]
-        middle = [np.nan if average is None else percent * average for average, _ in numbers]
-        place.plot(xs, middle, label=name, **looks[name])
-        spreads = [(x, y, percent * spread) for x, y, (_, spread) in zip(xs, middle, numbers, strict=True) if spread]
-        if spreads:
-            at, means, deviations = (list(column) for column in zip(*spreads, strict=True))
-            place.errorbar(at, means, deviations, color=looks[name]["color"], fmt="none", capsize=2)
-    place.set_xscale("log", base=2)
-    ticks = sorted({x for points in found.values() for x in points})
-    place.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    place.set_xlabel(label)
+        _line(place, points, metric or f"test/{groups[0].score}", name, looks[name], percent)
+    style.doubling(place, {x for points in found.values() for x in points}, label)
     place.set_ylabel(metric or f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
     style.legend(figure, [place])
     return figure
+
+
+def by_stages(groups: Sequence[Group]) -> Figure:
+    """A column a network: error above, below it how true the first stage's gradient was; a line a method."""
+    found = lines(groups, STAGES)
+    networks = list(dict.fromkeys(network for network, _ in found))[: style.ACROSS]
+    looks = style.look(list(dict.fromkeys(way for _, way in found)))
+    cosines = any(COSINE in group.runs[0].results for group in groups)
+    figure, axes = style.table(1 + cosines, len(networks), (3.0, 2.1), sharex=True, sharey="row")
+    for column, network in zip(axes.T, networks, strict=True):
+        column[0].set_title(network)
+        for way, look in looks.items():
+            points = found.get((network, way), {})
+            for group in list(points.values())[:1]:
+                wrong = group.score == "accuracy"
+                _line(column[0], points, f"test/{group.score}", way, look, 100 if wrong else 1, complement=wrong)
+            for place in column[1:]:
+                _line(place, points, COSINE, way, look)
+    for place in axes[-1]:
+        style.doubling(place, {x for points in found.values() for x in points}, "stages")
+    style.logarithmic(axes[0, 0])
+    axes[0, 0].set_ylabel("test error, %" if groups[0].score == "accuracy" else f"test {groups[0].score}")
+    for place in axes[1:, 0]:
+        place.set_ylabel("cosine, first stage")
+    style.legend(figure, list(axes.flat))
+    return figure
+
+
+def _line(
+    place: Axes,
+    points: dict[float, Group],
+    metric: str,
+    name: str,
+    look: dict,
+    percent: int = 1,
+    complement: bool = False,
+) -> None:
+    """A line with bars where there are several seeds; of the complement, what is missing to 1."""
+    found = [(x, *points[x].statistics(metric)) for x in sorted(points)]
+    rows = [(x, average, deviation or 0.0) for x, average, deviation in found if average is not None]
+    if not rows:
+        return
+    xs, means, deviations = np.array(rows).T
+    means, deviations = percent * (1 - means if complement else means), percent * deviations
+    place.plot(xs, means, label=name, **look)
+    known = deviations > 0
+    if known.any():
+        # On a logarithmic axis a bar may not reach down to 0.
+        low = np.minimum(deviations, 0.9 * means) if complement else deviations
+        ends = np.stack([low, deviations])[:, known]
+        place.errorbar(xs[known], means[known], ends, color=look["color"], linewidth=0, elinewidth=0.8, capsize=2)
 
 
 def bars(values: dict[str, float]) -> Figure:

@@ -4,7 +4,7 @@ Figures are made without pyplot: nothing stays in a global, and no window is ask
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullL
 
 # Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MORE = ("#882255", "#332288", "#999933", "#8C564B", "#7F7F7F")
+"""For figures of more lines than that, whose marks stand apart from their lines."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 CLASSES = ListedColormap(["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777"])
@@ -118,6 +120,23 @@ def logarithmic(place: Axes) -> None:
     if high / low < 300:
         place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 3 else tuple(range(1, 10))))
         place.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+
+
+def from_zero(axes: Sequence[Axes]) -> None:
+    """Where no line has more than one point, an abscissa from 0 on: around a single number there is no scale."""
+    xs = [np.asarray(line.get_xdata()) for place in axes for line in place.lines]
+    if xs and max(map(len, xs)) == 1:
+        for place in axes:
+            place.set_xlim(0, 1.5 * max(float(x[0]) for x in xs))
+
+
+def doubling(place: Axes, ticks: Iterable[float], label: str) -> None:
+    """An abscissa on which a step is a factor of 2, with these ticks alone."""
+    ticks = sorted(ticks)
+    place.set_xscale("log", base=2)
+    place.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    place.xaxis.set_minor_locator(NullLocator())
+    place.set_xlabel(label)
 
 
 def colour_bar(figure: Figure, drawn: Any, axes: Any, **settings: Any) -> Any:

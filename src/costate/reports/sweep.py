@@ -1,11 +1,10 @@
 """One table for a sweep: mean ± standard deviation over seeds, for each product of the other settings."""
 
-import csv
 import json
 import sys
 import traceback
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from costate.reports.numbers import plus_minus, statistics
+from costate.reports.groups import statistics
+from costate.reports.table import comma_separated, plus_minus
 from costate.runs import JOB, RunFolder
 from costate.runs.writing import write as write_text
 
@@ -122,87 +122,69 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     return [key for key in keys if len({job.settings.get(key) for job in jobs}) > 1]
 
 
-def grouped(jobs: Sequence[Job]) -> tuple[list[str], list[Group]]:
-    """The settings in which groups differ, and the groups."""
+def summary(jobs: Sequence[Job]) -> tuple[list[str], list[Group], list[str]]:
+    """The settings in which groups differ; the groups; and what is shown of them: the scores of the test, its loss, of
+    which epoch they are, and what the training cost.
+    """
     keys = [key for key in varied(jobs) if key != "seed"]
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple(job.settings.get(key, "") for key in keys), []).append(job)
-    return keys, [Group(settings, members) for settings, members in groups.items()]
+    known = dict.fromkeys(name for job in jobs for name in job.results)
+    tested = sorted((name for name in known if name.startswith("test/")), key=lambda name: (name == "test/loss", name))
+    names = tested + [name for name in COSTS if name in known]
+    return keys, [Group(settings, members) for settings, members in groups.items()], names
 
 
-def metrics(jobs: Iterable[Job]) -> list[str]:
-    """What the table shows: the scores of the test, its loss, of which epoch they are, and what the training cost."""
-    names = dict.fromkeys(name for job in jobs for name in job.results)
-    tested = sorted((name for name in names if name.startswith("test/")), key=lambda name: (name == "test/loss", name))
-    return tested + [name for name in COSTS if name in names]
+def cells(jobs: Sequence[Job]) -> list[list[str]]:
+    """The table to read, its header first."""
+    keys, groups, names = summary(jobs)
+    rows = [[*keys, "n", *names]]
+    for g in groups:
+        failed = f" ({len(g.jobs) - len(g.done)} failed)" if len(g.jobs) > len(g.done) else ""
+        rows.append([*g.settings, f"{len(g.done)}{failed}", *(plus_minus(*g.statistics(name)) for name in names)])
+    return rows
+
+
+def failures(jobs: Sequence[Job]) -> list[str]:
+    """A line for each job that has failed: what it was, and why."""
+    keys = varied(jobs)
+    failed = [job for job in jobs if "error" in job.results]
+    names = [" ".join(f"{key}={job.settings.get(key, '')}" for key in keys) for job in failed]
+    return [f"{name}: {job.results['error']}" for name, job in zip(names, failed, strict=True)]
 
 
 def write(folder: Path, sweep: str | None = None) -> None:
     """summary.csv: a row a group; summary.md: the same to read; runs.csv: a row a job, with all its numbers."""
     jobs = read(folder, sweep)
-    keys, groups = grouped(jobs)
-    names = metrics(jobs)
+    keys, groups, names = summary(jobs)
     header = [*keys, "n", "failed", *(column for name in names for column in (name, f"{name} std"))]
-    rows = [
-        [*g.settings, len(g.done), len(g.jobs) - len(g.done), *(x for name in names for x in g.statistics(name))]
-        for g in groups
-    ]
-    _write_csv(folder / "summary.csv", header, rows)
-    _write_csv(folder / "runs.csv", *_runs(jobs))
-    (folder / "summary.md").write_text(_page(jobs), encoding="utf-8")
-
-
-def _runs(jobs: Sequence[Job]) -> tuple[list[str], list[list[Any]]]:
+    counts = ([*g.settings, len(g.done), len(g.jobs) - len(g.done)] for g in groups)
+    rows = [[*own, *(x for name in names for x in g.statistics(name))] for own, g in zip(counts, groups, strict=True)]
+    (folder / "summary.csv").write_text(comma_separated(header, rows), encoding="utf-8")
     keys = varied(jobs)
     numbers = dict.fromkeys(k for job in jobs for k, v in job.results.items() if isinstance(v, int | float))
     names = [*(name for name in numbers if name not in keys), "error"]
     rows = [[job.number, *map(job.settings.get, keys), *map(job.results.get, names)] for job in jobs]
-    return ["job", *keys, *names], rows
-
-
-def _page(jobs: Sequence[Job]) -> str:
-    keys, groups = grouped(jobs)
-    names = metrics(jobs)
-    lines = [_header(keys, names), ["---"] * (len(keys) + 1 + len(names)), *(_cells(g, names) for g in groups)]
-    table = ["| " + " | ".join(line) + " |" for line in lines]
-    failures = [f"- {line}" for line in _failures(jobs)]
-    return "\n".join([*table, *(["", "Failed:", "", *failures] if failures else []), ""])
+    (folder / "runs.csv").write_text(comma_separated(["job", *keys, *names], rows), encoding="utf-8")
+    head, *body = cells(jobs)
+    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body)]
+    failed = [f"- {line}" for line in failures(jobs)]
+    text = "\n".join([*lines, *(["", "Failed:", "", *failed] if failed else []), ""])
+    (folder / "summary.md").write_text(text, encoding="utf-8")
 
 
 def show(folder: Path, sweep: str | None = None) -> None:
-    """Prints the table, the jobs that failed, and where all this can be read."""
+    """Prints the table, and the jobs that failed."""
     jobs = read(folder, sweep)
-    keys, groups = grouped(jobs)
-    names = metrics(jobs)
+    head, *body = cells(jobs)
     table = Table(title=f"{folder} (mean ± standard deviation over n seeds)", title_justify="left")
-    for column in _header(keys, names):
-        table.add_column(column, justify="left" if column in keys else "right")
-    for group in groups:
-        table.add_row(*_cells(group, names))
+    for i, column in enumerate(head):
+        table.add_column(column, justify="left" if i < head.index("n") else "right")
+    for row in body:
+        table.add_row(*row)
     # A file has no width to fit in.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
     console.print(table)
-    for line in _failures(jobs):
+    for line in failures(jobs):
         console.print(f"failed: {line}", soft_wrap=True)
-
-
-def _header(keys: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [*keys, "n", *names]
-
-
-def _cells(group: Group, names: Sequence[str]) -> list[str]:
-    failed = len(group.jobs) - len(group.done)
-    count = f"{len(group.done)}" + (f" ({failed} failed)" if failed else "")
-    return [*group.settings, count, *(plus_minus(*group.statistics(name)) for name in names)]
-
-
-def _failures(jobs: Sequence[Job]) -> list[str]:
-    keys = varied(jobs)
-    names = {job.number: " ".join(f"{key}={job.settings.get(key, '')}" for key in keys) for job in jobs}
-    return [f"{names[job.number]}: {job.results['error']}" for job in jobs if "error" in job.results]
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -3,11 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from costate.reports.groups import AXES, Group, baseline, varied
-from costate.reports.numbers import plus_minus, statistics
+from costate.reports.groups import AXES, Group, baseline, statistics, varied
 
 Table = list[list[str]]
 NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")
@@ -19,8 +18,7 @@ NEAR = {"accuracy": 0.01}
 
 def speed_up(group: Group, groups: Sequence[Group]) -> float | None:
     """Samples a second, over those of backpropagation in one process."""
-    reference = baseline(group, groups)
-    own, other = (g.statistics("samples_per_second")[0] if g else None for g in (group, reference))
+    own, other = (g.statistics("samples_per_second")[0] if g else None for g in (group, baseline(group, groups)))
     return own / other if own and other else None
 
 
@@ -41,10 +39,8 @@ def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | 
         return None, None
     sign = 1 if group.score == "accuracy" else -1
     bar = best - sign * NEAR.get(group.score, 0.1 * best)
-    columns = ([run.columns.get(name) for name in ("fit_seconds", f"val/{group.score}")] for run in group.runs)
-    curves = [(dict(zip(*t, strict=True)), zip(*s, strict=True)) for t, s in columns if t and s]
-    points = [[(clock[n], score) for n, score in scores if n in clock] for clock, scores in curves]
-    return statistics(min((t for t, s in own if sign * s >= sign * bar), default=math.inf) for own in points)
+    curves = [curve for run in group.runs if (curve := run.timed(f"val/{group.score}"))]
+    return statistics(min((t for t, s in own if sign * s >= sign * bar), default=math.inf) for own in curves)
 
 
 def costs(group: Group, groups: Sequence[Group]) -> list[str]:
@@ -94,7 +90,7 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
     difference, faster = gap(group, groups), speed_up(group, groups)
     return [
         *map(group.label, AXES),
-        *(_value(group.settings.get(key)) for key in extras),
+        *("" if (value := group.settings.get(key)) is None else str(value) for key in extras),
         str(len(group.seeds)) + (f" ({len(group.runs)} runs)" if len(group.runs) > len(group.seeds) else ""),
         f"{score}{unit}" if score else "",
         "" if difference is None else f"{difference:+.2f}" if percent == 100 else f"{difference:+.2g}",
@@ -104,41 +100,29 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
     ]
 
 
-def _value(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
 def markdown(table: Table) -> str:
     lines = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
-def comma_separated(groups: Sequence[Group]) -> str:
-    """With all digits: a row a group, mean and deviation of every number."""
+def all_digits(groups: Sequence[Group]) -> str:
+    """As CSV, a row a group: mean and deviation of every number."""
     extras = differing(groups)
-    names = dict.fromkeys(k for g in groups for run in g.runs for k, v in run.results.items() if _is_number(v))
+    results = (pair for g in groups for run in g.runs for pair in run.results.items())
+    names = dict.fromkeys(k for k, v in results if isinstance(v, int | float) and not isinstance(v, bool))
     columns = [name for name in names if name not in ("seed", "epochs", "stages", *extras)]
-    header = [
-        *AXES,
-        *extras,
-        "seeds",
-        "runs",
-        "gap",
-        "speed_up",
-        *(f"{name}{end}" for name in columns for end in ("", " std")),
-    ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    header = [*AXES, *extras, "seeds", "runs", "gap", "speed_up"]
+    rows = []
     for g in groups:
-        values = [x for name in columns for x in g.statistics(name)]
         own = [*map(g.label, AXES), *map(g.settings.get, extras), len(g.seeds), len(g.runs)]
-        writer.writerow([*own, gap(g, groups), speed_up(g, groups), *values])
+        rows.append([*own, gap(g, groups), speed_up(g, groups), *(x for name in columns for x in g.statistics(name))])
+    return comma_separated([*header, *(f"{name}{end}" for name in columns for end in ("", " std"))], rows)
+
+
+def comma_separated(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -153,3 +137,11 @@ def latex(table: Table) -> str:
     begin = rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(table[0]) - left)}}}"
     parts = [r"% \usepackage{booktabs}", begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
     return "\n".join([*parts, r"\end{tabular}", ""])
+
+
+def plus_minus(average: float | None, deviation: float | None) -> str:
+    """Two digits of the deviation, and as many places of the mean."""
+    if average is None or not deviation:
+        return "" if average is None else f"{average:.4g}"
+    places = max(0, 1 - math.floor(math.log10(deviation)))
+    return f"{average:.{places}f} ± {deviation:.{places}f}"

@@ -29,7 +29,7 @@ class Piece:
     name: str
     batch: int
     start: float
-    seconds: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,11 @@ class Trace:
     @property
     def pace(self) -> float:
         """Seconds from an update to the next one, in the median."""
-        starts = [piece.start for piece in self.updates]
-        return median(b - a for a, b in pairwise(starts))
+        return median(b.start - a.start for a, b in pairwise(self.updates))
 
     def middle(self, length: float) -> float:
         """The end of the update at the middle of the trace, or earlier where less than so many seconds are left."""
-        ends = [piece.start + piece.seconds for piece in self.updates]
+        ends = [piece.end for piece in self.updates]
         return max(0.0, min(ends[len(ends) // 2], ends[-1] - length))
 
 
@@ -63,16 +62,17 @@ def read(path: Path) -> Trace:
     processes: dict[str, list[Piece]] = {name: [] for name in names.values()}
     for event in events:
         if event["ph"] == "X" and event["cat"] == "work":
-            piece = Piece(event["name"], event["args"]["batch"], 1e-6 * event["ts"], 1e-6 * event["dur"])
-            processes[names[event["pid"]]].append(piece)
+            start, end = 1e-6 * event["ts"], 1e-6 * (event["ts"] + event["dur"])
+            processes[names[event["pid"]]].append(Piece(event["name"], event["args"]["batch"], start, end))
     return Trace(processes)
 
 
 def draw(groups: Sequence[Group]) -> Figures:
     """A figure a data set, where runs have traces."""
     for data, own in by_data(groups).items():
-        found = {g.way: g.runs[0].folder / TRACE for g in groups if g in own and (g.runs[0].folder / TRACE).exists()}
-        traces = {name: trace for name, path in found.items() if len((trace := read(path)).updates) > 1}
+        found = {g.way: g.runs[0].folder / TRACE for g in own if (g.runs[0].folder / TRACE).exists()}
+        traces = {name: read(path) for name, path in found.items()}
+        traces = {name: trace for name, trace in traces.items() if len(trace.updates) > 1}
         if traces:
             caption = f"{data}: what each process does when; where nothing is drawn it waits."
             yield f"timeline_{data}", caption, timeline(traces)
@@ -85,14 +85,13 @@ def timeline(traces: dict[str, Trace]) -> Figure:
     figure, axes = style.table(len(traces), 1, (6.4, 0.5 + 0.24 * rows), sharex=True)
     for place, (name, trace) in zip(axes[:, 0], traces.items(), strict=True):
         begin = trace.middle(length)
-        busy = [_rows(place, i, own, begin, length) for i, (_, own) in enumerate(sorted(trace.processes.items()))]
-        batches = sum(begin < piece.start + piece.seconds <= begin + length for piece in trace.updates)
-        place.set_title(
-            f"{name}: {batches} batches, a process at work for {100 * sum(busy) / len(busy):.0f} % of the time",
-            loc="left",
-        )
-        place.set_yticks(range(len(busy)), sorted(trace.processes))
-        place.set_ylim(len(busy) - 0.4, -0.6)
+        processes = sorted(trace.processes.items())
+        worked = sum(_row(place, i, own, begin, length) for i, (_, own) in enumerate(processes))
+        share = 100 * worked / (length * len(processes))
+        batches = sum(begin < piece.end <= begin + length for piece in trace.updates)
+        place.set_title(f"{name}: {batches} batches, a process at work for {share:.0f} % of the time", loc="left")
+        place.set_yticks(range(len(processes)), [process for process, _ in processes])
+        place.set_ylim(len(processes) - 0.4, -0.6)
         place.grid(False)
     axes[-1, 0].set_xlim(0, length)
     axes[-1, 0].set_xlabel("seconds")
@@ -101,13 +100,12 @@ def timeline(traces: dict[str, Trace]) -> Figure:
     return figure
 
 
-def _rows(place: Axes, row: int, pieces: Sequence[Piece], begin: float, length: float) -> float:
-    """Draws one process; returns the share of the window for which it works."""
+def _row(place: Axes, row: int, pieces: Sequence[Piece], begin: float, length: float) -> float:
+    """Draws one process; returns the seconds of the window for which it works."""
     worked = 0.0
     for piece in pieces:
-        start = max(piece.start - begin, 0.0)
-        end = min(piece.start + piece.seconds - begin, length)
+        start, end = max(piece.start - begin, 0.0), min(piece.end - begin, length)
         if end > start:
             worked += end - start
             place.barh(row, end - start, left=start, color=COLOURS.get(piece.name, OTHER), height=0.8, linewidth=0)
-    return worked / length
+    return worked

@@ -26,36 +26,29 @@ def main() -> int:
     goal.add_argument("--maximize", metavar="METRIC", help="the other way round, as val/accuracy")
     parser.add_argument("--no-pruning", action="store_true", help="run every trial to its end")
     parser.add_argument("--seed", type=int, default=0, help="of what is proposed (0)")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     if find_spec("optuna") is None:
         print("optuna is not installed: pip install -e '.[search]'.", file=sys.stderr)
         return 2
     from costate.search.study import Search
 
+    place = shlex.quote(str(options.folder))
     try:
         search = Search(
-            arguments.folder,
-            arguments.settings,
-            metric=arguments.maximize or arguments.minimize,
-            direction="maximize" if arguments.maximize else "minimize",
-            prune=not arguments.no_pruning,
-            seed=arguments.seed,
+            options.folder,
+            options.settings,
+            metric=options.maximize or options.minimize,
+            direction="maximize" if options.maximize else "minimize",
+            prune=not options.no_pruning,
+            seed=options.seed,
         )
-        search.run(arguments.trials)
+        search.run(options.trials)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        place = shlex.quote(str(arguments.folder))
-        print(f"Interrupted. To go on: python -m costate.search --folder {place} --trials {arguments.trials}")
+        print(f"Interrupted. To go on: python -m costate.search --folder {place} --trials {options.trials}")
         return 130
-    return _tell(search, arguments.folder)
-
-
-def _tell(search: object, folder: Path) -> int:
-    from costate.search.study import Search
-
-    assert isinstance(search, Search), "made above"
     best = search.best()
     if best is None:
         print("No trial came to its end.", file=sys.stderr)
@@ -63,7 +56,7 @@ def _tell(search: object, folder: Path) -> int:
     epoch = search.best_epoch()
     told = "" if epoch is None else f" in epoch {epoch}"
     print(f"Best {search.metric}: {best[0]:.4g}{told} by python train.py {shlex.join(best[1])}")
-    print(f"All trials: {folder / 'summary.md'}; figures: python -m costate.reports {shlex.quote(str(folder))}")
+    print(f"All trials: {options.folder / 'summary.md'}; figures: python -m costate.reports {place}")
     return 0
 
 

@@ -4,26 +4,171 @@ Several processes may search in one folder at once. Each holds the lock of the t
 running by the database and whose lock is free was left by a process that is gone, and is taken up again.
 """
 
-from collections.abc import Iterator
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 from sqlalchemy import URL
 
+from costate.config.words import override
 from costate.reports import sweep
-from costate.runs import RunFolder
-from costate.search.space import Space
-from costate.search.trial import TrialError, TrialRun
+from costate.reports.groups import rows
+from costate.runs import JOB, RunFolder
+from costate.runs.program import reason, start
+from costate.runs.writing import write
 
 Direction = Literal["minimize", "maximize"]
 STARTUP = 5
 """Trials before anything is pruned."""
+EVERY, GRACE = 0.5, 60
+"""Seconds between two looks at metrics.csv; seconds that a run has to save itself when its trial is pruned."""
+
+
+class Space:
+    """What is searched, in Hydra's own words for sweeps, and the settings that stay.
+
+        choice(a, b, c), a,b,c      one of them
+        interval(a, b)              a number between
+        range(a, b, step)           an integer from a to below b
+        tag(log, ...)               of the last two: the same, evenly in its logarithm
+
+    Args:
+        words: overrides as train.py takes them.
+
+    Raises:
+        ValueError: a word is no override, a sweep is of a kind that cannot be searched, or nothing is searched.
+    """
+
+    def __init__(self, words: Sequence[str]):
+        try:
+            overrides = OverridesParser.create().parse_overrides(list(words))
+        except HydraException as error:
+            raise ValueError(str(error).splitlines()[0]) from error
+        self.fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
+        self.searched = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+        if not self.searched:
+            raise ValueError(
+                "There is nothing to search: give a setting as optimizer.lr=interval(0.001,0.01) or a,b,c."
+            )
+
+    def overrides(self, values: dict[str, Any]) -> list[str]:
+        """What train.py is told for one trial."""
+        return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What Optuna draws a setting from."""
+    sweep, key = override.value(), override.get_key_element()
+    tags = set(getattr(sweep, "tags", ()))
+    if tags - {"log"}:
+        raise ValueError(f"{key}: tag {', '.join(sorted(tags - {'log'}))} is not known; there is log.")
+    log = "log" in tags
+    try:
+        if isinstance(sweep, ChoiceSweep):
+            return CategoricalDistribution([str(choice) for choice in override.sweep_string_iterator()])
+        if isinstance(sweep, IntervalSweep):
+            return FloatDistribution(float(sweep.start or 0), float(sweep.end or 0), log=log)
+        if isinstance(sweep, RangeSweep):
+            start, stop, step = (int(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+            last = start + (stop - 1 - start) // step * step
+            return IntDistribution(start, last, log=log, step=1 if log else step)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+    raise ValueError(f"{key}: {override.input_line} cannot be searched; there are choice, interval and range.")
+
+
+class TrialError(Exception):
+    """A run that did not come to its end, with the last words that it said."""
+
+
+class TrialRun:
+    """One trial: a run of train.py in a folder of its own, watched epoch by epoch, stopped and taken up again.
+
+    Args:
+        folder: of the run.
+        number: of the trial.
+        overrides: for train.py.
+        metric: that is watched, a number of each epoch.
+    """
+
+    def __init__(self, folder: Path, number: int, overrides: Sequence[str], metric: str):
+        self.folder, self.number, self.overrides, self.metric = folder, number, list(overrides), metric
+        self.log = folder / "train.log"
+
+    def run(self, prune: Callable[[int, float], bool]) -> float | None:
+        """The metric of the finished run's results, or None if it was pruned.
+
+        Args:
+            prune: told the number of each epoch and its metric; whether the trial is not worth more.
+
+        Raises:
+            TrialError: the run did not come to its end.
+        """
+        if (result := self._result()) is not None:
+            return result
+        process = start(self._words(), self.log)
+        told, over = 0, False
+        try:
+            while not over:
+                over = process.poll() is not None
+                for epoch, value in list(self.epochs())[told:]:
+                    told = epoch
+                    if prune(epoch, value):
+                        self._stop(process)
+                        return None
+                time.sleep(0 if over else EVERY)
+        except KeyboardInterrupt:
+            # The terminal has told the run as well: it saves a checkpoint and leaves.
+            process.wait()
+            raise
+        if process.returncode or (result := self._result()) is None:
+            raise TrialError(reason(process.returncode, self.log))
+        return result
+
+    def epochs(self) -> Iterator[tuple[int, float]]:
+        """The metric by epochs, from 1, as far as metrics.csv has been written."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            values = (value for _, numbers in rows(file) for name, value in numbers if name == self.metric)
+            yield from enumerate(values, start=1)
+
+    def _words(self) -> list[str]:
+        if (self.folder / "checkpoints" / "last.ckpt").exists():
+            return [override("resume", self.folder), "trainer.progress=none"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write(self.folder / JOB, json.dumps({"number": self.number, "overrides": self.overrides}))
+        # What was begun and has no checkpoint begins again.
+        for name in ("config.yaml", "metrics.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+        return [*self.overrides, override("hydra.run.dir", self.folder), "trainer.progress=none"]
+
+    def _result(self) -> float | None:
+        return RunFolder(self.folder).results().get(self.metric)
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        write(self.folder / "summary.json", json.dumps({"error": "pruned: others were better at this epoch"}))
 
 
 class Search:
@@ -47,14 +192,13 @@ class Search:
             raise ValueError(f"{folder} holds no study: say what to search.")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
-        pruner: BasePruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner()
         self.study = optuna.create_study(
             # Written out here, a name with ? or % in it would be that of another file.
             storage=URL.create("sqlite", database=str(self.folder / "study.db")).render_as_string(),
             study_name="costate",
             load_if_exists=True,
             direction=direction,
-            pruner=pruner,
+            pruner=MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner(),
             sampler=TPESampler(seed=seed, constant_liar=True),
         )
         wanted: dict[str, Any] = {"words": words, "metric": metric, "direction": direction}
@@ -127,10 +271,10 @@ class Search:
 
     def best_epoch(self) -> int | None:
         """The epoch of the best trial that its metric is of; None where the metric is of no single one."""
+        if not self.metric.startswith(("val/", "test/")):
+            return None
         results = RunFolder(self.folder / str(self.study.best_trial.number)).results()
-        names = {"val/loss": "least_loss_epoch"}
-        known = self.metric.startswith(("val/", "test/"))
-        return results.get(names.get(self.metric, "best_epoch")) if known else None
+        return results.get("least_loss_epoch" if self.metric == "val/loss" else "best_epoch")
 
     def best(self) -> tuple[float, list[str]] | None:
         """The best trial's metric and what train.py was told, if any came to its end."""

@@ -1,14 +1,24 @@
-"""The outputs of a run's network on rows of data, and what they amount to."""
+"""python -m costate.evaluate RUN [split=test] [data=... data.root=...]: how a run's network does, class by class.
 
+Written into RUN/evaluation: scores.json, classes.csv, predictions.csv and, with matplotlib, confusion.png and .svg.
+"""
+
+import argparse
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
@@ -16,7 +26,11 @@ from costate.config.composing import composed
 from costate.config.schema import suggestion
 from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
+from costate.reports.table import comma_separated
 from costate.runs import trained
+from costate.runs.program import cause
+
+SPLITS = ("train", "validation", "test")
 
 
 @final
@@ -57,6 +71,41 @@ class Predictions:
         rows = zip(self.classes, *columns, strict=True)
         return [{"class": name, **dict(zip(names, map(float, row), strict=True))} for name, *row in rows]
 
+    def write(self, folder: Path) -> None:
+        """scores.json, predictions.csv, a line a row of the data, and of classes classes.csv and their confusion."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "scores.json").write_text(json.dumps(self.scores(), indent=2) + "\n", encoding="utf-8")
+        if not self.classes:
+            header = [f"{kind}_{i}" for kind in ("target", "output") for i in range(self.output.shape[1])]
+            rows = torch.cat([self.y, self.output], dim=1).tolist()
+            text = comma_separated(["row", *header], ([i, *row] for i, row in enumerate(rows)))
+            (folder / "predictions.csv").write_text(text, encoding="utf-8")
+            return
+        share = self.output.softmax(1).max(1).values.tolist()
+        columns = zip(self.y.tolist(), self.guesses().tolist(), share, strict=True)
+        lines = ([i, self.classes[y], self.classes[g], f"{p:.6f}"] for i, (y, g, p) in enumerate(columns))
+        text = comma_separated(["row", "class", "prediction", "probability"], lines)
+        (folder / "predictions.csv").write_text(text, encoding="utf-8")
+        by_class = self.by_class()
+        text = comma_separated(list(by_class[0]), (list(row.values()) for row in by_class))
+        (folder / "classes.csv").write_text(text, encoding="utf-8")
+        if find_spec("matplotlib") is not None:
+            from costate.reports import networks, style
+
+            style.save(networks.confusion(self.confusion(), self.classes), folder, "confusion")
+
+    def show(self, title: str) -> None:
+        """Scores, and a line a class."""
+        console = Console()
+        console.print(", ".join(f"{name} {value:.4g}" for name, value in self.scores().items()))
+        if self.classes:
+            table = Table(*self.by_class()[0])
+            for row in self.by_class():
+                name, *numbers, rows = row.values()
+                table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{rows:.0f}")
+            console.print(table)
+        console.print(f"Written: {title}", soft_wrap=True)
+
 
 @torch.no_grad()
 def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
@@ -77,8 +126,7 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
     assert data.parts, "read by now"
-    rows = dict(zip(("train", "validation", "test"), data.parts, strict=True))[split]
-    batches = list(data.in_order(rows))
+    batches = list(data.in_order(data.parts[SPLITS.index(split)]))
     output, y = torch.cat([network(x) for x, _ in batches]), torch.cat([y for _, y in batches])
     names = data.class_names or [str(c) for c in range(data.task.outputs)]
     return Predictions(data.task, output, y, names if isinstance(data.task, Classification) else [])
@@ -101,3 +149,35 @@ def _other(cfg: dict[str, Any], overrides: Sequence[str], own: InMemory) -> InMe
     data.setup()
     data.prepare = own.prepare
     return data
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m costate.evaluate", description=__doc__)
+    parser.add_argument("run", type=Path, help="the folder of a run")
+    parser.add_argument("settings", nargs="*", help="split=test, and settings of the data as for train.py")
+    parser.add_argument("--out", type=Path, help="where to write (default: RUN/evaluation/SPLIT)")
+    arguments = parser.parse_args(words)
+    split, overrides = "test", []
+    for word in arguments.settings:
+        key, _, value = word.partition("=")
+        if key == "split":
+            split = value
+        elif key == "data" or key.startswith("data."):
+            overrides.append(word)
+        else:
+            parser.error(f"{word}: only split and data can be set.")
+    if split not in SPLITS:
+        parser.error(f"split={split} must be one of {', '.join(SPLITS)}.")
+    try:
+        found = predict(arguments.run, overrides, split)
+    except (ValueError, HydraException) as error:
+        print(cause(error), file=sys.stderr)
+        return 2
+    out = arguments.out or arguments.run / "evaluation" / split
+    found.write(out)
+    found.show(str(out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
