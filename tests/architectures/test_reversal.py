@@ -86,8 +86,10 @@ def test_rebuilt_gradients_are_those_of_stored_states(product, norm, half, activ
     x = torch.randn(BATCH, *SHAPE, dtype=torch.float64)
     expected, found = through(stores, x), through(rebuilds, x)
     assert torch.equal(found["output"], expected["output"])
+    # Leapfrog's force on tokens is the sum of two functions and grows: 1.1e-11.
+    rounding = 1e-10 if product == "arch=leapfrog arch/form=tokens" else 1e-11
     for name, g in expected.items():
-        assert (found[name] - g).norm() <= 1e-10 * (1 + g.norm()), name
+        assert (found[name] - g).norm() <= rounding * (1 + g.norm()), name
         assert not name.endswith((".mean", ".var")) or torch.equal(found[name], g), name
 
 
