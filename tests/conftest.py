@@ -34,10 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A test concerns a file if it is parametrised by its name, or finds the members of an axis by itself."""
+    """A test concerns a file of conf/ if it is parametrised by its name, or finds the members of an axis by itself."""
     name = config.getoption("--contract")
     if name is not None:
         word = re.compile(rf"\[.*(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])")
         concerned = [item for item in items if word.search(item.nodeid) or item.get_closest_marker("members")]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(concerned)])
         items[:] = concerned
+    # Files whose tests start processes come first: begun last, one of them would keep the others waiting.
+    items.sort(key=lambda item: item.path.parent.name not in ("cli", "execution"))

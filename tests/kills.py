@@ -48,7 +48,8 @@ CHAIN = 5
 PATIENCE = 180
 """Seconds after which a run that was sent a signal hangs."""
 FAULTS = ("hangs", "orphans", "lost epochs", "wrong exit codes", "different")
-TIMES = ("seconds", "per_second", "busy", "stall", "queue", "overrides", "updates")
+TIMES = ("seconds", "per_second", "busy", "stall", "queue", "overrides", "updates", "staleness", "messages")
+"""Of names of what the clock decides, or a process counts since it began."""
 
 
 class Moment(NamedTuple):

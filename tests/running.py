@@ -18,6 +18,7 @@ from composing import config
 from costate.config.schema import check
 from costate.runs import RunFolder
 from costate.runs.program import cause
+from costate.training.wandb_run import closing
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "arch.depth=4", "epochs=3")
@@ -28,7 +29,7 @@ def fit(path: Path, *overrides: str) -> RunFolder:
     """A small run in this process; with resume=... it goes on in its folder."""
     folder = RunFolder(path, overrides)
     cfg = config(*overrides)
-    train.train(check(folder.saved(cfg) if cfg.resume else cfg), folder)
+    closing(train.train, check(folder.saved(cfg) if cfg.resume else cfg), folder)
     return folder
 
 

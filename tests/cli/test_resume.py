@@ -167,6 +167,20 @@ def test_the_command_that_an_interruption_proposes_goes_on(tmp_path):
     assert "has finished its 3 epochs" in again.stdout
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_classes_where_they_are_today(tmp_path, whole):
+    """When files were merged, folders of earlier runs named modules that were no more: resume= was a traceback."""
+    run = fit(tmp_path / "early", *RUN, "epochs=1")
+    now = run.config.read_text()
+    moved = now.replace("costate.training.optimizers.", "costate.training.adam.").replace(".serial.", ".ser.ial.")
+    assert moved != now, "both"
+    run.config.write_text(moved)
+    fit(run.path, f"resume={run.path}", "epochs=2")
+    assert run.results()["epochs"] == 2
+    run.config.write_text(now.replace("optimizers.Adam", "adam.Adamant"))
+    with pytest.raises(SettingError, match=r"another version of Costate: it has .*Adamant, which this one has not\.$"):
+        fit(run.path, f"resume={run.path}", "epochs=3")
+
+
 def test_a_second_signal_ends_the_process_at_once_unless_it_is_the_first_one_again(tmp_path, monkeypatch):
     sent: list[tuple[int, object]] = []
     monkeypatch.setattr("os.kill", lambda pid, signum: sent.append((signum, signal.getsignal(signum))))

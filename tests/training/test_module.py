@@ -1,5 +1,6 @@
 """The module: what is clipped, how scores are taken, and that numbers which are none end a run in one sentence."""
 
+import math
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from composing import config, network
-from costate.core.tasks import Classification
+from costate.core.tasks import SILENT, Characters, Classification
 from costate.data.planar import Ellipse
 from costate.runs import RunFolder
 from costate.training.module import Training, _Scores
@@ -82,6 +83,17 @@ def test_rows_count_alike_however_they_are_dealt(sizes):
     found = scores.compute("val")
     torch.testing.assert_close(found["val/loss"], Classification(3).loss(output, y))
     torch.testing.assert_close(found["val/accuracy"], (output.argmax(1) == y).float().mean())
+
+
+def test_the_loss_of_a_sequence_is_that_of_one_of_its_answers():
+    """A text's val/loss was the sum over its thousands of steps, beside a train/loss of 32."""
+    scores, generator = _Scores(Characters(5), alike=True), torch.Generator().manual_seed(0)
+    for rows, steps in ((2, 3), (1, 8)):
+        y = torch.randint(5, (rows, steps), generator=generator)
+        y[0, 0] = SILENT
+        scores(torch.randn(rows, steps, 5, generator=generator), y)
+    found = scores.compute("val")
+    torch.testing.assert_close(found["val/loss"].double(), found["val/bits"].double() * math.log(2))
 
 
 @pytest.mark.parametrize(

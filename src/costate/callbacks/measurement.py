@@ -108,7 +108,7 @@ def watch(stages: Iterable[Any], see: Callable[[int, Tensor], None]) -> ExitStac
 
 @final
 class TrainingScore(Measurement):
-    """Logs `train/loss` and the score of the batch, `train/accuracy` or `train/mse`, from before the batch's step.
+    """Logs `train/loss`, of one answer, and the score of the batch, `train/accuracy`, from before the batch's step.
 
     Of this process's rows alone: replicas do not wait for each other here.
 
@@ -125,6 +125,7 @@ class TrainingScore(Measurement):
         loss, n, task = module.execution.stages[-1].interface.value, module.trainer.global_step, module.task
         if not loss.isfinite():
             raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
+        loss = loss * len(y) / task.answers(y)
         return {"train/loss": loss, f"train/{task.score}": task.metric().to(output.device)(output, y)}
 
 

@@ -4,12 +4,15 @@ Light: imports no torch.
 """
 
 import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import costate
 from costate.config import CONF
 from costate.config.guide import text
 
@@ -28,6 +31,37 @@ def composed(*overrides: str) -> DictConfig:
     """The settings that train.py would have with these overrides, for those who do not run it by train.py."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(overrides))
+
+
+def todays(settings: Any) -> Any:
+    """The settings of a run that an earlier Costate has begun, with its classes where they are today.
+
+    Raises:
+        ValueError: a class has gone.
+    """
+    if isinstance(settings, dict):
+        return {k: _moved(v) if k == "_target_" else todays(v) for k, v in settings.items()}
+    return [todays(part) for part in settings] if isinstance(settings, list) else settings
+
+
+def _moved(target: str) -> str:
+    places = _targets()
+    package, name = target.split(".")[:2], target.rpartition(".")[2]
+    if package[0] != "costate" or target in places:
+        return target
+    named = [place for place in places if place.endswith(f".{name}")]
+    same = [place for place in named if place.split(".")[:2] == package] or named
+    if not same and (Path(costate.__file__).parent / "/".join(target.split(".")[1:-1])).with_suffix(".py").exists():
+        return target
+    if len(same) != 1:
+        raise ValueError(f"The run was begun by another version of Costate: it has {target}, which this one has not.")
+    return same[0]
+
+
+@cache
+def _targets() -> frozenset[str]:
+    files = (path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml"))
+    return frozenset(place for text in files for place in re.findall(r"^\s*_target_: (costate\.\S+)", text, re.M))
 
 
 def product(a: Any, b: Any) -> Any:

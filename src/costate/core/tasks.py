@@ -37,6 +37,10 @@ class Task(ABC):
     def losses(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Float[Tensor, " batch"]:
         """Each sample's own."""
 
+    def answers(self, y: Labels) -> int:
+        """How many answers are asked for: what is reported is the loss of one, whatever the length of sequences."""
+        return len(y)
+
     @abstractmethod
     def blank(self, rows: int) -> Labels:
         """Labels of so many rows, all of them 0."""
@@ -147,6 +151,9 @@ class EachStep(SequenceTask):
 
     def losses(self, output: Outputs, y: Int[Tensor, "batch steps"]) -> Float[Tensor, " batch"]:
         return cross_entropy(output, y, "none").view_as(y).sum(dim=1)
+
+    def answers(self, y: Labels) -> int:
+        return max(int((y != SILENT).sum()), 1)
 
     def blank(self, rows: int) -> Labels:
         return torch.zeros(rows, 1, dtype=torch.long)

@@ -16,7 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-import costate.config.composing  # noqa: F401  (the functions that conf/ calls)
+from costate.config.composing import todays
 from costate.config.schema import SettingError
 from costate.config.words import pasted
 from costate.execution.launching import meeting
@@ -253,6 +253,10 @@ class RunFolder:
             saved = OmegaConf.load(self.config)
         except (OSError, ValueError, YAMLError) as fault:
             raise SettingError(f"{self}/config.yaml cannot be read: {str(fault).splitlines()[0]}.") from fault
+        try:
+            saved = OmegaConf.create(todays(OmegaConf.to_container(saved)))
+        except ValueError as fault:
+            raise SettingError(f"{self}: {fault}") from None
         assert isinstance(saved, DictConfig)
         with contextlib.suppress(OSError, ValueError):
             words = json.loads(self.origin.read_text(encoding="utf-8"))["overrides"]

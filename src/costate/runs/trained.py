@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from costate.architectures.chain import Chain
+from costate.config.composing import todays
 from costate.core.block import Block
 
 WEIGHTS = "network.safetensors"
@@ -25,7 +26,7 @@ def settings(folder: Path) -> dict[str, Any]:
     for path in (folder / "config.yaml", folder / "checkpoints" / "best.ckpt"):
         if not path.exists():
             raise ValueError(f"{folder} has no {path.relative_to(folder)}: it is no run that has come to a checkpoint.")
-    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return todays(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
 
 def stages(folder: Path, cfg: dict[str, Any], data: Any) -> list[Block]:

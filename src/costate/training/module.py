@@ -154,7 +154,8 @@ class _Scores(nn.Module):
         self.score = task.metric(across_ranks=not alike)
 
     def forward(self, output: Tensor, y: Tensor) -> None:
-        self.loss.update(self.task.loss(output, y), len(y))
+        answers = self.task.answers(y)
+        self.loss.update(self.task.loss(output, y) * len(y) / answers, answers)
         self.score.update(output, y)
 
     def compute(self, prefix: str) -> dict[str, Tensor]:
