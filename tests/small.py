@@ -15,12 +15,17 @@ from costate.architectures.forms import ConvField, DenseField
 from costate.architectures.integrators import Integrator, Reversible
 from costate.architectures.recurrent import Recurrent
 from costate.architectures.stable import StableBlock
+from costate.architectures.tokens import TokenField
+from costate.config.composing import having
 
 NODES = {name: config(*words("arch", name)).arch for name in options("arch")}
 RECURRENT = [name for name, node in NODES.items() if issubclass(get_class(node["_target_"]), Recurrent)]
 """Cut in time, and not in depth."""
 ARCHS = {name: node for name, node in NODES.items() if name not in RECURRENT}
-STABLE = [name for name, node in ARCHS.items() if "integrator" in node]
+TIMED = [name for name, node in ARCHS.items() if "integrator" in node]
+"""Layers are steps in time."""
+STABLE = [name for name in TIMED if name in having("arch", "integrator").split(",")]
+"""The integrators of conf/arch; of the others each has one of theirs, with other settings."""
 
 
 def integrators() -> dict[str, Integrator]:
@@ -52,9 +57,11 @@ def normed(product: str, on: bool) -> list[str]:
 
 INTEGRATORS = integrators()
 REVERSIBLE = {name: each for name, each in INTEGRATORS.items() if isinstance(each, Reversible)}
-PRODUCTS = [f"arch={a} arch/form={f}" for a in STABLE for f in options("arch/form")]
+FORMED = [(a, f) for a in STABLE for f in options("arch/form") if (a, f) != ("antisymmetric", "tokens")]
+"""What goes together."""
+PRODUCTS = [f"arch={a} arch/form={f}" for a, f in FORMED]
 PRODUCTS += [" ".join(words("arch", a)) for a in ARCHS if a not in STABLE]
-REBUILT = [f"arch={a} arch/form={f}" for a in STABLE if a in REVERSIBLE for f in options("arch/form")]
+REBUILT = [f"arch={a} arch/form={f}" for a, f in FORMED if a in REVERSIBLE]
 """Products whose states can be rebuilt, by arch.reversible=true."""
 
 
@@ -78,6 +85,14 @@ def dense(layers: int, width: int, seed: int = 0, evaluations: int = 2, activati
 def conv(layers: int, width: int, seed: int = 0, kernel: int = 3, activation: str = "tanh") -> ConvField:
     torch.manual_seed(seed)
     return drawn(ConvField(torch.randn(layers, width, width, kernel, kernel), 2, activation, False))
+
+
+def tokens(layers: int, width: int, seed: int = 0, pair: bool = True) -> TokenField:
+    torch.manual_seed(seed)
+    field = drawn(TokenField(layers, width, 2, width, pair, "tanh", True))
+    for stack in field.parameters():
+        stack.data += 0.3 * torch.randn_like(stack)
+    return field
 
 
 def drawn(field: Any) -> Any:

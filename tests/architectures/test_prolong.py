@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from composing import network, options
+from composing import network
 from costate.core.block import RULES, linear, prolong
-from small import INTEGRATORS, PRODUCTS, STABLE, block, conv, dense
+from small import FORMED, INTEGRATORS, PRODUCTS, STABLE, TIMED, block, conv, dense
 
 SHAPE, OUTPUTS, T = (2, 8, 8), 3, 2.0
-TIMED = [f"{product} arch.norm=true" for product in PRODUCTS if product.split()[0][5:] in STABLE]
+PROLONGED = [f"{product} arch.norm=true" for product in PRODUCTS if product.split()[0][5:] in TIMED]
 """With all that a layer can hold."""
 EVERY_RULE = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -30,7 +30,7 @@ def build(product: str, *overrides: str):
 
 
 @EVERY_RULE
-@pytest.mark.parametrize("product", TIMED)
+@pytest.mark.parametrize("product", PROLONGED)
 @pytest.mark.parametrize("stages", [2, 4])
 def test_prolonging_commutes_with_cutting(product, rule, stages):
     """Tensor by tensor, running statistics included: the stages that are prolonged are those of the prolonged one."""
@@ -46,7 +46,7 @@ def test_prolonging_commutes_with_cutting(product, rule, stages):
 
 
 @EVERY_RULE
-@pytest.mark.parametrize("product", TIMED)
+@pytest.mark.parametrize("product", PROLONGED)
 def test_time_stays(product, rule):
     whole = build(product, "arch.depth=3")
     others = {name: tensor.clone() for name, tensor in whole.state_dict().items() if ".field." not in name}
@@ -57,8 +57,9 @@ def test_time_stays(product, rule):
     assert all(torch.equal(whole.state_dict()[name], tensor) for name, tensor in others.items())
 
 
-@pytest.mark.parametrize(("form", "norm"), [*((form, "true") for form in options("arch/form")), ("dense", "false")])
-@pytest.mark.parametrize("arch", STABLE)
+@pytest.mark.parametrize(
+    ("arch", "form", "norm"), [*((*pair, "true") for pair in FORMED), *((arch, "dense", "false") for arch in STABLE)]
+)
 def test_a_net_that_is_constant_in_time_changes_by_order_h(arch, form, norm):
     """‖Y_{2n} − Y_n‖ falls as h, or faster where the integrator's order is higher; a constant is so by every rule."""
     depths, changes = np.array([16, 32, 64]), []
@@ -142,7 +143,7 @@ def test_parameters_stay_the_same_objects_and_train_on(make):
     assert all(p.grad.shape == p.shape and len(p) == 4 for p in net.parameters())
 
 
-@pytest.mark.parametrize("product", TIMED)
+@pytest.mark.parametrize("product", PROLONGED)
 def test_a_network_takes_the_depth_of_the_weights_that_it_loads(product):
     deep = build(product, "arch.depth=6")
     shallow = build(product, "arch.depth=3")
@@ -152,7 +153,7 @@ def test_a_network_takes_the_depth_of_the_weights_that_it_loads(product):
     assert (shallow.block.h, shallow.layers) == (deep.block.h, 6)
 
 
-@pytest.mark.parametrize("product", [product for product in PRODUCTS if product.split()[0][5:] not in STABLE])
+@pytest.mark.parametrize("product", [product for product in PRODUCTS if product.split()[0][5:] not in TIMED])
 def test_layers_without_time_are_refused(product):
     torch.manual_seed(0)
     plain = network(SHAPE, OUTPUTS, *product.split())

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from composing import network, options
+from composing import network
 from costate.architectures.verlet import Verlet
-from small import INTEGRATORS, STABLE, block, conv, dense, refusal
+from small import FORMED, INTEGRATORS, block, conv, dense, refusal
 
 DIGITS, POINTS = (1, 8, 8), (2,)
 
@@ -28,8 +28,7 @@ def test_penalty_is_none_where_there_is_nothing_to_smooth():
     assert block(dense(1, 3), Verlet(half_start=False), smoothness=1.0).penalty() is None
 
 
-@pytest.mark.parametrize("arch", STABLE)
-@pytest.mark.parametrize("form", options("arch/form"))
+@pytest.mark.parametrize(("arch", "form"), FORMED)
 def test_field_is_constant_in_time_at_first(arch, form):
     """Then doubling the depth of a fresh network moves its output by O(h), and no penalty is due."""
     outputs = []
@@ -42,8 +41,7 @@ def test_field_is_constant_in_time_at_first(arch, form):
     assert change[1] < 0.6 * change[0]
 
 
-@pytest.mark.parametrize("form", options("arch/form"))
-@pytest.mark.parametrize("arch", [name for name in STABLE if INTEGRATORS[name].fields == 2])
+@pytest.mark.parametrize(("arch", "form"), [pair for pair in FORMED if INTEGRATORS[pair[0]].fields == 2])
 def test_head_reads_the_first_field_alone(arch, form):
     """And the second one starts at 0."""
     whole = network(DIGITS, 3, f"arch={arch}", f"arch/form={form}").block

@@ -13,7 +13,7 @@ from composing import config, network
 from costate.core.block import RULES, prolong
 from costate.runs import RunFolder
 from running import QUIET, command, differences, fit, last, refusal
-from small import ARCHS, STABLE
+from small import ARCHS, STABLE, TIMED
 
 BATCHES = 6  # an epoch of 96 rows
 DATA = ("data=ellipse", "data.train=96", "data.batch_size=16", "arch.width=8", "stages=2", "seed=0")
@@ -258,7 +258,7 @@ def test_levels_of_themselves_reach_what_a_run_without_them_reaches(tmp_path, ar
     assert coarse_first["val/accuracy"] >= plain["val/accuracy"] - 0.01
 
 
-@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in STABLE])
+@pytest.mark.parametrize("arch", [arch for arch in ARCHS if arch not in TIMED])
 def test_networks_without_time_are_refused_before_training(tmp_path, arch):
     sentence = refusal(tmp_path / "run", "levels=double", f"arch={arch}", "data=digits", "trainer.progress=none")
     assert sentence.startswith(

@@ -27,8 +27,8 @@ def copied(block, factor: int) -> torch.Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in weights])
 
 
-def stable(depth: int, *words: str):
-    return network(SHAPE, CLASSES, *words, f"arch.depth={depth}", "arch.width=6", "arch.T=2").double()
+def stable(depth: int, *words: str, shape: tuple[int, ...] = SHAPE):
+    return network(shape, CLASSES, *words, f"arch.depth={depth}", "arch.width=6", "arch.T=2").double()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -52,19 +52,22 @@ def smooth(block, shift: float = 0.0) -> None:
             stack.data = 0.5 * (a * torch.cos(2 * t) + b * torch.sin(3 * t))
 
 
-@pytest.mark.parametrize("on", [False, True])
-@pytest.mark.parametrize("product", [product for product in PRODUCTS if "dense" in product])
+@pytest.mark.parametrize(
+    ("product", "on"),
+    [(p, on) for p in PRODUCTS for on in (False, True) if p.endswith("dense") or (on and p.endswith("tokens"))],
+)
 def test_at_a_fixed_factor_copies_are_of_the_second_order_in_h(product, on):
     """Though the network is of the first: they make up for what their longer steps leave out.
 
     So is the gradient at a boundary, and so is the state that those in front are asked for.
     """
-    x = torch.randn(20, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    shape, words = ((3, 2), ["arch.form.heads=2", "arch.norm=true"]) if "tokens" in product else (SHAPE, [])
+    x = torch.randn(20, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y, task, fine = torch.arange(20) % CLASSES, Classification(CLASSES), Coarsening(1)
     errors = []
     for depth in (256, 512):
         torch.manual_seed(0)
-        net = stable(depth, *turned(product, on))
+        net = stable(depth, *turned(product, on), *words, shape=shape)
         smooth(net.block)
         *front, last = net.cut(4)
         h = CopiedBlocks(front[:1], fine)(x)

@@ -88,7 +88,7 @@ class Field(nn.Module, ABC):
 
     @final
     def layers(
-        self, K: Float[Tensor, "n width width ..."], h: float, kick: float, track: bool = True, early: float = 0.0
+        self, K: Float[Tensor, "n width more ..."], h: float, kick: float, track: bool = True, early: float = 0.0
     ) -> list[Layer]:
         """All layers, with weights K and time step h; the second field's first step is `kick`.
 
@@ -258,8 +258,8 @@ def pulled(f: Function, Y: Tensor, by_hand: bool = True) -> tuple[Tensor, Pull]:
 
     def pull(d: Tensor) -> Tensor:
         if value.requires_grad:
-            # A layer may share what is made of its weights between its functions.
-            torch.autograd.backward(value, d.to(value.dtype), retain_graph=True)
+            # Frees what f has saved; adjoints, which a layer's functions share, save nothing.
+            torch.autograd.backward(value, d.to(value.dtype))
         return torch.zeros_like(Y) if source.grad is None else source.grad
 
     return value.detach(), pull

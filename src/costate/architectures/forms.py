@@ -139,7 +139,7 @@ class Conv(Form):
         return nn.Sequential(nn.AdaptiveAvgPool2d(self.pool), nn.Flatten(), nn.Linear(width * self.pool**2, outputs))
 
 
-def constant(K: Float[Tensor, "width width ..."], layers: int) -> Float[Tensor, "n width width ..."]:
+def constant(K: Float[Tensor, "width more ..."], layers: int) -> Float[Tensor, "n width more ..."]:
     """The same weights in all layers, normal at first, so large that Y K has the size of Y.
 
     Weights that are a function of time from the start leave the network a limit as h → 0: how it trains does not depend

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from costate.core.block import Block
 from costate.core.types import Input, State
@@ -81,7 +82,9 @@ def _last(block: Block, h: Tensor) -> Tensor:
 
 def _push(through: Map, Y: Tensor, v: Tensor) -> Tensor:
     """J v."""
-    pair: Any = torch.func.jvp(through, (Y,), (v,))
+    # Other kernels of attention know no derivative forwards.
+    with sdpa_kernel(SDPBackend.MATH):
+        pair: Any = torch.func.jvp(through, (Y,), (v,))
     return pair[1]
 
 
