@@ -20,6 +20,8 @@ from running import ROOT, SMALL, command, refusal
         (["method=petra", "arch=cnn"], ONE_WAY),
         (["stages=17"], "stages=17 is more than the 16 layers"),
         (["arch=mlp", "stages=3"], "stages=3 is more than the 2 layers"),
+        (["data=adding"], "These data are sequences, which a recurrent network reads"),
+        (["data=copy", "arch=mlp"], "These data are sequences, which a recurrent network reads"),
         (["arch/form=dense", "arch.form.opening=pad", "arch.width=8"], "arch.width=8"),
         (["data.batch_size=5000"], "data.batch_size=5000 is more than"),
         (["trainer.precision=16-mixed"], "use trainer.precision=bf16-mixed"),
@@ -88,6 +90,9 @@ def test_settings_out_of_bounds_name_the_key(tmp_path, setting, message):
         (["method/synthesizer=liner"], "method/synthesizer=liner: no such option (did you mean linear?); there are "),
         (["epochs=none"], "epochs must be an integer at least 1, not 'none'."),
         (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
+        (["debug=true"], "debug=true: no such option; there are fast, "),
+        (["stages=2", "4"], "4: this cannot be read; settings are written as name=value"),
+        (["balance=[1,2"], "[1,2: this cannot be read; settings are written as name=value"),
     ],
 )
 def test_the_command_ends_in_one_sentence_with_code_2(tmp_path, overrides, sentence):

@@ -9,8 +9,8 @@ from torch import nn
 from composing import method, options, scheduled, words
 from costate.core.stage import Stage
 from costate.execution.serial import Serial
-from costate.interfaces import Silent
-from costate.methods import Method, NoBprop
+from costate.interfaces import Exact, Late, Silent
+from costate.methods import Backprop, Method, NoBprop
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
 
@@ -71,6 +71,46 @@ class Sharing(NoBprop):
 def test_a_method_whose_stages_share_an_object_does_not_pass():
     with pytest.raises(AssertionError):
         assert_stages_share_nothing(Sharing(), Sharing())
+
+
+def steps_gradients(rule: Method) -> list[torch.Tensor]:
+    """Of the first stage, for one batch that is played until late gradients have arrived."""
+    parts, (x, y) = [part.double() for part in made(rule)], batches(1)[0]
+    serial = Serial(parts, rule, lag=0)
+    for n in range(4):
+        for part in parts:
+            part.zero_grad()
+        serial.step(n, x.double(), y)
+        serial.stepped()
+    return [p.grad for p in parts[0].block.parameters()]
+
+
+def assert_true(rule: Method) -> None:
+    """As long as the true gradient, within a half, and in its direction: what is sent may lose some of it."""
+    true, found = (torch.cat([g.flatten() for g in steps_gradients(r)]) for r in (method("method=backprop"), rule))
+    assert torch.cosine_similarity(found, true, dim=0) > 0.9, "the gradients of the first stage point elsewhere"
+    assert 0.5 < found.norm() / true.norm() < 1.5, "the gradients of the first stage are of another size"
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if isinstance(made(method(*RULES[r]))[0].interface, Exact | Late)])
+def test_gradients_that_are_handed_on_are_the_true_ones(rule):
+    """A stranger's method that sent twice the gradient passed all that is above."""
+    assert_true(method(*RULES[rule]))
+
+
+class Twice(Exact):
+    def gradient(self, h, y, arrived, n):
+        return 2 * super().gradient(h, y, arrived, n)
+
+
+class Doubling(Backprop):
+    def interface(self, shape, task, behind):
+        return Twice()
+
+
+def test_a_method_that_hands_on_twice_the_gradient_does_not_pass():
+    with pytest.raises(AssertionError, match="another size"):
+        assert_true(Doubling())
 
 
 @pytest.mark.parametrize("rule", [name for name in RULES if scheduled(method(*RULES[name]))])

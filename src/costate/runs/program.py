@@ -65,9 +65,10 @@ class CommandLine:
             print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
             return REFUSED
         except ValueError as error:
-            if not _is_ours(error):
+            told = str(error) if _is_ours(error) else _no_option(error, sys.argv[1:])
+            if not told:
                 raise
-            print(error, file=sys.stderr)
+            print(told, file=sys.stderr)
             return REFUSED
         except OSError as error:
             if error.filename is None:
@@ -156,7 +157,21 @@ def _composition(error: CompactHydraException) -> str:
         return f"{found[1]}: several values are a sweep, which python train.py -m ... runs."
     if found := re.match("Error parsing override '(.*)'\nmissing EQUAL", told):
         return f"{found[1]}: settings are written as {found[1]}=value; python train.py --help lists them."
+    if "override_grammar" in told:
+        word = re.split("input '|Exception: ", told.partition("\n")[0])[-1].rstrip("'")
+        return f"{word}: this cannot be read; settings are written as name=value, lists as 'balance=[31,33]'."
     return told
+
+
+def _no_option(error: ValueError, words: Sequence[str]) -> str:
+    """What to say where Hydra has found true or a number in the place of an option, debug=true; else nothing."""
+    if not str(error).startswith("Config group override must be a string"):
+        return ""
+    for axis, _, value in (word.partition("=") for word in words):
+        if (CONF / axis).is_dir() and re.fullmatch(r"(?i)true|false|[\d.e+-]+", value):
+            options = sorted(path.stem for path in (CONF / axis).glob("*.yaml"))
+            return f"{axis}={value}: no such option; there are {', '.join(options)}."
+    return str(error)
 
 
 def crowd(processes: int, accelerator: str) -> None:

@@ -12,7 +12,7 @@ from costate.architectures.recurrent import recurrence
 from costate.core.block import Block
 from costate.core.interface import EachSpan, Loss
 from costate.core.stage import Stage
-from costate.core.tasks import Task
+from costate.core.tasks import SequenceTask, Task
 from costate.core.types import Shape
 from costate.execution.base import Execution
 from costate.methods import Method
@@ -167,7 +167,11 @@ class _Scores(nn.Module):
 
 
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
-    """Puts the method's interfaces between the blocks and the loss behind the last; in time, between spans of steps."""
+    """Puts the method's interfaces between the blocks and the loss behind the last; in time, between spans of steps.
+
+    Raises:
+        ValueError: the data ask for an answer at the steps of a sequence, and the network gives one a sample.
+    """
     result, memories = [], method.memories(blocks)
     for k, block in enumerate(blocks):
         inlet, shape = shape, _shape_behind(block, shape)
@@ -177,6 +181,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
             interface = EachSpan(task, method.between_spans(recurrent.cell.size, task))
         front = method.front(blocks[:k]) if k > 0 else None
         result.append(Stage(block, interface, inlet, memories[k], method.likeness(block, k == 0), front))
+    if isinstance(task, SequenceTask) and len(shape) != 2:
+        raise ValueError("These data are sequences, which a recurrent network reads: choose arch=lstm, or other data.")
     return result
 
 
