@@ -101,9 +101,13 @@ class Reversible(Integrator):
     a time step before the other: so understood, the step is of order 2 (Störmer; Hairer, Lubich & Wanner, 2003).
     So a copy with longer steps moves that field to its own middles, and back in the end; and its first shears take the
     weights of the moment at which the fine ones are in the mean, which is not the middle of its layer.
+
+    Attributes:
+        staggered: whether that is so; False of a symmetric step, whose fields both live at whole steps.
     """
 
     fields = 2
+    staggered: ClassVar[bool] = True
 
     @abstractmethod
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
@@ -115,7 +119,7 @@ class Reversible(Integrator):
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         shears = self.shears(layer)
-        if layer.early is not None:
+        if layer.early is not None and self.staggered:
             shears = self.shears(layer.early)[:1] + shears[1:]
         for shear in shears:
             state = shear(state)
@@ -123,4 +127,4 @@ class Reversible(Integrator):
 
     @final
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
-        return self.shears(layer._replace(h=Δ, kick=Δ))[0](state)
+        return self.shears(layer._replace(h=Δ, kick=Δ))[0](state) if self.staggered else state
