@@ -166,7 +166,7 @@ TOKENS = {"tokens": (tokens, (BATCH, 2 * 3, WIDTH))}
 ODD = {
     "sum": lambda layer: lambda y: layer.dual(y) + 0.1 * layer.f(y),
     "product": lambda layer: lambda y: layer.f(y) * y,
-    "longer chain": lambda layer: Composed((layer.f, layer.force, torch.sin)),
+    "longer chain": lambda layer: Composed(layer.f, layer.force, torch.sin),
     "constant": lambda layer: torch.ones_like,
 }
 """What a part of a step may be."""

@@ -170,7 +170,7 @@ class AffineField(Field):
         norms: list[Any] = [(rule(j, *rest[2 * i : 2 * i + 2]),) for i, rule in enumerate(statistics)] or [()]
         f = Affine(self, K, Kt, b), *norms[0], self.activation
         dual = Affine(self, K, Kt, b, turned=True), *norms[-1], self.activation
-        return Layer(Composed(f), Composed(dual), Composed((*f, Affine(self, K, Kt, None, turned=True))), h, kick)
+        return Layer(Composed(*f), Composed(*dual), Composed(*f, Affine(self, K, Kt, None, turned=True)), h, kick)
 
 
 class Known(ABC):
@@ -226,17 +226,20 @@ class Activation(Known):
 
 
 @final
-class Composed(Known, tuple[Function, ...]):
-    """Functions, one behind the other."""
+class Composed(Known):
+    """Functions, one behind the other; of none, the identity."""
+
+    def __init__(self, *functions: Function):
+        self.functions = functions
 
     def __call__(self, Y: Tensor) -> Tensor:
-        for f in self:
+        for f in self.functions:
             Y = f(Y)
         return Y
 
     def pulled(self, Y: Tensor) -> tuple[Tensor, Pull]:
         pulls = []
-        for f in self:
+        for f in self.functions:
             Y, pull = pulled(f, Y)
             pulls.append(pull)
 
