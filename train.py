@@ -72,7 +72,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     data.rows = method.rows
     balance = by_work(network, method, cfg.stages, data.shape, data.task) if cfg.balance == "work" else cfg.balance
     blocks = method.cut(network, cfg.stages, balance)
-    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, compiled=bool(cfg.compile), config=config)
+    model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints, model.execution, f"Interrupted. To go on: python train.py {folder.resume}")

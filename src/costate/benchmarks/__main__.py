@@ -2,7 +2,7 @@
 
 import argparse
 
-from costate.benchmarks import faster, network, pairs, parallel, pipeline, scaling
+from costate.benchmarks import network, pairs, parallel, pipeline, scaling
 
 # What it says of itself, what it is told, and the measurement.
 BENCHMARKS = {
@@ -11,7 +11,6 @@ BENCHMARKS = {
     "callbacks": (pairs.callbacks.__doc__, pairs.mnist, pairs.callbacks),
     "start": (pairs.start.__doc__, None, pairs.start),
     "reversible": (pairs.reversible.__doc__, pairs.deep, pairs.reversible),
-    "faster": (faster.__doc__, faster.arguments, faster.run),
     "pipeline": (pipeline.__doc__, pipeline.arguments, pipeline.run),
     "scaling": (scaling.__doc__, scaling.arguments, scaling.run),
     "network": (network.__doc__, network.arguments, network.run),

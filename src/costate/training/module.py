@@ -1,9 +1,6 @@
 """A network cut in stages, as a LightningModule with manual optimisation."""
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import lightning
@@ -34,7 +31,6 @@ class Training(lightning.LightningModule):
         shape: shape of one sample.
         execution: who plays the schedule of the method.
         clip: bound on the gradient norm of each stage and of each interface, or None.
-        compiled: whether torch.compile makes each stage's training pass faster, on its first batch.
         config: the resolved settings of the run, kept in checkpoints.
     """
 
@@ -49,7 +45,6 @@ class Training(lightning.LightningModule):
         annealing: Annealing,
         *,
         clip: float | None,
-        compiled: bool = False,
         config: dict[str, Any],
     ):
         super().__init__()
@@ -58,9 +53,6 @@ class Training(lightning.LightningModule):
         self.task, self.optimizer, self.annealing = task, optimizer, annealing
         self.clip, self.shape = clip, shape
         parts = stages(blocks, shape, task, method)
-        self.compiled = compiled
-        if compiled:
-            _compile(parts)
         self.stages = nn.ModuleList(parts)
         self.execution = execution(parts, method)
         self.iteration = method.iteration(self.execution)
@@ -70,10 +62,8 @@ class Training(lightning.LightningModule):
         self.test = _Scores(task, self.execution.alike)
 
     def forward(self, x: Tensor) -> Tensor:
-        # What is compiled is the training pass: a validation is too short to pay for one of its own.
-        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext():
-            for stage in self.stages:
-                x = stage(x)
+        for stage in self.stages:
+            x = stage(x)
         return x
 
     def configure_optimizers(self) -> Any:
@@ -174,21 +164,6 @@ class _Scores(nn.Module):
         self.loss.reset()
         self.score.reset()
         return values
-
-
-def _compile(parts: Sequence[Stage]) -> None:
-    """In place: modules, the names of their weights and their copies stay what they are.
-
-    Raises:
-        ValueError: torch finds no compiler.
-    """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None and not torch.cuda.is_available():
-        raise ValueError(
-            f"compile=true needs a C++ compiler, and {compiler} is not here: install one, or leave it out."
-        )
-    for stage in parts:
-        stage.block.compile()
 
 
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
