@@ -16,7 +16,7 @@ def test_adjoint(make, shape):
     field = make(2, shape[1])
     Y, Z = torch.randn(2, *shape, dtype=torch.float64)
     for layer in field.layers(field.K, 1.0, 1.0):
-        K = layer.f[0].K
+        K = layer.f.functions[0].K
         image, back = field.affine(Y, K, None), field.affine(Z, field.adjoint(K), None)
         assert torch.allclose((image * Z).sum(), (Y * back).sum(), rtol=1e-12)
 
