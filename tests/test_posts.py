@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from costate import posts
+from costate.core.post import Gradient, GradientAndState, OutputError, Passage, Post
 from costate.core.tasks import Classification, Regression
 from costate.execution.messages import packed, unpacked
-from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
+from costate.methods.compression import Coded, Largest, Sign, coding
 
 ROWS, OUTPUTS = 5, 3
 TASK = Classification(OUTPUTS)

@@ -18,10 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from costate.core.block import Block, Network
 from costate.core.copies import Copies
+from costate.core.method import Method
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.training.balance import by_work
 from costate.training.module import stages
 
