@@ -8,7 +8,7 @@ from torch import Tensor
 
 from costate.config.settings import Count, Share
 from costate.core.block import Block
-from costate.core.interface import Loss
+from costate.core.interface import Interface, Loss
 from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, locked

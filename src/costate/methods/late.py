@@ -9,6 +9,7 @@ from torch import Tensor
 
 from costate.config.settings import Count, Share, Size
 from costate.core.block import Block
+from costate.core.interface import Interface
 from costate.core.memory import Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.post import GradientAndState, Post
