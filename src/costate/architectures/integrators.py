@@ -9,15 +9,15 @@ Each integrator is a file of its own, with its equation.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar, NamedTuple, final
 
 import torch
+from hydra.utils import get_class
 from torch import Tensor
 
 from costate.architectures.fields import Field, Layer
-
-ONE_WAY = "the layers of this network cannot be run backwards: choose arch=leapfrog or verlet."
-"""For networks that others refuse; it names those of conf/arch whose layers can."""
+from costate.config.composing import options
 
 
 class Integrator(ABC):
@@ -44,6 +44,11 @@ class Integrator(ABC):
     def coarser(self, ratio: float) -> "Integrator":
         """The integrator of a copy whose time steps are `ratio` of these; here the same one, of its own order."""
         return self
+
+    @property
+    def order(self) -> int:
+        """The power of h like which the error of the first field falls, for a field that does not depend on time."""
+        return 1
 
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         """The state with what lives half a time step before the rest moved on by Δ."""
@@ -116,6 +121,10 @@ class Reversible(Integrator):
     def weights(self, field: Field) -> Tensor:
         return field.K
 
+    @property
+    def order(self) -> int:
+        return 2 if self.half_start or not self.staggered else 1
+
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
         shears = self.shears(layer)
@@ -128,3 +137,11 @@ class Reversible(Integrator):
     @final
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         return self.shears(layer._replace(h=Δ, kick=Δ))[0](state) if self.staggered else state
+
+
+@cache
+def one_way() -> str:
+    """For networks that others refuse; it names those of conf/arch whose layers can be run backwards."""
+    steps = {name: node.integrator._target_ for name, node in options("arch").items() if "integrator" in node}
+    names = [name for name, target in steps.items() if issubclass(get_class(target), Reversible)]
+    return f"the layers of this network cannot be run backwards: choose arch={' or '.join(names)}."
