@@ -19,7 +19,7 @@ from costate.benchmarks.contest import launch
 from costate.config.composing import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
-from costate.execution.parallel import OneEach
+from costate.execution.serial import OneEach
 from costate.pvd import InTurn
 from costate.runs import program
 from costate.training.loggers import read

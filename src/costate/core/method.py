@@ -12,9 +12,9 @@ import torch
 from costate.core.block import Block, Network
 from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.interface import Interface
-from costate.core.memory import Graph, Memory
 from costate.core.post import Gradient, Post
 from costate.core.schedules import Event, decoupled
+from costate.core.stage import Graph, Memory
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.pvd import Team

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from costate.core.copies import CopiedBlocks
 from costate.core.interface import EachSpan, Learning, Loss
-from costate.core.memory import Flight
 from costate.core.method import Method
 from costate.core.post import GradientAndState, Post, Reply
 from costate.core.schedules import Event, Operation
-from costate.core.stage import Stage
+from costate.core.stage import Flight, Stage
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span

@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from costate.architectures.chain import still
 from costate.architectures.integrators import one_way
 from costate.core.block import Block
-from costate.core.memory import Flight, Kept, Memory, leaf
+from costate.core.stage import Flight, Kept, Memory, leaf
 from costate.core.types import Input, Labels, State
 
 Weights = dict[str, Tensor]
