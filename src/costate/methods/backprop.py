@@ -92,6 +92,3 @@ class Accumulation(Iteration):
         loss.value = torch.stack(losses).mean()
         found = [output for output in outputs if output is not None]
         return torch.cat(found) if found else None
-
-    def advance(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()

@@ -14,6 +14,7 @@ LLM training, 2502.16982 (0.2, weight decay). Torch's own takes single matrices,
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -86,10 +87,11 @@ class Optimizer(ABC):
     moments: ClassVar[dict[str, int]]
     lr: float
     interfaces: float
+    made: Callable[[Groups], torch.optim.Optimizer]
 
-    @abstractmethod
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         """One parameter group a stage and an interface."""
+        return self.made(groups)
 
 
 class Averaging(Optimizer, ABC):
@@ -99,14 +101,8 @@ class Averaging(Optimizer, ABC):
     kind: ClassVar[type[torch.optim.AdamW]]
 
     def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
-        self.lr, self.interfaces = lr, interfaces
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        first, second = self.betas
-        return self.kind(
-            groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+        self.lr, self.interfaces, (first, second) = lr, interfaces, betas
+        self.made = partial(self.kind, lr=lr, betas=(first, second), eps=eps, weight_decay=weight_decay, fused=True)
 
 
 class Adam(Averaging):
@@ -133,21 +129,15 @@ class NAdam(Optimizer):
     def __init__(
         self, *, lr: Rate, interfaces: Rate, first: Share, betas: list[float], eps: Rate, weight_decay: Amount
     ):
-        self.lr, self.interfaces, self.first = lr, interfaces, first
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.lr, self.interfaces, self.first, self.betas = lr, interfaces, first, betas
+        settings: dict[str, Any] = {"eps": eps, "weight_decay": weight_decay, "decoupled_weight_decay": True}
+        self.made = partial(torch.optim.NAdam, lr=lr, foreach=True, **settings)
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         last, second = self.betas
         rise = (self.first - last) / max(len(groups) - 1, 1)
         firsts = [last + rise * behind for behind in reversed(range(len(groups)))]
-        return torch.optim.NAdam(
-            [group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)],
-            lr=self.lr,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            decoupled_weight_decay=True,
-            foreach=True,
-        )
+        return self.made([group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)])
 
 
 class Sgd(Optimizer):
@@ -157,17 +147,8 @@ class Sgd(Optimizer):
 
     def __init__(self, *, lr: Rate, interfaces: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
         self.lr, self.interfaces = lr, interfaces
-        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            groups,
-            lr=self.lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        self.made = partial(torch.optim.SGD, lr=lr, fused=True, **settings)
 
 
 class Annealing(ABC):
