@@ -55,11 +55,7 @@ def told_in_turn(ways: dict[str, Callable[[], float]], what: str, of: Callable[[
 
 
 def overhead(options: argparse.Namespace) -> None:
-    """What Lightning costs: an epoch as train.py runs it, against a bare PyTorch loop over the same network and rows.
-
-    Raises:
-        ValueError: MNIST is not there.
-    """
+    """What Lightning costs: an epoch as train.py runs it, against a bare loop over the same network and rows."""
     cfgs = [_main_job(options, "method=backprop", f"stages={stages}") for stages in (1, 2)]
     # Lightning without a validation set says so; here that is meant.
     warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")
@@ -79,9 +75,6 @@ def callbacks(options: argparse.Namespace) -> None:
     """What measuring costs: an epoch of the main job with every measuring callback, against one with none, in pairs.
 
     Seconds of an epoch, its validation included, of `arch=verlet method=sg data=mnist`.
-
-    Raises:
-        ValueError: MNIST is not there.
     """
     on, off = (_main_job(options, "method=sg", f"callbacks={which}") for which in ("all", "none"))
     print(f"An epoch of arch=verlet method=sg data=mnist, seconds, {torch.get_num_threads()} threads")
@@ -92,9 +85,6 @@ def reading(options: argparse.Namespace) -> None:
     """How long a full pass over MNIST takes: the data module's loaders against `DataLoader(TensorDataset)`, in pairs.
 
     Training and validation rows: 60,000 images.
-
-    Raises:
-        ValueError: MNIST is not there.
     """
     before, pairs = torch.get_num_threads(), 7
     print(f"A pass over MNIST, seconds, median of {pairs} pairs (worst in brackets)")

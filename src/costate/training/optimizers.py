@@ -36,7 +36,8 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        stacks = [(p, group) for group in self.param_groups for p in group["params"] if _stacked(p)]
+        found = [(p, group) for group in self.param_groups for p in group["params"]]
+        stacks = [(p, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
         held = [(p, p.grad) for p, _ in stacks]
         for p, group in stacks:
             self._turn(p, group)
@@ -67,10 +68,6 @@ def orthogonal(G: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows colu
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X
     return X.mT if G.shape[1] > G.shape[2] else X
-
-
-def _stacked(p: Tensor) -> bool:
-    return p.grad is not None and p.ndim in (3, 5)
 
 
 Groups = list[dict[str, Any]]
