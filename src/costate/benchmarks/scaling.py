@@ -6,6 +6,7 @@ link between two processes. Predicted: a simulation of K = 1 ... 64 stages and o
 """
 
 import argparse
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from costate.benchmarks import build, markdown, write
 from costate.benchmarks.contest import Setting, launch
 from costate.benchmarks.costs import copied as copied_of
-from costate.benchmarks.costs import measure, medians
+from costate.benchmarks.costs import lines, measure
 from costate.benchmarks.pipeline import BASE, CASES, METHODS, MICRO_BATCHES, alternately, nodes_of, setting_of, summary
 from costate.benchmarks.simulation import (
     Copied,
@@ -53,8 +54,9 @@ def run(options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         rounds.append(alternately(setting, (BASE, *CHECKED)))
         measured.append(launch(2, 1, measure, setting, method))
-    costs, link = medians(measured)
-    copied, plans = copied_of(measured, method, costs, setting.batch), plans_of(setting, method)
+    found = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
+    costs, link = lines(found, setting.batch)
+    copied, plans = copied_of(found, method, costs, setting.batch), plans_of(setting, method)
     checks = check(costs, copied, plans, link, setting.batch, summary(rounds))
     told = f"{setting.name}\n\n{_check_table(checks)}\n"
     print(told)
@@ -62,11 +64,11 @@ def run(options: argparse.Namespace) -> None:
     if any(value is not None for value in given.values()):
         link = replace(link, **{name: value for name, value in given.items() if value is not None})
         costs = replace(costs, ring=None)
-    found = predictions(costs, copied, plans, link, setting.batch)
-    predicted = _table(found, setting.batch, link)
+    guesses = predictions(costs, copied, plans, link, setting.batch)
+    predicted = _table(guesses, setting.batch, link)
     print(predicted)
     parts = {"costs": asdict(costs), "copied": asdict(copied), "link": asdict(link), "check": checks}
-    result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **found}
+    result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **guesses}
     drawn = {"whole": figures.throughput(result), "check": figures.check(result)}
     write(options.out, "scaling", result, f"{told}\n{predicted}", **drawn)
 
