@@ -335,9 +335,10 @@ def test_the_loss_is_drawn_by_samples_and_by_seconds_as_well(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_bars_of_deviation_are_drawn_for_several_seeds_alone(tmp_path, seeds):
     for seed in range(seeds):
-        for stages in (2, 4, 8):
+        for stages in (2, 4, 16):
             run(tmp_path / f"{seed}{stages}", "verlet", "sg", seed, 0.9 + seed / 100, stages=stages)
     groups = grouped(find([tmp_path])[0])
+    assert [group.way for group in groups] == [f"sg, stages={k}" for k in (2, 4, 16)]
     ((_, caption, figure),) = scaling.stages(groups)
     assert bool(figure.axes[0].containers) == ("standard deviation" in caption) == (seeds > 1)
     assert not [name for name, _, _ in scaling.draw(groups) if name.startswith("stages")], "drawn once"

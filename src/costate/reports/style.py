@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
+from costate.reports.groups import natural
+
 # Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MORE = ("#882255", "#332288", "#999933", "#8C564B", "#7F7F7F")
@@ -144,7 +146,7 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         colours, marks = (look(part) for part in split)
         pairs = ((name, *name.partition(", ")[::2]) for name in names)
         return {name: marks[rest] | {"color": colours[first]["color"]} for name, first, rest in pairs}
-    ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), name))
+    ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), natural(name)))
     if ordered and not ordered[0].startswith("backprop"):
         ordered = ["", *ordered]
     return {
@@ -159,14 +161,25 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-TICKS: tuple[tuple[float, tuple[int, ...]], ...] = ((30, (1, 2, 5)), (3, (1, 2, 3, 5)), (0, tuple(range(1, 10))))
+TICKS: tuple[tuple[float, tuple[int, ...]], ...] = (
+    (30, (1, 2, 5)),
+    (6, (1, 2, 3, 5)),
+    (4, (1, 2, 3, 4, 5, 7)),
+    (0, tuple(range(1, 10))),
+)
 """Of an ordinate over so many times its least number and more: at these times a power of ten."""
 
 
 def logarithmic(place: Axes) -> None:
-    """A logarithmic ordinate: ticks at powers of ten, and where there are few of these between them, too."""
+    """A logarithmic ordinate: ticks at powers of ten, and where there are few of these between them, too.
+
+    Numbers that are nearly the same stay on a linear one: they may have no power of ten among them.
+    """
     place.set_yscale("log")
     low, high = place.get_ylim()
+    if high / low < 2:
+        place.set_yscale("linear")
+        return
     place.yaxis.set_minor_locator(NullLocator())
     if high / low < 300:
         steps = next(steps for ratio, steps in TICKS if high / low > ratio)
