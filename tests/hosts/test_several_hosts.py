@@ -12,7 +12,7 @@ import torch
 
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.runs import RunFolder
-from hosted import PAUSE, torchrun, unlike
+from hosted import PAUSE, processes, torchrun, unlike
 from running import QUIET, SMALL, fit, last
 
 pytestmark = pytest.mark.thorough
@@ -65,7 +65,7 @@ def gone(hosts: Hosts, fault: str) -> None:
     elif fault == "it is switched off":
         hosts.power_off("host1")
     else:
-        for pid in hosts.processes("host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
+        for pid in processes(hosts, "host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -87,9 +87,9 @@ def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts
             "Rank 1 on host1 has not been heard of for 15 s, and this run ended with it: go on from its last "
             f"checkpoint with resume={tmp_path / 'run'}."
         ]
-        assert hosts.processes(name) == []
+        assert processes(hosts, name) == []
     if "killed" in fault:
-        assert hosts.processes("host1") == []
+        assert processes(hosts, "host1") == []
     with Hosts(3) as others:
         again = torchrun(others, tmp_path / "second", 1, *words)
         assert again.codes() == [0, 0, 0], again.told("host0")

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 from torch import Tensor
 from torch.distributed.pipelining import ScheduleGPipe
 
+from costate.benchmarks import build
 from costate.benchmarks.contest import Autograd, Ddp, Setting, TorchPipeline
 from costate.benchmarks.simulation import Copied, Costs, Line, Link
 from costate.core.stage import Stage
@@ -76,16 +76,16 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
 
 def _two(setting: Setting, method: dict[str, Any]) -> tuple[Stage, Stage, torch.optim.Optimizer]:
     """The stages of two, and the optimizer of their layers."""
-    rule = instantiate(method, _convert_="all")
+    rule = build(method)
     front, back = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
     parameters = [p for stage in (front, back) for p in stage.block.parameters()]
-    return front, back, instantiate(setting.optimizer, _convert_="all")([{"params": parameters}])
+    return front, back, build(setting.optimizer)([{"params": parameters}])
 
 
 def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:
     """Seconds of two stages' operations with coarse copies, answers of a long copy and of a short one among them."""
     front, back, adam = _two(setting, method)
-    rule, clocked, batches = instantiate(method, _convert_="all"), Clocked(), setting.batches()
+    rule, clocked, batches = build(method), Clocked(), setting.batches()
     far: Any = front.interface
     near = rule.interface(back.inlet, Classification(setting.classes), setting.network().cut(8)[-1:])
     assert back.likeness is not None, "the first stage has its copy"

@@ -12,7 +12,6 @@ link's numbers:
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from functools import partial
@@ -21,9 +20,10 @@ from typing import Any, NamedTuple
 
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
+from costate.benchmarks import markdown, write
+from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, launch, pace
 from costate.benchmarks.hosts import Hosts, lacking
-from costate.benchmarks.pipeline import Nodes, launch, nodes_of, setting_of
+from costate.benchmarks.pipeline import Nodes, nodes_of, setting_of
 from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
 from costate.reports import benchmarks as figures
@@ -78,23 +78,18 @@ def run(options: argparse.Namespace) -> None:
     """
     if reason := lacking():
         raise ValueError(f"The network benchmark makes hosts of this machine: {reason}.")
-    options.out.mkdir(parents=True, exist_ok=True)
     setting = setting_of(options.case, "balance=null")
     lines = [Line(), *(Line(rate=rate) for rate in options.rates), *(Line(trip=trip) for trip in options.trips)]
     measured: dict[str, Any] = {}
     for line in lines:
-        rounds = [over(line, setting, options.seconds) for _ in range(options.rounds)]
-        measured[line.name] = _medians(rounds)
-        print(
-            f"{line.name}: " + ", ".join(f"{way} {row['per_second']:.0f}" for way, row in measured[line.name].items())
-        )
+        measured[line.name] = _medians([over(line, setting, options.seconds) for _ in range(options.rounds)])
+        told = ", ".join(f"{way} {row['per_second']:.0f}" for way, row in measured[line.name].items())
+        print(f"{line.name}: {told}")
     result = {"name": setting.name, "batch": setting.batch, "measured": measured}
     result["links"] = {line.name: foretold(line, measured[FAST], setting.batch) for line in lines}
-    (options.out / "network.json").write_text(json.dumps(result, indent=2) + "\n")
-    (options.out / "network.md").write_text(table(result))
-    figures.links(result).savefig(options.out / "network.png", dpi=150)
-    figures.many(result, COUNTS).savefig(options.out / "network_many.png", dpi=150)
-    print(f"\n{table(result)}\nWritten: network.json, .md, .png and network_many.png in {options.out}/")
+    print(f"\n{table(result)}")
+    drawn = {"whole": figures.links(result), "many": figures.many(result, COUNTS)}
+    write(options.out, "network", result, table(result), **drawn)
 
 
 def over(line: Line, setting: Setting, seconds: float) -> Free:
@@ -189,14 +184,11 @@ def _costs(work: float, rows: int, state: float, weights: float = 0.0) -> Costs:
 
 def table(result: dict[str, Any]) -> str:
     """As Markdown: samples a second, in brackets the prediction; busy share and bytes without a limit."""
-    names = list(result["measured"])
-    lines = ["| | " + " | ".join(names) + " | busy | kB a batch |", "| --- |" + " ---: |" * (len(names) + 2)]
-    for way, row in result["measured"][FAST].items():
-        cells = []
-        for name in names:
-            found = result["measured"][name].get(way)
-            guess = result["links"][name]["predicted"][way]
-            cells.append(f"{found['per_second']:,.0f} ({guess:,.0f})" if found else "")
-        cells += [f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"]
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    return f"{result['name']}: samples a second, measured (predicted)\n\n" + "\n".join(lines) + "\n"
+    measured, lines = result["measured"], []
+    for way, row in measured[FAST].items():
+        guesses = [link["predicted"][way] for link in result["links"].values()]
+        pairs = zip((found.get(way) for found in measured.values()), guesses, strict=True)
+        cells = [f"{found['per_second']:,.0f} ({guess:,.0f})" if found else "" for found, guess in pairs]
+        lines.append([way, *cells, f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"])
+    head = ["", *measured, "busy", "kB a batch"]
+    return f"{result['name']}: samples a second, measured (predicted)\n\n{markdown(head, lines)}"
