@@ -15,7 +15,7 @@ from costate.benchmarks import build, markdown, write
 from costate.benchmarks.contest import Setting, launch
 from costate.benchmarks.costs import copied as copied_of
 from costate.benchmarks.costs import measure, medians
-from costate.benchmarks.pipeline import BASE, CASES, METHODS, MICRO_BATCHES, alternately, nodes_of, setting_of, summary
+from costate.benchmarks.pipeline import BASE, CASES, MICRO_BATCHES, alternately, methods_of, setting_of, summary
 from costate.benchmarks.simulation import (
     Copied,
     Costs,
@@ -39,6 +39,7 @@ Plans = dict[int, tuple[list[int], list[int]]]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", choices=CASES, default="w64d64", help="network to measure (default w64d64)")
+    parser.add_argument("--coarse", nargs="+", default=[], help="of coarse copies: method.factor=8 method.step=1")
     parser.add_argument("--rounds", type=int, default=3, help="launches of each way (default 3)")
     parser.add_argument("--latency", type=float, help="seconds of the link, instead of the measured ones")
     parser.add_argument("--bandwidth", type=float, help="bytes a second of the link, instead of the measured ones")
@@ -48,10 +49,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
     # The simulation cuts the network evenly.
-    setting, method = setting_of(options.case, "balance=null"), nodes_of(METHODS)["coarse"]
+    setting, methods = setting_of(options.case, "balance=null"), methods_of(options.coarse)
+    method = methods["coarse"]
     rounds, measured = [], []
     for _ in range(options.rounds):
-        rounds.append(alternately(setting, (BASE, *CHECKED)))
+        rounds.append(alternately(setting, methods, (BASE, *CHECKED)))
         measured.append(launch(2, 1, measure, setting, method))
     costs, link = medians(measured)
     copied, plans = copied_of(measured, method, costs, setting.batch), plans_of(setting, method)
