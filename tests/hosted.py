@@ -82,7 +82,7 @@ def unlike(found: RunFolder, expected: RunFolder) -> list[str]:
 
 
 def processes(hosts: Hosts, name: str, *words: str) -> list[int]:
-    """Those on a host whose command lines have these words."""
+    """Those on a host whose command lines have these words; what has ended and was not waited for has none."""
     root, found = hosts.network(name), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -90,7 +90,7 @@ def processes(hosts: Hosts, name: str, *words: str) -> list[int]:
             same = (entry / "ns" / "pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
         except OSError:
             continue
-        if same and int(entry.name) != root and set(words) <= set(line):
+        if same and int(entry.name) != root and line != [""] and set(words) <= set(line):
             found.append(int(entry.name))
     return sorted(found)
 

@@ -98,6 +98,22 @@ def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts
     assert unlike(RunFolder(tmp_path / "run"), alone) == []
 
 
+def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts):
+    """With it goes what torchrun needs, which ended the ranks of other hosts before they had said a word."""
+    words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
+    started = torchrun(hosts, tmp_path / "first", 1, *words)
+    started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
+    hosts.power_off("host0")
+    assert started.codes("host1", "host2", seconds=60) == [1, 1]
+    for name in ("host1", "host2"):
+        lines = [line for line in started.told(name).splitlines() if "on host0" in line]
+        assert lines == [
+            "Rank 0 on host0 is not reached any more, and this run ended with it: go on from its last checkpoint with "
+            f"resume={tmp_path / 'run'}."
+        ]
+        assert processes(hosts, name) == []
+
+
 def test_torchrun_starts_ranks_again_and_the_run_goes_on_by_itself(tmp_path, hosts):
     """In the folder that it had, which nobody has named."""
     alarm = {"batch": 9, "signum": int(signal.SIGKILL), "rank": 1, "mark": tmp_path / "killed"}

@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,17 +23,18 @@ from costate.core.tasks import Classification
 from costate.training.module import stages
 
 WARMUP, REPEATS, MICRO = 3, 30, 4
-SIZES = 8_000, 800_000
-"""Bytes of messages."""
+SIZES = {"link": (8_000, 800_000), "ring": (80_000, 4_000_000)}
+"""Bytes by which a link is measured, of messages and of all-reduces."""
 
 
-def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, float]:
+def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each part on one thread with both cores at work, as in a pipeline, and the link's for two sizes."""
-    small, large = (_passes(setting, rows) for rows in (setting.batch // MICRO, setting.batch))
-    parts = {f"{name} {setting.batch // MICRO}": value for name, value in small.items()}
-    parts |= {f"{name} {setting.batch}": value for name, value in large.items()}
-    parts |= _copies(setting, coarse) | _beside(setting, small)
-    return parts | _between("link", _there_and_back) | _between("ring", dist.all_reduce)
+    parts: dict[str, Any] = {}
+    for rows in (setting.batch, setting.batch // MICRO):
+        parts[str(rows)] = _passes(setting, rows)
+    parts["copies"] = _copies(setting, coarse)
+    parts["beside"] = _beside(setting, parts[str(setting.batch // MICRO)])
+    return parts | between()
 
 
 class Clocked:
@@ -108,8 +109,9 @@ def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:
     return clocked.means() | layers | of_copies
 
 
-def copied(found: dict[str, float], method: dict[str, Any], costs: Costs, rows: int) -> Copied:
-    """What follows of copies from the medians of what was measured."""
+def copied(measured: list[dict[str, Any]], method: dict[str, Any], costs: Costs, rows: int) -> Copied:
+    """What follows from the medians of what was measured."""
+    found = {name: statistics.median(one["copies"][name] for one in measured) for name in measured[0]["copies"]}
     front, back, near, far = (found[name] for name in ("front", "back", "near layers", "far layers"))
     slope = max(0.0, (found["far"] - found["near"]) / (far - near))
 
@@ -160,33 +162,57 @@ def _there_and_back(message: Tensor) -> None:
         (dist.send if dist.get_rank() == turn else dist.recv)(message, 1 - dist.get_rank())
 
 
-def _between(name: str, exchange: Callable[[Tensor], Any]) -> dict[str, float]:
-    """Seconds of an exchange of both ranks, for two sizes of the message."""
-    clocked = Clocked()
-    for size in SIZES:
-        message = torch.zeros(size // 4)
-        for _ in range(WARMUP + REPEATS):
-            dist.barrier()
-            clocked(f"{name} {size}", exchange, message)
-    return clocked.means()
+def between() -> dict[str, dict[str, float]]:
+    """Seconds that both ranks take for a message there and back, and for an all-reduce, by bytes."""
+    return {
+        name: {str(size): _exchange(exchange, torch.zeros(size // 4)) for size in SIZES[name]}
+        for name, exchange in (("link", _there_and_back), ("ring", dist.all_reduce))
+    }
 
 
-def lines(found: dict[str, float], batch: int) -> tuple[Costs, Link]:
-    """The lines through two sizes of the medians of what was measured."""
+def _exchange(exchange: Callable[[Tensor], Any], message: Tensor) -> float:
+    """Seconds of one, of as many as half a second has room for; the first two open the link's window."""
+    seconds, repeats = torch.ones(1), 1
+    for _ in range(3):
+        dist.barrier()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            exchange(message)
+        seconds = torch.tensor([(time.perf_counter() - start) / repeats])
+        dist.broadcast(seconds, 0)
+        repeats = max(1, min(REPEATS, round(0.5 / seconds.item())))
+    return seconds.item()
 
-    def line(name: str, small: int, large: int) -> Line:
-        a, b = found[f"{name} {small}"], found[f"{name} {large}"]
-        slope = max(0.0, (b - a) / (large - small))
-        return Line(max(0.0, b - slope * large), slope)
+
+def ways(measured: Sequence[dict[str, Any]]) -> tuple[Link, Link]:
+    """A link as messages find it, and as an all-reduce does: two messages each, of the whole size and of half of it."""
 
     def way(name: str, per_byte: int) -> Link:
-        both = line(name, *SIZES)
-        return Link(both.c0 / 2, per_byte / both.c1 if both.c1 else float("inf"))
+        found = _line(lambda one, size: one[name][size], list(measured[0][name]), measured)
+        return Link(found.c0 / 2, per_byte / found.c1 if found.c1 else float("inf"))
 
-    sizes = batch // MICRO, batch
-    passes = [line(name, *sizes) for name in ("forward", "backward", "predict", "learn")]
-    optimizer = statistics.fmean(found[f"optimizer {size}"] for size in sizes)
-    weights, state = found[f"weights {batch}"], found[f"state {batch}"]
-    # Two messages each: there and back of the whole size, and of half of it in an all-reduce of two ranks.
-    link, ring = way("link", 2), way("ring", 1)
-    return Costs(*passes, optimizer, weights, state, found["engine"], found["reducer"], ring), link
+    return way("link", 2), way("ring", 1)
+
+
+def medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
+    """The lines through two sizes of what was measured."""
+
+    sizes = [name for name in measured[0] if name.isdigit()]
+
+    def part(name: str) -> Line:
+        return _line(lambda found, size: found[size][name], sizes, measured)
+
+    one = measured[0][sizes[0]]
+    optimizer = statistics.median(found[size]["optimizer"] for found in measured for size in sizes)
+
+    link, ring = ways(measured)
+    passes = part("forward"), part("backward"), part("predict"), part("learn")
+    engine, reducer = (statistics.median(found["beside"][name] for found in measured) for name in ("engine", "reducer"))
+    return Costs(*passes, optimizer, one["weights"], one["state"], engine, reducer, ring), link
+
+
+def _line(pick: Callable[[dict[str, Any], str], float], sizes: list[str], measured: Sequence[dict[str, Any]]) -> Line:
+    small, large = sorted(sizes, key=int)
+    a, b = (statistics.median(pick(found, size) for found in measured) for size in (small, large))
+    slope = max(0.0, (b - a) / (int(large) - int(small)))
+    return Line(max(0.0, b - slope * int(large)), slope)

@@ -39,8 +39,8 @@ ROOT = (
 )
 """The first process of a host, in a shell: hosts know each other by name."""
 
-TICKS = 250
-"""Of the kernel, a second."""
+BURST = 1e-4
+"""Seconds of the rate."""
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI, SIOCSIFMTU = 0x400454CA, 0x0001, 0x1000, 0x8922
@@ -141,8 +141,8 @@ class Hosts:
             self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
             self._on(name, "ip", "link", "set", self.interface, "up")
             if self.rate is not None:
-                # What may go at once: a tick's worth, and not less than the largest packet.
-                burst = max(128_000, round(self.rate * 1e6 / 8 / TICKS))
+                # What may go at once, above the rate: little, or a message after a pause is free.
+                burst = max(4_000, round(self.rate * 1e6 / 8 * BURST))
                 limit = ["rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
                 self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
 

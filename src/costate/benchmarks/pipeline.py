@@ -9,7 +9,7 @@ import argparse
 import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
     parser.add_argument("--ways", nargs="+", default=[""], help="beginnings of the names of the ways to measure")
     parser.add_argument("--settings", nargs="+", default=[], help="of the networks: balance=[30,34]")
+    parser.add_argument("--coarse", nargs="+", default=[], help="of coarse copies: method.factor=8 method.step=1")
     parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
 
@@ -69,10 +70,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints a table for each network, and writes pipeline.json, pipeline.md and pipeline.png."""
     results: dict[str, Any] = {}
+    methods = methods_of(options.coarse)
     for case in options.cases:
         setting = setting_of(case, *options.settings)
         print(f"\n{setting.name}; {SECONDS} s and {STEPS} batches a row at least, {options.rounds} rounds", flush=True)
-        rounds = [alternately(setting, (*options.ways, BASE)) for _ in range(options.rounds)]
+        rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
         print(table(results[case]["rows"]), flush=True)
         text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())
@@ -95,12 +97,17 @@ def nodes_of(methods: dict[str, list[str]]) -> Nodes:
     return nodes
 
 
-def alternately(setting: Setting, ways: tuple[str, ...] = ("",)) -> Rows:
+def methods_of(coarse: Sequence[str]) -> Nodes:
+    """All of METHODS, with these settings of coarse copies."""
+    return nodes_of(METHODS | {"coarse": [*METHODS["coarse"], *coarse]})
+
+
+def alternately(setting: Setting, methods: Nodes, ways: tuple[str, ...]) -> Rows:
     """Every way whose name begins like that once, in fresh processes."""
     rows: Rows = {}
     rows |= launch(1, 1, _alone, setting, "1 thread", ways)
     rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads", ways)
-    rows |= launch(2, 1, _together, setting, nodes_of(METHODS), ways)
+    rows |= launch(2, 1, _together, setting, methods, ways)
     return rows
 
 

@@ -6,7 +6,6 @@ link between two processes. Predicted: a simulation of K = 1 ... 64 stages and o
 """
 
 import argparse
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 from costate.benchmarks import build, markdown, write
 from costate.benchmarks.contest import Setting, launch
 from costate.benchmarks.costs import copied as copied_of
-from costate.benchmarks.costs import lines, measure
-from costate.benchmarks.pipeline import BASE, CASES, METHODS, MICRO_BATCHES, alternately, nodes_of, setting_of, summary
+from costate.benchmarks.costs import measure, medians
+from costate.benchmarks.pipeline import BASE, CASES, MICRO_BATCHES, alternately, methods_of, setting_of, summary
 from costate.benchmarks.simulation import (
     Copied,
     Costs,
@@ -40,6 +39,7 @@ Plans = dict[int, tuple[list[int], list[int]]]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", choices=CASES, default="w64d64", help="network to measure (default w64d64)")
+    parser.add_argument("--coarse", nargs="+", default=[], help="of coarse copies: method.factor=8 method.step=1")
     parser.add_argument("--rounds", type=int, default=3, help="launches of each way (default 3)")
     parser.add_argument("--latency", type=float, help="seconds of the link, instead of the measured ones")
     parser.add_argument("--bandwidth", type=float, help="bytes a second of the link, instead of the measured ones")
@@ -49,14 +49,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
     # The simulation cuts the network evenly.
-    setting, method = setting_of(options.case, "balance=null"), nodes_of(METHODS)["coarse"]
+    setting, methods = setting_of(options.case, "balance=null"), methods_of(options.coarse)
+    method = methods["coarse"]
     rounds, measured = [], []
     for _ in range(options.rounds):
-        rounds.append(alternately(setting, (BASE, *CHECKED)))
+        rounds.append(alternately(setting, methods, (BASE, *CHECKED)))
         measured.append(launch(2, 1, measure, setting, method))
-    found = {name: statistics.median(one[name] for one in measured) for name in measured[0]}
-    costs, link = lines(found, setting.batch)
-    copied, plans = copied_of(found, method, costs, setting.batch), plans_of(setting, method)
+    costs, link = medians(measured)
+    copied, plans = copied_of(measured, method, costs, setting.batch), plans_of(setting, method)
     checks = check(costs, copied, plans, link, setting.batch, summary(rounds))
     told = f"{setting.name}\n\n{_check_table(checks)}\n"
     print(told)
@@ -64,11 +64,11 @@ def run(options: argparse.Namespace) -> None:
     if any(value is not None for value in given.values()):
         link = replace(link, **{name: value for name, value in given.items() if value is not None})
         costs = replace(costs, ring=None)
-    guesses = predictions(costs, copied, plans, link, setting.batch)
-    predicted = _table(guesses, setting.batch, link)
+    found = predictions(costs, copied, plans, link, setting.batch)
+    predicted = _table(found, setting.batch, link)
     print(predicted)
     parts = {"costs": asdict(costs), "copied": asdict(copied), "link": asdict(link), "check": checks}
-    result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **guesses}
+    result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **found}
     drawn = {"whole": figures.throughput(result), "check": figures.check(result)}
     write(options.out, "scaling", result, f"{told}\n{predicted}", **drawn)
 
