@@ -8,10 +8,12 @@ Operations are counted, not timed: a cut must not depend on the hour, for a resu
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from costate.core.block import Block, Network
 from costate.core.interface import Interface, Learning
@@ -40,16 +42,16 @@ def work(block: Block, method: Method, shape: Shape, task: Task) -> tuple[list[i
     h, layers, interfaces = torch.zeros(ROWS, *shape), [], []
     for j in range(block.layers):
         layer, x = block.slice(j, j + 1), h.requires_grad_(j > 0)
-        with FlopCounterMode(display=False) as passes:
+        with _Operations() as passes:
             h = layer(x)
             h.sum().backward()
-        layers.append(passes.get_total_flops())
+        layers.append(passes.total)
         if j + 1 < block.layers:
             h = h.detach()
             interface = method.interface(tuple(h.shape[1:]), task, [block.slice(j + 1, block.layers)])
-            with FlopCounterMode(display=False) as answer:
+            with _Operations() as answer:
                 _answers(interface, method, task, h)
-            interfaces.append(answer.get_total_flops())
+            interfaces.append(answer.total)
     return layers, interfaces
 
 
@@ -82,3 +84,18 @@ def _answers(interface: Interface, method: Method, task: Task, h: Tensor) -> Non
     interface.gradient(h, y, arrived, 0)
     if isinstance(interface, Learning) and arrived is not None:
         interface.fit(h, y, arrived).backward()
+
+
+class _Operations(TorchDispatchMode):
+    """Adds up the floating-point operations of products and convolutions, of backward passes, too. Torch's own counter
+    has hooks on modules, which `torch.autograd.grad` to a leaf refuses.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
