@@ -11,6 +11,7 @@ over the whole batch, so the order of samples does not matter.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -47,7 +48,7 @@ def layer_jacobians(blocks: Sequence[Block], x: Input) -> list[Float[Tensor, "ba
     """J_1, ..., J_n."""
     Y = states(blocks, x)
     layers = [block.slice(j, j + 1).eval() for block in blocks for j in range(block.layers)]
-    return [jacobian(lambda h, layer=layer: layer.propagate(h)[-1], Y[j]) for j, layer in enumerate(layers)]
+    return [jacobian(partial(_last, layer), Y[j]) for j, layer in enumerate(layers)]
 
 
 def products(jacobians: Sequence[Tensor]) -> list[Float[Tensor, "batch after before"]]:
@@ -73,6 +74,10 @@ def amplification(through: Map, Y: State, rounds: int = 3) -> Float[Tensor, ""]:
             end = Y.detach().requires_grad_()
             (v,) = torch.autograd.grad(through(end), end, w)
     return found.detach()
+
+
+def _last(block: Block, h: Tensor) -> Tensor:
+    return block.propagate(h)[-1]
 
 
 def _push(through: Map, Y: Tensor, v: Tensor) -> Tensor:
