@@ -37,13 +37,12 @@ def speed_ups(results: dict[str, Any]) -> Figure:
 
 def throughput(found: dict[str, Any]) -> Figure:
     """Samples a second against processes for each way, and of R × K grids of decoupled stages."""
-    figure, (left, right) = style.panels(["", ""], 3.0)
+    figure, (left, right) = style.panels(["samples a second", "the same, decoupled"], 1.9)
     for marker, (name, line) in zip(MARKERS, found["samples_per_second"].items(), strict=False):
         counts = [int(K) for K in line]
         left.loglog(counts, list(line.values()), marker=marker, markersize=4, label=name)
-    style.doubling(left, counts, "processes (stages, or replicas of the whole network)")
-    left.set_ylabel("samples a second (predicted)")
-    left.legend()
+    style.doubling(left, counts, "processes")
+    left.set_ylabel("predicted")
     grid = np.full((len(counts), len(counts)), np.nan)
     for key, value in found["grid"].items():
         R, K = map(int, key.split("x"))
@@ -53,10 +52,10 @@ def throughput(found: dict[str, Any]) -> Figure:
     right.set_yticks(range(len(counts)), [str(R) for R in counts])
     right.set_xlabel("stages K")
     right.set_ylabel("replicas R")
-    right.set_title("decoupled: samples a second on R × K processes")
     right.grid(False)
-    figure.colorbar(image, ax=right)
+    style.colour_bar(figure, image, right, location="top")
     figure.suptitle(found["name"])
+    style.legend(figure, [left])
     return figure
 
 
