@@ -125,8 +125,7 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     network = trained.joined(trained.stages(folder, cfg, own))
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
-    assert data.parts, "read by now"
-    batches = list(data.in_order(data.parts[SPLITS.index(split)]))
+    batches = list(data.in_order(split))
     output, y = torch.cat([network(x) for x, _ in batches]), torch.cat([y for _, y in batches])
     names = data.class_names or [str(c) for c in range(data.task.outputs)]
     return Predictions(data.task, output, y, names if isinstance(data.task, Classification) else [])
