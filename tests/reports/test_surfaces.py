@@ -5,7 +5,7 @@ import pytest
 
 from costate.data.planar import surface
 from costate.reports import planar
-from costate.reports.report import write
+from costate.reports.groups import find, grouped
 from running import QUIET, fit, refusal
 
 pytest.importorskip("matplotlib")
@@ -39,10 +39,9 @@ def test_rows_of_the_grid_run_upwards_and_columns_to_the_right(runs):
         assert target[i, j] == pytest.approx(surface(point).item(), abs=1e-5)
 
 
-def test_a_report_puts_the_methods_side_by_side_on_one_scale(runs, tmp_path):
-    out = write([runs], tmp_path / "report")
-    assert (out / "learning_surface.png").exists()
-    figure = planar.learning([planar.learned(runs / method, method) for method in ("backprop", "sg")])
+def test_a_report_puts_the_methods_side_by_side_on_one_scale(runs):
+    figures = {name: figure for name, _, figure in planar.draw(grouped(find([runs])[0]), [])}
+    figure = figures["learning_surface"]
     images = [image for axes in figure.axes for image in axes.images]
     assert len(images) == 2 * 3, "a target and two epochs each"
     assert len({image.get_clim() for image in images}) == 1
