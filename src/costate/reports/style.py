@@ -49,9 +49,7 @@ mpl.rcParams.update(
 
 MOST_PANELS, ACROSS = 16, 2
 COLUMN, HALF = 3.4, 1.5
-"""Inches of a column of a paper, as wide is a figure, and of a panel's title where two are side by side; more than two
-take two columns.
-"""
+"""Inches of a column of a paper, as wide is a figure, and of a panel's title where two are side by side."""
 
 
 def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple[Figure, list[Axes]]:
@@ -66,9 +64,9 @@ def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple
     return figure, axes[: len(titles)]
 
 
-def table(rows: int, columns: int, height: float, **settings: Any) -> tuple[Figure, np.ndarray]:
+def table(rows: int, columns: int, height: float, width: float = COLUMN, **settings: Any) -> tuple[Figure, np.ndarray]:
     """A figure with rows × columns panels."""
-    figure = blank(COLUMN if columns <= ACROSS else 2 * COLUMN, rows * height + 0.5)
+    figure = blank(width, rows * height + 0.5)
     return figure, figure.subplots(rows, columns, squeeze=False, **settings)
 
 
@@ -204,9 +202,9 @@ def doubling(place: Axes, ticks: Iterable[float], label: str) -> None:
     place.set_xlabel(label)
 
 
-def colour_bar(figure: Figure, drawn: Any, axes: Any, **settings: Any) -> Any:
+def colour_bar(figure: Figure, drawn: Any, axes: Any, most: int = 5, **settings: Any) -> Any:
     """Beside some panels, with ticks at round numbers an equal way apart."""
-    return figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]), **settings)
+    return figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]), **settings)
 
 
 def plain(place: Axes) -> None:
