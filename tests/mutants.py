@@ -57,7 +57,7 @@ MUTANTS = [
         "h, h)",
         "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
     ),
-    Mutant("architectures/leapfrog.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
+    Mutant("architectures/integrators.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
     Mutant(
         "core/block.py",
         "torch.lerp(θ, behind, 0.25)",

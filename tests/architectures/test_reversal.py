@@ -11,9 +11,8 @@ import costate.architectures
 from composing import network
 from costate.architectures.chain import Coupling
 from costate.architectures.fields import Composed, Field, Layer
-from costate.architectures.integrators import ONE_WAY, Integrator, Reversible, Shear
+from costate.architectures.integrators import ONE_WAY, Integrator, Reversible, Shear, Verlet
 from costate.architectures.stable import StableBlock
-from costate.architectures.verlet import Verlet
 from small import INTEGRATORS, PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, conv, dense, refusal, tokens, turned
 
 SHAPE, OUTPUTS, BATCH = (2, 6, 6), 3, 6

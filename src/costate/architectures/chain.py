@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from costate.architectures.integrators import ONE_WAY
-from costate.architectures.reversal import Found, Run, retraced
+from costate.architectures.reversal import Found, Run, rebuilt
 from costate.config import lookup
 from costate.core.block import Block, Coarsening, Network, State
 from costate.core.types import Shape
@@ -101,7 +101,7 @@ class Chain(Block):
         else:
             with still(self):
                 into, start = None, self.chain[: self._front](x)
-        (end,) = retraced(_Modules(tail), (h,), into, (start,)) if tail else (start,)
+        (end,) = rebuilt(_Modules(tail), (start,), (h,), into) if tail else (start,)
         return x, end
 
     def ending(self) -> list[nn.Parameter]:
