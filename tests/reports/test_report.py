@@ -68,6 +68,7 @@ def test_seeds_are_one_row_and_the_gap_is_to_backprop_on_the_same_network(runs, 
     assert float(sg["speed_up"]) == pytest.approx(1.5)
     assert float(sg["test/accuracy std"]) == pytest.approx(0.01 / 2**0.5)
     assert "| verlet | sg | digits | 2 | 95.50 ± 0.71 % | -3.00 | 2 | 1.50 |" in (out / "table.md").read_text()
+    assert "| mlp | sg | digits | 1 | 90.00 % |" in (out / "table.md").read_text()
     assert r"95.50 $\pm$ 0.71 \%" in (out / "table.tex").read_text()
 
 

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from costate.core.tasks import Classification
@@ -126,9 +125,10 @@ def heights(networks: Sequence[Trained]) -> Figure:
             place.set_aspect("equal")
             place.grid(False)
             if title != "target":
-                style.colour_bar(figure, drawn, place, most=3, location="bottom")
-    for axis in (axes[0, 0].xaxis, axes[0, 0].yaxis):
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 5, 10]))
+                # Of target and network, which have one scale, and of the difference.
+                beside = list(row[:2]) if title == "network" else place
+                style.colour_bar(figure, drawn, beside, most=3, location="bottom", format="%g")
+    axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlim=(-1, 1), ylim=(-1, 1))
     style.outer(axes, ["$x_1$"] * 3, [f"{style.wrapped(network.title, 0.9)}\n$x_2$" for network in networks])
     return figure
 
@@ -203,7 +203,7 @@ def learning(runs: Sequence[Learned]) -> Figure:
             place.set_title(title)
             place.grid(False)
     axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    names = [f"{style.wrapped(run.title, 0.9)}\n$x_2$".lstrip() for run in runs]
-    style.outer(axes, ["$x_1$"] * len(axes.T), names)
+    left = [f"{style.wrapped(run.title, 0.9)}\n$x_2$".lstrip() for run in runs]
+    style.outer(axes, ["$x_1$"] * len(axes.T), left)
     style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None], label="height")
     return figure
