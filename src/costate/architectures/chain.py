@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.integrators import ONE_WAY
+from costate.architectures.integrators import one_way
 from costate.architectures.reversal import Found, Run, rebuilt
 from costate.config import lookup
 from costate.core.block import Block, Coarsening, Network, State
@@ -92,7 +92,7 @@ class Chain(Block):
 
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         tail = list(self.chain)[self._front :]
         if x is None:
             assert not self.opens, "what cannot be run backwards needs its input"

@@ -9,16 +9,16 @@ Those of conf/arch stand at the end, each with its equation; one more may stand 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar, NamedTuple, final
 
 import torch
+from hydra.utils import get_class
 from torch import Tensor
 
 from costate.architectures.fields import Composed, Field, Layer
+from costate.config.composing import options
 from costate.config.settings import Amount
-
-ONE_WAY = "the layers of this network cannot be run backwards: choose arch=leapfrog or verlet."
-"""For networks that others refuse; it names those of conf/arch whose layers can."""
 
 
 class Integrator(ABC):
@@ -45,6 +45,11 @@ class Integrator(ABC):
     def coarser(self, ratio: float) -> "Integrator":
         """The integrator of a copy whose time steps are `ratio` of these; here the same one, of its own order."""
         return self
+
+    @property
+    def order(self) -> int:
+        """The power of h like which the error of the first field falls, for a field that does not depend on time."""
+        return 1
 
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         """The state with what lives half a time step before the rest moved on by Δ."""
@@ -113,6 +118,10 @@ class Reversible(Integrator):
     @abstractmethod
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
         """What a step does."""
+
+    @property
+    def order(self) -> int:
+        return 2 if self.half_start or not self.staggered else 1
 
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
@@ -189,3 +198,11 @@ class Verlet(Reversible):
 
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
         return Shear(Z, Y, -layer.kick, layer.dual), Shear(Y, Z, layer.h, layer.f)
+
+
+@cache
+def one_way() -> str:
+    """For networks that others refuse; it names those of conf/arch whose layers can be run backwards."""
+    steps = {name: node.integrator._target_ for name, node in options("arch").items() if "integrator" in node}
+    names = [name for name, target in steps.items() if issubclass(get_class(target), Reversible)]
+    return f"the layers of this network cannot be run backwards: choose arch={' or '.join(names)}."

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import ONE_WAY, Integrator, Reversible
+from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.reversal import Steps, rebuilt
 from costate.config.settings import Amount, Count, Rate
 from costate.core.block import Block, Coarsening, Network, State, restrict
@@ -100,7 +100,7 @@ class StableBlock(Block):
 
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         assert self.head is None, "a head cannot be run backwards"
         into = None
         if self.opening is None:
@@ -234,7 +234,7 @@ class StableNetwork(Network):
         reversible: bool = False,
     ):
         if reversible and not isinstance(integrator, Reversible):
-            raise ValueError(f"arch.reversible=true: {ONE_WAY}")
+            raise ValueError(f"arch.reversible=true: {one_way()}")
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
         integrator.weights(field)  # refuses a field that has none such

@@ -7,7 +7,6 @@ import ast
 import importlib.util
 import math
 import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -140,25 +139,18 @@ def _statements(module: str) -> list[ast.stmt]:
     return ast.parse(path.read_text(encoding="utf-8")).body if path else []
 
 
-class _Scope(Mapping[str, Any]):
+class _Scope(dict[str, Any]):
     """The names that an annotation may use: plain types, bounded ones, and what the module itself assigns."""
 
     def __init__(self, module: str):
+        super().__init__(PLAIN)
         self.module = module
 
-    def __getitem__(self, name: str) -> Any:
-        if name in PLAIN:
-            return PLAIN[name]
+    def __missing__(self, name: str) -> Any:
         place = _find(self.module, name)
         if place is None or not isinstance(place[1], ast.expr):
             raise KeyError(name)
         return _Scope(place[0]).read(place[1])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(PLAIN)
-
-    def __len__(self) -> int:
-        return len(PLAIN)
 
     def read(self, annotation: ast.expr | None) -> Any:
         """The annotation's value, or `Any` where it names something that is no plain type."""
