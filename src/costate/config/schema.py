@@ -47,6 +47,7 @@ class Run:
     workers: Count = 1
     span: Count = 1
     discount: Share = 1.0
+    compile: bool = False
     summary: bool = False
 
 

@@ -108,7 +108,8 @@ class Stage(nn.Module):
         self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Input) -> State:
-        return self.block(x)
+        # Not by a call, which may be a compiled one: that is for training, and looking is too short to pay for another.
+        return self.block.forward(x)
 
     @torch.no_grad()
     def guess(self, samples: Input) -> State:
