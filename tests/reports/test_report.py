@@ -1,6 +1,7 @@
 """A report says what is in run folders, whatever became of the runs."""
 
 import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -12,9 +13,9 @@ import yaml
 
 from costate.reports import curves, scaling, style
 from costate.reports.curves import band
-from costate.reports.groups import baseline, find, grouped
+from costate.reports.groups import AXES, baseline, find, grouped
 from costate.reports.report import write
-from costate.reports.table import WHERE_MEASURED, build
+from costate.reports.table import NUMBERS, WHERE_MEASURED, all_digits, build
 from running import QUIET, SMALL, fit
 
 pytest.importorskip("matplotlib")
@@ -66,7 +67,7 @@ def test_seeds_are_one_row_and_the_gap_is_to_backprop_on_the_same_network(runs, 
     assert float(sg["gap"]) == pytest.approx(-3.0)
     assert float(sg["speed_up"]) == pytest.approx(1.5)
     assert float(sg["test/accuracy std"]) == pytest.approx(0.01 / 2**0.5)
-    assert "| verlet | sg | digits | 2 | 95.50 ± 0.71 % | -3.00 | 2 | 1.50 | 1,234 |" in (out / "table.md").read_text()
+    assert "| verlet | sg | digits | 2 | 95.50 ± 0.71 % | -3.00 | 2 | 1.50 |" in (out / "table.md").read_text()
     assert r"95.50 $\pm$ 0.71 \%" in (out / "table.tex").read_text()
 
 
@@ -105,13 +106,31 @@ def test_what_methods_cost_is_in_the_table_where_it_was_measured(tmp_path):
         lines = [f"{i},{score},{2.0 + i}" for i, score in enumerate(scores)]
         (folder / "metrics.csv").write_text("\n".join(["step,val/accuracy,fit_seconds", *lines]) + "\n")
     header, *rows = build(grouped(find([tmp_path])[0]))
-    assert header[-6:] == list(WHERE_MEASURED)
-    found = {row[1]: row[-6:] for row in rows}
+    assert header[-3:] == list(WHERE_MEASURED)
+    found = {row[1]: row[-3:] for row in rows}
     assert found == {
-        "backprop": ["3", "3", "64.00", "5.0", "1.5", "0.500"],
-        "none": ["3", "never", "64.00", "5.0", "1.5", "0.500"],
-        "sg": ["3", "4", "64.00", "5.0", "1.5", "0.500"],
+        "backprop": ["3", "5.0", "0.500"],
+        "none": ["never", "5.0", "0.500"],
+        "sg": ["4", "5.0", "0.500"],
     }
+    rows = csv.DictReader(io.StringIO(all_digits(grouped(find([tmp_path])[0]))))
+    assert [(row["ms_a_batch"], row["seconds_to_backprop"]) for row in rows] == [
+        ("64.0", "3.0"),
+        ("64.0", "inf"),
+        ("64.0", "4.0"),
+    ]
+
+
+def test_of_many_settings_a_table_to_read_has_those_that_tell_its_rows_apart(tmp_path):
+    """A comparison had 22 columns, most of which said the same."""
+    for lr in (0.1, 0.2):
+        folder = run(tmp_path / str(lr), "verlet", "sg", 0, 0.9)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        follows = dict.fromkeys(("clip", "decay", "warmup", "window"), 2 * lr)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"lr": lr} | follows))
+    groups = grouped(find([tmp_path])[0])
+    assert build(groups)[0] == [*AXES, "clip", *NUMBERS]
+    assert {"lr", "decay", "warmup", "window"} < set(next(csv.reader(io.StringIO(all_digits(groups)))))
 
 
 def test_a_multilevel_run_has_its_baseline_whatever_trains_its_coarse_levels(tmp_path):
@@ -316,9 +335,10 @@ def test_the_loss_is_drawn_by_samples_and_by_seconds_as_well(tmp_path):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_bars_of_deviation_are_drawn_for_several_seeds_alone(tmp_path, seeds):
     for seed in range(seeds):
-        for stages in (2, 4, 8):
+        for stages in (2, 4, 16):
             run(tmp_path / f"{seed}{stages}", "verlet", "sg", seed, 0.9 + seed / 100, stages=stages)
     groups = grouped(find([tmp_path])[0])
+    assert [group.way for group in groups] == [f"sg, stages={k}" for k in (2, 4, 16)]
     ((_, caption, figure),) = scaling.stages(groups)
     assert bool(figure.axes[0].containers) == ("standard deviation" in caption) == (seeds > 1)
     assert not [name for name, _, _ in scaling.draw(groups) if name.startswith("stages")], "drawn once"
@@ -360,6 +380,57 @@ def test_many_lines_leave_the_panel_its_room_and_each_looks_like_no_other():
     box, below = place.get_window_extent(), figure.legends[0].get_window_extent()
     assert box.height > 1.3 * figure.dpi
     assert below.y1 < box.y0
+
+
+def test_names_of_many_lines_are_told_by_their_factors():
+    """A legend had a line for each method on each number of stages: five by four are nine."""
+    names = [f"{method}, stages={k}" for method in ("coarse", "delayed", "greedy", "sg", "critic") for k in (2, 4, 8)]
+    looks = style.look([*names, "backprop"])
+    assert len({tuple(map(str, look.values())) for look in looks.values()}) == 16
+    assert looks["sg, stages=2"]["color"] == looks["sg, stages=8"]["color"] != looks["coarse, stages=8"]["color"]
+    assert looks["sg, stages=2"]["marker"] == looks["coarse, stages=2"]["marker"] != looks["sg, stages=4"]["marker"]
+    figure, (place,) = style.panels(["verlet"])
+    for name, look in looks.items():
+        place.plot([0, 1], [0, 1], label=name, **look)
+    style.legend(figure, [place])
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == [
+        *("coarse", "delayed", "greedy", "sg", "critic", "backprop"),
+        *("stages=2", "stages=4", "stages=8", "none of these"),
+    ]
+
+
+def test_empty_panels_are_taken_away_and_their_neighbours_name_the_axes():
+    figure, axes = style.table(2, 2, 1.0, sharex=True, sharey=True)
+    for place in (axes[0, 0], axes[0, 1], axes[1, 1]):
+        place.plot([0, 1])
+    style.outer(axes, ["stages", "stages"], ["error", "cosine"])
+    assert figure.axes == [axes[0, 0], axes[0, 1], axes[1, 1]]
+    assert (axes[0, 0].get_xlabel(), axes[1, 1].get_xlabel(), axes[0, 1].get_xlabel()) == ("stages", "stages", "")
+    assert (axes[0, 0].get_ylabel(), axes[1, 1].get_ylabel()) == ("error", "cosine")
+
+
+def test_a_figure_promises_what_it_has(tmp_path):
+    """The caption told of a cosine that no run had measured."""
+    for stages in (2, 4):
+        run(tmp_path / str(stages), "verlet", "sg", 0, 0.9, stages=stages)
+    ((_, caption, figure),) = scaling.stages(grouped(find([tmp_path])[0]))
+    assert "cosine" not in caption
+    assert len(figure.axes) == 1
+    for file in tmp_path.glob("*/summary.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {scaling.COSINE: 0.5}))
+    ((_, caption, figure),) = scaling.stages(grouped(find([tmp_path])[0]))
+    assert "cosine" in caption
+    assert [place.get_ylabel() for place in figure.axes] == ["test error, %", "cosine, first stage"]
+
+
+def test_backpropagation_on_one_number_of_stages_is_a_line_across(tmp_path):
+    run(tmp_path / "b", "verlet", "backprop", 0, 0.98, stages=1)
+    for stages in (2, 4):
+        run(tmp_path / str(stages), "verlet", "sg", 0, 0.9, stages=stages)
+    ((_, _, figure),) = scaling.stages(grouped(find([tmp_path])[0]))
+    drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    assert drawn["backprop"] == pytest.approx(np.array([[2, 2], [4, 2]]))
 
 
 def test_the_length_that_was_solved_is_drawn_against_the_span_by_method(tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from costate.data.planar import surface
-from costate.reports import planar
+from costate.reports import curves, networks, planar
+from costate.reports.groups import find, grouped
 from costate.reports.report import write
 from running import QUIET, fit, refusal
 
@@ -46,6 +47,21 @@ def test_a_report_puts_the_methods_side_by_side_on_one_scale(runs, tmp_path):
     images = [image for axes in figure.axes for image in axes.images]
     assert len(images) == 2 * 3, "a target and two epochs each"
     assert len({image.get_clim() for image in images}) == 1
+    first = figure.axes[0]
+    assert [label.get_text() for label in first.get_yticklabels()] == ["−1", "0", "1"]
+    assert [first.get_ylabel(), figure.axes[3].get_xlabel()] == ["backprop\n$x_2$", "$x_1$"]
+
+
+def test_layers_that_change_their_width_have_no_eigenvalues_and_no_panel_for_them(runs):
+    """Their panel was empty."""
+    figure = networks.spectra([networks.load(runs / method) for method in ("backprop", "sg")])
+    assert [place.get_ylabel() for place in figure.axes] == ["singular values of $P_j$"] * 2
+
+
+def test_what_is_no_accuracy_is_drawn_once(runs):
+    """The loss of a regression and its mean squared error were two pictures of the same."""
+    drawn = [name for name, _, _ in curves.draw(grouped(find([runs])[0]))]
+    assert drawn == ["mse_surface", "cost_surface"]
 
 
 def test_other_data_are_refused(tmp_path):

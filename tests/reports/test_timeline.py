@@ -40,7 +40,7 @@ def test_batches_and_work_are_counted_within_the_same_seconds(tmp_path):
     fast = timeline.read(written(tmp_path / "fast.json", spans(0.5, 1.0, 32), spans(0.5, 0.5, 32)))
     figure = timeline.timeline({"slow": slow, "fast": fast})
     titles = [place.get_title(loc="left") for place in figure.axes]
-    assert titles[0].startswith("slow: 4 batches, a process at work for 38 % ")
-    assert titles[1].startswith("fast: 8 batches, a process at work for 75 % ")
+    assert titles[0].startswith("slow: 4 batches, at work 38 % ")
+    assert titles[1].startswith("fast: 8 batches, at work 75 % ")
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim() == (0.0, pytest.approx(4.0))
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["stage 0", "stage 1"]

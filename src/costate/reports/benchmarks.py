@@ -20,7 +20,7 @@ SERIAL = "serial backprop"
 
 def speed_ups(results: dict[str, Any]) -> Figure:
     """Bars of the speed-up over backpropagation on one thread, a panel for each network; ours in colour."""
-    figure, panels = style.table(len(results), 1, (8.6, 2.7))
+    figure, panels = style.table(len(results), 1, 2.7)
     for axes, found in zip(panels[:, 0], results.values(), strict=True):
         rows = {name: row["speed-up"] for name, row in found["rows"].items()}
         names = list(rows)[::-1]
@@ -31,13 +31,13 @@ def speed_ups(results: dict[str, Any]) -> Figure:
         axes.set_xlim(0, max(2.1, 1.12 * max(rows.values())))
         axes.set_title(found["name"], loc="left")
         axes.grid(False)
-    axes.set_xlabel("batches a second, over backpropagation in one process on one thread (two cores: at most 2)")
+    axes.set_xlabel("batches a second, over backprop\non one thread (two cores: at most 2)")
     return figure
 
 
 def throughput(found: dict[str, Any]) -> Figure:
     """Samples a second against processes for each way, and of R × K grids of decoupled stages."""
-    figure, ((left, right),) = style.table(1, 2, (4.8, 3.5))
+    figure, (left, right) = style.panels(["", ""], 3.0)
     for marker, (name, line) in zip(MARKERS, found["samples_per_second"].items(), strict=False):
         counts = [int(K) for K in line]
         left.loglog(counts, list(line.values()), marker=marker, markersize=4, label=name)
@@ -62,7 +62,7 @@ def throughput(found: dict[str, Any]) -> Figure:
 
 def check(found: dict[str, Any]) -> Figure:
     """Predicted and measured milliseconds a batch on two processes."""
-    figure, ((axes,),) = style.table(1, 1, (5.6, 2.5))
+    figure, ((axes,),) = style.table(1, 1, 2.2)
     places = np.arange(len(found["check"]))
     for shift, key, colour in ((-0.2, "predicted", OURS), (0.2, "measured", OTHERS)):
         bars = axes.bar(places + shift, [row[key] for row in found["check"]], 0.38, label=key, color=colour)
@@ -76,7 +76,7 @@ def check(found: dict[str, Any]) -> Figure:
 
 def links(result: dict[str, Any]) -> Figure:
     """Samples a second of two hosts against rate and against round trip: marks measured, dashed lines predicted."""
-    figure, places = style.panels(["rate of the link", "round trip"], size=(4.2, 3.4), sharey=True)
+    figure, places = style.panels(["rate of the link", "round trip"], height=2.6, sharey=True)
     looks = _looks(result)
     for place, key, label in zip(places, ("rate", "trip"), ("Mb/s", "ms"), strict=True):
         names = [name for name, link in result["links"].items() if link[key]]
@@ -101,7 +101,7 @@ def links(result: dict[str, Any]) -> Figure:
 
 def many(result: dict[str, Any], counts: Sequence[int]) -> Figure:
     """Predicted for more hosts, a panel a link; what was measured has a mark, at two hosts."""
-    figure, places = style.panels(list(result["links"]), size=(2.6, 2.2), sharex=True, sharey=True)
+    figure, places = style.panels(list(result["links"]), sharex=True, sharey=True)
     looks = _looks(result)
     for place, (name, link) in zip(places, result["links"].items(), strict=True):
         for way, line in link["many"].items():

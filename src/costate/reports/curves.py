@@ -30,8 +30,10 @@ def draw(groups: Sequence[Group]) -> Figures:
     """The figures of each data set."""
     for data, own in by_data(groups).items():
         score, spread = own[0].score, spread_of(own)
-        caption = f"{data}: loss on the validation rows{spread}."
-        yield f"loss_{data}", caption, curves(own, partial(epochs, metric="val/loss"), "validation loss", log=True)
+        # What is no accuracy is the loss in another unit.
+        name = "loss" if score == "accuracy" else score
+        caption = f"{data}: {name} on the validation rows{spread}."
+        yield f"{name}_{data}", caption, curves(own, partial(epochs, metric=f"val/{name}"), f"validation {name}", True)
         caption = f"{data}: the same loss by the samples that have been trained on, and by the seconds of the fit."
         if (figure := costs(own)) is not None:
             yield f"cost_{data}", caption, figure
@@ -39,10 +41,10 @@ def draw(groups: Sequence[Group]) -> Figures:
         if wrong is not None:
             caption = f"{data}: error on the validation rows{spread}; without any error a line is at the lower edge."
             yield f"error_{data}", caption, curves(own, wrong, "validation error, %", log=True)
-        elif score != "loss":
-            caption = f"{data}: {score} on the validation rows{spread}."
-            read = partial(epochs, metric=f"val/{score}")
-            yield f"{score}_{data}", caption, curves(own, read, f"validation {score}", log=score == "mse")
+        elif score == "accuracy":
+            caption = f"{data}: accuracy on the validation rows{spread}."
+            read = partial(epochs, metric="val/accuracy")
+            yield f"accuracy_{data}", caption, curves(own, read, "validation accuracy", log=False)
 
 
 def spread_of(groups: Sequence[Group]) -> str:
@@ -89,19 +91,18 @@ def costs(groups: Sequence[Group]) -> Figure | None:
     known = {name: read for name, read in kinds.items() if any(len(read(run)[0]) for g in groups for run in g.firsts)}
     if not known:
         return None
-    figure, axes = style.table(len(networks), len(known), (3.0, 2.1), sharey=True, sharex="col")
+    figure, axes = style.table(len(networks), len(known), 1.7, sharey=True, sharex="col")
     for row, network in zip(axes, networks, strict=True):
         for place, read in zip(row, known.values(), strict=True):
             for group in groups:
                 if group.network == network:
                     line(place, *along([read(run) for run in group.firsts]), group.way, looks[group.way], log=True)
-            place.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        row[0].set_title(network, loc="left")
-        row[0].set_ylabel("validation loss")
+            place.xaxis.set_major_locator(MaxNLocator(nbins=3))
+        row[0].set_title(style.wrapped(network, style.HALF), loc="left")
     style.logarithmic(axes[0, 0])
-    for column, name in zip(axes.T, known, strict=True):
+    for column in axes.T:
         style.from_zero(list(column))
-        column[-1].set_xlabel(name)
+    style.outer(axes, list(known), ["validation loss"] * len(axes))
     style.legend(figure, list(axes.flat))
     return figure
 
@@ -192,25 +193,25 @@ def boundaries(run: Run) -> list[int]:
 
 
 def quality(groups: Sequence[Group]) -> Figure:
-    """Two rows: cosine, relative error; a column a network and a method."""
+    """Cosine and relative error, a row a network and a method."""
     groups = groups[: style.MOST_PANELS // 2]
-    figure, axes = style.table(2, len(groups), (2.4, 1.8), sharex="col", sharey="row")
+    figure, axes = style.table(len(groups), 2, 1.5, sharex="row", sharey="col")
     most = max(len(boundaries(group.runs[0])) for group in groups)
     colours = colormaps["viridis"](np.linspace(0, 0.85, most))
-    for column, group in zip(axes.T, groups, strict=True):
-        column[0].set_title(style.wrapped(f"{group.network}\n{group.way}", 2.2))
-        for place, name in zip(column, QUANTITIES, strict=True):
+    for row, group in zip(axes, groups, strict=True):
+        row[0].set_title(style.wrapped(f"{group.network}, {group.way}", style.HALF), loc="left")
+        for place, name in zip(row, QUANTITIES, strict=True):
             for i, k in enumerate(boundaries(group.runs[0])):
                 look = {"color": colours[i], "linestyle": style.DASHES[i % 5], "marker": style.MARKS[i % 7]}
                 found = band([thinned(run, f"boundary/{k}/{name}") for run in group.firsts])
                 line(place, *found, f"boundary {k}", look | {"markersize": 3}, log=name == "relative_error")
-        column[0].axhline(0, color="#888888", linewidth=0.6)
-        column[1].axhline(1, color="#888888", linewidth=0.6)
-        column[1].set_xlabel("batch")
+            place.set_ylabel(QUANTITIES[name])
+        row[0].axhline(0, color="#888888", linewidth=0.6)
+        row[1].axhline(1, color="#888888", linewidth=0.6)
         # Where gradients vanish a prediction may be off by any factor.
-        style.logarithmic(column[1])
-    for place, label in zip(axes[:, 0], QUANTITIES.values(), strict=True):
-        place.set_ylabel(label)
+        style.logarithmic(row[1])
+    for place in axes[-1]:
+        place.set_xlabel("batch")
     style.legend(figure, list(axes.flat))
     return figure
 

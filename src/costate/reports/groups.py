@@ -7,6 +7,7 @@ the same network and data.
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,12 +27,8 @@ ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer
 ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
 HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
-LENGTH = "epochs"
-"""With these, so that runs of different lengths are lines of one panel; yet a baseline has the same length."""
 OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
 """Settings that follow from an execution's name, unless that execution itself varies in them."""
-PLAIN = "serial"
-"""The execution that needs no mention."""
 
 
 class Broken(NamedTuple):
@@ -91,15 +88,13 @@ class Run:
     def columns(self) -> dict[str, Column]:
         """metrics.csv by columns; lines that make no sense are left out."""
         found: dict[str, Column] = {}
-        try:
-            with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-                for step, numbers in rows(file):
-                    for name, value in numbers:
-                        column = found.setdefault(name, Column([], []))
-                        column.steps.append(step + 1)
-                        column.values.append(value)
-        except OSError:
-            return {}
+        file = self.folder / "metrics.csv"
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ()
+        for step, numbers in rows(lines):
+            for name, value in numbers:
+                column = found.setdefault(name, Column([], []))
+                column.steps.append(step + 1)
+                column.values.append(value)
         return found
 
     def timed(self, metric: str) -> list[tuple[float, float]]:
@@ -201,14 +196,12 @@ class Group:
         return ", ".join([self.label("method"), *self._words(how=True)])
 
     def _words(self, how: bool) -> list[str]:
-        own = {
-            key: value
-            for key, value in self.extras.items()
-            if key.startswith((*HOW, LENGTH)) == how and value is not None
-        }
-        execution = own.pop("execution", PLAIN)
+        # Runs of different lengths are lines of one panel; yet a baseline has the same length.
+        of_way = (*HOW, "epochs")
+        own = {k: v for k, v in self.extras.items() if k.startswith(of_way) == how and v is not None}
+        execution = own.pop("execution", "serial")
         texts = {k: f"[{','.join(map(str, v))}]" if isinstance(v, tuple) else str(v) for k, v in own.items()}
-        named = [] if execution == PLAIN else [str(execution)]
+        named = [] if execution == "serial" else [str(execution)]
         return [*named, *(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items())]
 
     @property
@@ -246,7 +239,14 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         products.setdefault(key[:2], []).append(own[0])
     values = {product: _values(firsts) for product, firsts in products.items()}
     groups = [Group(own, _extras(own[0], values[key[:2]])) for key, own in members.items()]
-    return sorted(groups, key=lambda g: (g.label("data"), g.network, g.label("method") != "backprop", g.way))
+    return sorted(
+        groups, key=lambda g: (g.label("data"), natural(g.network), g.label("method") != "backprop", natural(g.way))
+    )
+
+
+def natural(text: str) -> list[Any]:
+    """To sort by, numbers by their value: stages=2 is before stages=16."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
 def _extras(run: Run, values: dict[tuple[str, Any], set[Any]]) -> dict[str, Any]:

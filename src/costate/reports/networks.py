@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from costate.core.block import Block
@@ -116,20 +117,22 @@ def small(network: Trained) -> bool:
 
 
 def spectra(networks: Sequence[Trained]) -> Figure:
-    """A column a network: above, the singular values of P_j by layer; below, the eigenvalues of each J_j."""
+    """A row a network: the singular values of P_j by layer; the eigenvalues of each J_j, where layers keep a width."""
     networks = networks[: style.MOST_PANELS // 2]
-    figure, axes = style.table(2, len(networks), (2.0, 1.9), sharey="row")
-    for column, network in zip(axes.T, networks, strict=True):
-        x, _ = network.test(SAMPLES)
-        jacobians = layer_jacobians(network.blocks, x)
-        column[0].set_title(network.title.replace(", ", ",\n"))
-        _singular_values(column[0], products(jacobians))
-        _eigenvalues(column[1], [J for J in jacobians if J.shape[1] == J.shape[2]], network)
-    axes[0, 0].set_ylabel("singular values of $P_j$")
-    axes[1, 0].set_ylabel("imaginary part")
-    shades = ScalarMappable(cmap=ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256))))
-    style.colour_bar(figure, shades, list(axes[1]), label="layer j / depth")
-    style.legend(figure, list(axes[0]))
+    jacobians = [layer_jacobians(network.blocks, network.test(SAMPLES)[0]) for network in networks]
+    square = [[J for J in own if J.shape[1] == J.shape[2]] for own in jacobians]
+    kinds = 1 + any(square)
+    figure, axes = style.table(len(networks), kinds, 1.6, sharey="col")
+    for row, network, own, fields in zip(axes, networks, jacobians, square, strict=True):
+        row[0].set_title(style.wrapped(network.title, style.HALF), loc="left")
+        _singular_values(row[0], products(own))
+        for place in row[1:]:
+            _eigenvalues(place, fields, network)
+    style.outer(axes, ["layer j", "real part of $(λ − 1)/h$"][:kinds], ["singular values of $P_j$"] * len(axes))
+    if any(square):
+        shades = ScalarMappable(cmap=ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256))))
+        style.colour_bar(figure, shades, list(axes.flat), location="top", aspect=60, label="layer j / depth")
+    style.legend(figure, list(axes[:, 0]))
     return figure
 
 
@@ -145,18 +148,20 @@ def _singular_values(place: Axes, propagated: Sequence[Tensor]) -> None:
     place.plot(layers, median, color="#0072B2", linestyle="--", label="median")
     place.plot(layers, least, color="#009E73", linestyle=":", label="smallest")
     place.axhline(1, color="#555555", linewidth=0.6)
+    place.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     style.logarithmic(place)
-    place.set_xlabel("layer j")
 
 
 def _eigenvalues(place: Axes, jacobians: Sequence[Tensor], network: Trained) -> None:
     """Of J_j = I + h f′: (λ − 1) / h, as the field has them; the imaginary axis is where nothing grows or decays."""
+    if not jacobians:
+        return
     colours = colormaps["viridis"](np.linspace(0, 0.9, len(jacobians)))
     for J, colour in zip(jacobians, colours, strict=True):
         values = (torch.linalg.eigvals(J[:2].double()).flatten() - 1) / network.h
         place.scatter(values.real, values.imag, s=2.5, color=colour, linewidths=0, rasterized=True)
     place.axvline(0, color="#555555", linewidth=0.6)
-    place.set_xlabel("real part of $(λ − 1)/h$")
+    place.set_ylabel("imaginary part")
 
 
 def robustness(networks: Sequence[Trained]) -> Figure:
@@ -165,7 +170,7 @@ def robustness(networks: Sequence[Trained]) -> Figure:
     A colour an architecture, a dash a method.
     """
     depths = {network.depth for network in networks}
-    figure, axes = style.table(1, 1 + (len(depths) > 1), (3.1, 2.6))
+    figure, axes = style.table(1, 1 + (len(depths) > 1), 2.2)
     inside = axes[0, 0]
     arches, methods = (list(dict.fromkeys(getattr(n, name) for n in networks)) for name in ("arch", "method"))
     deepest = {(n.arch, n.method): n for n in sorted(networks, key=lambda n: n.depth)}
@@ -181,7 +186,7 @@ def robustness(networks: Sequence[Trained]) -> Figure:
         for outside in axes[0, 1:]:
             outside.plot([n.depth for n in same], [change(n) for n in same], **look)
     style.logarithmic(inside)
-    inside.set_xlabel("place in the network (0 opening, 1 last layer)")
+    inside.set_xlabel("place (0 opening, 1 last layer)")
     inside.set_ylabel("growth of the disturbance")
     for outside in axes[0, 1:]:
         style.doubling(outside, depths, "depth")

@@ -65,8 +65,8 @@ def of_one(data: str, networks: list[Trained]) -> Figures:
 def regions(networks: Sequence[Trained]) -> Figure:
     """The class that is decided on at each point, the paler the less sure; test points, crosses where it is wrong."""
     spread = networks[0].test(POINTS)[0].std(0)
-    height = 0.35 + 2.2 * min(1.2, max(0.4, (spread[1] / spread[0]).item()))
-    figure, axes = style.panels([n.title for n in networks], size=(2.2, height))
+    height = 0.55 + 1.4 * min(1.2, max(0.4, (spread[1] / spread[0]).item()))
+    figure, axes = style.panels([n.title for n in networks], height)
     for place, network in zip(axes, networks, strict=True):
         x, y = network.test(POINTS)
         grid, extent = plane(x)
@@ -76,7 +76,7 @@ def regions(networks: Sequence[Trained]) -> Figure:
         wrong = network(x).argmax(1) != y
         _scatter(place, x[~wrong], y[~wrong], s=5, marker="o", edgecolors="white", linewidths=0.25)
         _scatter(place, x[wrong], y[wrong], s=22, marker="X", edgecolors="black", linewidths=0.6)
-        place.set_title(f"{network.title}\n{wrong.sum()} of {len(y)} wrong")
+        place.set_title(style.wrapped(f"{network.title}\n{wrong.sum()} of {len(y)} wrong", style.HALF))
         style.plain(place)
     return figure
 
@@ -84,7 +84,7 @@ def regions(networks: Sequence[Trained]) -> Figure:
 def features(networks: Sequence[Trained]) -> Figure:
     """The state at a few times, a row a network: the two directions in which all its states vary most."""
     networks = networks[: style.MOST_PANELS // 2]
-    figure, axes = style.table(len(networks), MOMENTS, (1.6, 1.5))
+    figure, axes = style.table(len(networks), MOMENTS, 1.5)
     for row, network in zip(axes, networks, strict=True):
         x, y = network.test(POINTS)
         flat = [Y.flatten(1) for Y in network.states(x)]
@@ -98,14 +98,14 @@ def features(networks: Sequence[Trained]) -> Figure:
             _scatter(place, shown[j], y, s=4, linewidths=0)
             place.set_title("opening" if j == 0 else f"layer {j}")
             style.plain(place)
-        row[0].set_ylabel(network.title.replace(", ", ",\n"))
+        row[0].set_ylabel(style.wrapped(network.title, 1.3))
     return figure
 
 
 def heights(networks: Sequence[Trained]) -> Figure:
     """A row a network: the target, what the network says, and the difference."""
     networks = networks[: style.MOST_PANELS // 2]
-    figure, axes = style.table(len(networks), 3, (2.3, 2.0))
+    figure, axes = style.table(len(networks), 3, 1.8, sharex=True, sharey=True)
     for row, network in zip(axes, networks, strict=True):
         x, y = network.test(4000)
         target, told = y[:, 0].numpy(), network(x)[:, 0].numpy()
@@ -123,10 +123,10 @@ def heights(networks: Sequence[Trained]) -> Figure:
             drawn.set_rasterized(True)
             place.set_title(title)
             place.set_aspect("equal")
-            style.plain(place)
+            place.grid(False)
             if title != "target":
                 style.colour_bar(figure, drawn, place)
-        row[0].set_ylabel(network.title)
+    style.outer(axes, ["$x_1$"] * 3, [f"{style.wrapped(network.title, 1.5)}\n$x_2$" for network in networks])
     return figure
 
 
@@ -188,8 +188,8 @@ def learned(folder: Path, title: str) -> Learned:
 
 def learning(runs: Sequence[Learned]) -> Figure:
     """The target on the left, the network's epochs beside it, evenly chosen, the last one last."""
-    columns = max(min(MOMENTS, len(run.epochs)) for run in runs)
-    figure, axes = style.table(len(runs), columns + 1, (1.5, 1.55))
+    columns = max(min(MOMENTS - 1, len(run.epochs)) for run in runs)
+    figure, axes = style.table(len(runs), columns + 1, 1.5, sharex=True, sharey=True)
     low, high = runs[0].target.min(), runs[0].target.max()
     for row, run in zip(axes, runs, strict=True):
         names = sorted(run.epochs)
@@ -198,9 +198,9 @@ def learning(runs: Sequence[Learned]) -> Figure:
         for place, (title, heights) in zip(row, pictures, strict=False):
             drawn = place.imshow(heights, origin="lower", extent=(-1, 1, -1, 1), vmin=low, vmax=high, cmap="viridis")
             place.set_title(title)
-            style.plain(place)
-        for place in row[len(pictures) :]:
-            place.remove()
-        row[0].set_ylabel(run.title.replace(", ", ",\n"))
-    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None])
+            place.grid(False)
+    axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+    names = [f"{style.wrapped(run.title, 1.3)}\n$x_2$".lstrip() for run in runs]
+    style.outer(axes, ["$x_1$"] * len(axes.T), names)
+    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None], label="height")
     return figure

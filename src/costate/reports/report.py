@@ -16,7 +16,7 @@ table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; 
 th, td { padding: 3px 10px; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 thead th { border-bottom: 2px solid #333; }
-figure { margin: 2em 0; } figure img { max-width: 100%; } figcaption { color: #444; font-size: 13px; }
+figure { margin: 2em 0; } figure img { max-width: 100%; zoom: 1.5; } figcaption { color: #444; font-size: 13px; }
 code { background: #f3f3f3; padding: 0 3px; }
 """
 
@@ -73,7 +73,7 @@ def _page(title: str, rows: Table, figures: Sequence[str], broken: Sequence[Brok
         f"<h1>{escape(title)}</h1>",
         "<p>Test scores of the checkpoint with the best validation score (of equal scores that with the lower loss), ",
         "mean ± standard deviation over seeds; repeats of a seed count as their mean.",
-        "Files: <a href=table.md>table.md</a>, <a href=table.csv>table.csv</a> (all digits), ",
+        "Files: <a href=table.md>table.md</a>, <a href=table.csv>table.csv</a> (all numbers, all digits), ",
         "<a href=table.tex>table.tex</a>.</p>",
         _table(rows),
         *figures,

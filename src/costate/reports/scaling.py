@@ -39,11 +39,15 @@ def stages(groups: Sequence[Group]) -> Figures:
     """A figure a data set, where methods were tried on several numbers of stages."""
     for data, own in by_data([group for group in groups if STAGES in group.settings]).items():
         if any(len(points) > 1 for points in lines(own, STAGES).values()):
-            caption = (
-                f"{data}: test error by the number of stages{spread_of(own)}, and at the end "
-                "of training the cosine of the gradient that the first stage steps on with the true one."
-            )
-            yield f"stages_{data}", caption, by_stages(own)
+            caption = f"{data}: test error by the number of stages{spread_of(own)}"
+            if cosines(own):
+                caption += "; below, the cosine of the first stage's gradient with the true one, at the end"
+            yield f"stages_{data}", f"{caption}.", by_stages(own)
+
+
+def cosines(groups: Sequence[Group]) -> bool:
+    """Whether runs say how true the first stage's gradient was: those with `callbacks=gradient_cosine` do."""
+    return any(COSINE in group.runs[0].results for group in groups)
 
 
 def lines(groups: Sequence[Group], key: str) -> Lines:
@@ -63,7 +67,7 @@ def against(groups: Sequence[Group], key: str, label: str, metric: str | None = 
     """A result by a setting, the test's score if not another one; lines of so many points at least."""
     found = {", ".join(name): points for name, points in lines(groups, key).items() if len(points) >= least}
     looks = style.look(list(found))
-    figure, (place,) = style.panels([""], size=(4.2, 2.7))
+    figure, (place,) = style.panels([""], 2.2)
     percent = 100 if groups[0].score == "accuracy" and metric is None else 1
     for name, points in found.items():
         _line(place, points, metric or f"test/{groups[0].score}", name, looks[name], percent)
@@ -74,27 +78,29 @@ def against(groups: Sequence[Group], key: str, label: str, metric: str | None = 
 
 
 def by_stages(groups: Sequence[Group]) -> Figure:
-    """A column a network: error above, below it how true the first stage's gradient was; a line a method."""
+    """A column a network: error above, below it how true the first stage's gradient was; a line a method.
+
+    Backpropagation on one number of stages is a line across, as it is the same on any.
+    """
     found = lines(groups, STAGES)
     networks = list(dict.fromkeys(network for network, _ in found))[: style.ACROSS]
     looks = style.look(list(dict.fromkeys(way for _, way in found)))
-    cosines = any(COSINE in group.runs[0].results for group in groups)
-    figure, axes = style.table(1 + cosines, len(networks), (3.0, 2.1), sharex=True, sharey="row")
+    counts = sorted({x for (_, way), points in found.items() for x in points if len(points) > 1})
+    wrong = groups[0].score == "accuracy"
+    figure, axes = style.table(1 + cosines(groups), len(networks), 1.9, sharex=True, sharey="row")
     for column, network in zip(axes.T, networks, strict=True):
-        column[0].set_title(network)
+        column[0].set_title(style.wrapped(network, style.HALF))
         for way, look in looks.items():
             points = found.get((network, way), {})
-            for group in list(points.values())[:1]:
-                wrong = group.score == "accuracy"
-                _line(column[0], points, f"test/{group.score}", way, look, 100 if wrong else 1, complement=wrong)
+            if way.startswith("backprop") and len(points) == 1:
+                points = dict.fromkeys(counts, *points.values())
+            _line(column[0], points, f"test/{groups[0].score}", way, look, 100 if wrong else 1, complement=wrong)
             for place in column[1:]:
                 _line(place, points, COSINE, way, look)
-    for place in axes[-1]:
-        style.doubling(place, {x for points in found.values() for x in points}, "stages")
+        style.doubling(column[0], counts, "")
     style.logarithmic(axes[0, 0])
-    axes[0, 0].set_ylabel("test error, %" if groups[0].score == "accuracy" else f"test {groups[0].score}")
-    for place in axes[1:, 0]:
-        place.set_ylabel("cosine, first stage")
+    error = "test error, %" if wrong else f"test {groups[0].score}"
+    style.outer(axes, ["stages"] * len(networks), [error, "cosine, first stage"][: len(axes)])
     style.legend(figure, list(axes.flat))
     return figure
 
@@ -126,19 +132,15 @@ def _line(
 
 def bars(values: dict[str, float]) -> Figure:
     """A bar a group; the line at 1 is backpropagation."""
-    names = list(values)[: 2 * style.MOST_PANELS][::-1]
-    # Room for the names by hand.
-    left, height = 0.3 + 0.065 * max(map(len, names)), 0.8 + 0.32 * len(names)
-    figure = style.blank(left + 3.5, height)
-    figure.set_layout_engine("none")
-    place = figure.add_axes((left / (left + 3.5), 0.5 / height, 3.4 / (left + 3.5), 1 - 0.6 / height))
-    place.barh(names, [values[name] for name in names], color="#0072B2", height=0.6)
-    for i, name in enumerate(names):
-        text, at = f"{values[name]:.2f}", (values[name], i)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        place.annotate(text, at, (4, 0), textcoords="offset points", va="center", fontsize=7, bbox=box)
+    some = dict(list(values.items())[: 2 * style.MOST_PANELS][::-1])
+    names = [style.wrapped(name, style.HALF) for name in some]
+    figure = style.blank(style.COLUMN, 0.6 + 0.15 * sum(1.4 + name.count("\n") for name in names))
+    place = figure.subplots()
+    drawn = place.barh(names, list(some.values()), color="#0072B2", height=0.6)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    place.bar_label(drawn, fmt="%.2f", padding=4, fontsize=7, bbox=box)
     place.axvline(1, color="black", linewidth=0.8, linestyle="--")
-    place.set_xlim(0, 1.15 * max(1, *values.values()))
-    place.set_xlabel("speed over backpropagation in one process")
+    place.set_xlim(0, 1.2 * max(1, *some.values()))
+    place.set_xlabel("speed over backprop in one process")
     place.grid(axis="y", visible=False)
     return figure

@@ -14,7 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+
+from costate.reports.groups import natural
 
 # Okabe & Ito (2008): apart for every kind of eye; yellow is left out, paper swallows it.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -44,28 +47,44 @@ mpl.rcParams.update(
     }
 )
 
-MOST_PANELS, ACROSS = 16, 4
+MOST_PANELS, ACROSS = 16, 2
+COLUMN, HALF = 3.4, 1.5
+"""Inches of a column of a paper, as wide is a figure, and of a panel's title where two are side by side; more than two
+take two columns.
+"""
 
 
-def panels(titles: Sequence[str], size: tuple[float, float] = (2.5, 2.1), **settings: Any) -> tuple[Figure, list[Axes]]:
+def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple[Figure, list[Axes]]:
     """A figure with a panel a title, row by row; axes are shared as `Figure.subplots` says."""
     columns = min(ACROSS, len(titles))
-    rows = -(-len(titles) // columns)
-    # A lone panel has room for its legend.
-    figure = blank(columns * size[0] + (0.8 if columns == 1 else 0), rows * size[1] + 0.5)
-    grid = figure.subplots(rows, columns, squeeze=False, **settings)
+    figure, grid = table(-(-len(titles) // columns), columns, height, **settings)
     axes = list(grid.flat)
     for place in axes[len(titles) :]:
         place.remove()
     for place, title in zip(axes, titles, strict=False):
-        place.set_title(wrapped(title, size[0] - 0.4))
+        place.set_title(wrapped(title, COLUMN / columns - 0.4))
     return figure, axes[: len(titles)]
 
 
-def table(rows: int, columns: int, size: tuple[float, float], **settings: Any) -> tuple[Figure, np.ndarray]:
+def table(rows: int, columns: int, height: float, **settings: Any) -> tuple[Figure, np.ndarray]:
     """A figure with rows × columns panels."""
-    figure = blank(columns * size[0] + 0.4, rows * size[1] + 0.5)
+    figure = blank(COLUMN if columns <= ACROSS else 2 * COLUMN, rows * height + 0.5)
     return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def outer(axes: np.ndarray, below: Sequence[str], left: Sequence[str]) -> None:
+    """Names the abscissa of each column and the ordinate of each row, at the edge; empty panels are taken away."""
+    for place in axes.flat:
+        if not place.has_data():
+            place.remove()
+    for column, name in zip(axes.T, below, strict=True):
+        for place in [place for place in column if place.figure][-1:]:
+            place.set_xlabel(name)
+            place.tick_params(labelbottom=True)
+    for row, name in zip(axes, left, strict=True):
+        for place in [place for place in row if place.figure][:1]:
+            place.set_ylabel(name)
+            place.tick_params(labelleft=True)
 
 
 def blank(width: float, height: float) -> Figure:
@@ -80,6 +99,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     for place in axes:
         for handle, name in zip(*place.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
+    if factors(list(entries)):
+        entries = factored(entries)
     if entries:
         names = [wrapped(name, figure.get_figwidth() - 0.7) for name in entries]
         inches = 0.5 + 0.062 * max(len(part) for name in names for part in name.splitlines())
@@ -95,9 +116,37 @@ def wrapped(text: str, inches: float) -> str:
     return "\n".join(part for line in lines for part in line)
 
 
+FEW = 6
+"""Names up to which each has an entry of its own in a legend."""
+
+
+def factors(names: Sequence[str]) -> tuple[list[str], list[str]] | None:
+    """First words, and what follows them; None where that are no fewer entries than names, or these are few."""
+    firsts, rests = (list(dict.fromkeys(name.partition(", ")[i] for name in names)) for i in (0, 2))
+    return (firsts, rests) if len(names) > max(FEW, len(firsts) + len(rests)) else None
+
+
+def factored(entries: dict[str, Any]) -> dict[str, Any]:
+    """A colour for each first word, a mark and a dash for what follows it."""
+    found: dict[str, dict[str, Any]] = {"first": {}, "rest": {}}
+    for name, line in entries.items():
+        first, _, rest = name.partition(", ")
+        mark = {"marker": line.get_marker(), "linestyle": line.get_linestyle(), "markersize": 3.5}
+        found["first"][first] = Line2D([], [], color=line.get_color(), linewidth=2.5)
+        found["rest"][rest or "none of these"] = Line2D([], [], color="#555555", **mark)
+    return found["first"] | found["rest"]
+
+
 def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour, a mark and a dash for each line's name; backpropagation alone is black."""
-    ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), name))
+    """A colour, a mark and a dash for each line's name; backpropagation alone is black.
+
+    Where names have factors, colours tell first words apart, marks and dashes what follows them.
+    """
+    if split := factors(names):
+        colours, marks = (look(part) for part in split)
+        pairs = ((name, *name.partition(", ")[::2]) for name in names)
+        return {name: marks[rest] | {"color": colours[first]["color"]} for name, first, rest in pairs}
+    ordered = sorted(names, key=lambda name: (not name.startswith("backprop"), natural(name)))
     if ordered and not ordered[0].startswith("backprop"):
         ordered = ["", *ordered]
     return {
@@ -112,14 +161,25 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-TICKS: tuple[tuple[float, tuple[int, ...]], ...] = ((30, (1, 2, 5)), (3, (1, 2, 3, 5)), (0, tuple(range(1, 10))))
+TICKS: tuple[tuple[float, tuple[int, ...]], ...] = (
+    (30, (1, 2, 5)),
+    (6, (1, 2, 3, 5)),
+    (4, (1, 2, 3, 4, 5, 7)),
+    (0, tuple(range(1, 10))),
+)
 """Of an ordinate over so many times its least number and more: at these times a power of ten."""
 
 
 def logarithmic(place: Axes) -> None:
-    """A logarithmic ordinate: ticks at powers of ten, and where there are few of these between them, too."""
+    """A logarithmic ordinate: ticks at powers of ten, and where there are few of these between them, too.
+
+    Numbers that are nearly the same stay on a linear one: they may have no power of ten among them.
+    """
     place.set_yscale("log")
     low, high = place.get_ylim()
+    if high / low < 2:
+        place.set_yscale("linear")
+        return
     place.yaxis.set_minor_locator(NullLocator())
     if high / low < 300:
         steps = next(steps for ratio, steps in TICKS if high / low > ratio)
@@ -166,6 +226,6 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     # What a layout leaves empty around panels of a fixed shape is cut away.
     crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}
-    figure.savefig(paths[0], dpi=150, **crop)
+    figure.savefig(paths[0], dpi=200, **crop)
     figure.savefig(paths[1], dpi=110, metadata={"Date": None}, **crop)
     return paths

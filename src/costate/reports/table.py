@@ -1,4 +1,4 @@
-"""One table: arch × method × data, mean ± standard deviation over seeds, as Markdown, CSV and LaTeX."""
+"""One table: arch × method × data, mean ± deviation over seeds, as Markdown and LaTeX; all numbers as CSV."""
 
 import csv
 import io
@@ -9,9 +9,11 @@ from typing import Any
 from costate.reports.groups import AXES, Group, baseline, statistics, varied
 
 Table = list[list[str]]
-NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up", "parameters")
-WHERE_MEASURED = ("best epoch", "seconds to backprop", "ms a batch", "peak MB", "MFLOP a sample", "cosine")
+NUMBERS = ("seeds", "test score", "gap to backprop", "fit seconds", "speed-up")
+WHERE_MEASURED = ("seconds to backprop", "peak MB", "cosine")
 """Columns that are left out where no run has the number: see `costs`."""
+MANY = 4
+"""Settings that differ, up to which each is a column to read."""
 NEAR = {"accuracy": 0.01}
 """How near to backpropagation's best validation score is near enough; of other scores a tenth of it."""
 
@@ -48,27 +50,27 @@ def seconds_to_backprop(group: Group, groups: Sequence[Group]) -> tuple[float | 
 
 
 def costs(group: Group, groups: Sequence[Group]) -> list[str]:
-    """The epoch that was tested; how soon it is as good as backpropagation; a batch's time, its bytes held for the
-    backward pass, and the floating-point operations of a sample's forward pass; the cosine of the first stage's
-    gradient with the true one at the end.
+    """How soon it is as good as backpropagation; the most bytes held for backward passes; the cosine of the first
+    stage's gradient with the true one at the end.
     """
     seconds, deviation = seconds_to_backprop(group, groups)
-    names = ("samples_per_second", "peak_bytes", "flops_per_sample", "stage/0/gradient_cosine")
-    rate, peak, flops, cosine = (group.statistics(name)[0] for name in names)
-    rows = group.runs[0].rows
+    peak, cosine = (group.statistics(name)[0] for name in ("peak_bytes", "stage/0/gradient_cosine"))
     return [
-        plus_minus(*group.statistics("best_epoch")),
         "never" if seconds == math.inf else plus_minus(seconds, deviation),
-        f"{1000 * rows / rate:.2f}" if rate and rows else "",
         "" if peak is None else f"{peak / 1e6:.1f}",
-        "" if flops is None else f"{flops / 1e6:.3g}",
         "" if cosine is None else f"{cosine:.3f}",
     ]
 
 
+def milliseconds(group: Group) -> float | None:
+    """Of a batch."""
+    rate, rows = group.statistics("samples_per_second")[0], group.runs[0].rows
+    return 1000 * rows / rate if rate and rows else None
+
+
 def build(groups: Sequence[Group]) -> Table:
     """The header and a row a group."""
-    extras = differing(groups)
+    extras = telling(groups)
     more = [costs(group, groups) for group in groups]
     kept = [i for i in range(len(WHERE_MEASURED)) if any(cells[i] for cells in more)]
     header = [*AXES, *extras, *NUMBERS, *(WHERE_MEASURED[i] for i in kept)]
@@ -79,6 +81,19 @@ def build(groups: Sequence[Group]) -> Table:
 def differing(groups: Sequence[Group]) -> list[str]:
     """The settings in which groups differ, on whatever network and data."""
     return varied([group.runs[0] for group in groups])
+
+
+def telling(groups: Sequence[Group]) -> list[str]:
+    """Of these; where they are many, those without which two rows would read alike."""
+    kept = differing(groups)
+
+    def apart(names: Sequence[str]) -> int:
+        return len({(*map(group.label, AXES), *map(group.settings.get, names)) for group in groups})
+
+    for name in kept[::-1] if len(kept) > MANY else ():
+        fewer = [other for other in kept if other != name]
+        kept = fewer if apart(fewer) == apart(kept) else kept
+    return kept
 
 
 def texts(table: Table) -> int:
@@ -100,7 +115,6 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
         "" if difference is None else f"{difference:+.2f}" if percent == 100 else f"{difference:+.2g}",
         plus_minus(*group.statistics("fit_seconds")),
         "" if faster is None else f"{faster:.2f}",
-        f"{group.runs[0].results['parameters']:,}" if "parameters" in group.runs[0].results else "",
     ]
 
 
@@ -110,16 +124,17 @@ def markdown(table: Table) -> str:
 
 
 def all_digits(groups: Sequence[Group]) -> str:
-    """As CSV, a row a group: mean and deviation of every number."""
+    """As CSV, a row a group: all settings in which they differ, mean and deviation of every number."""
     extras = differing(groups)
     results = (pair for g in groups for run in g.runs for pair in run.results.items())
     names = dict.fromkeys(k for k, v in results if isinstance(v, int | float) and not isinstance(v, bool))
     columns = [name for name in names if name not in ("seed", "epochs", "stages", *extras)]
-    header = [*AXES, *extras, "seeds", "runs", "gap", "speed_up"]
+    header = [*AXES, *extras, "seeds", "runs", "gap", "speed_up", "seconds_to_backprop", "ms_a_batch"]
     rows = []
     for g in groups:
         own = [*map(g.label, AXES), *map(g.settings.get, extras), len(g.seeds), len(g.runs)]
-        rows.append([*own, gap(g, groups), speed_up(g, groups), *(x for name in columns for x in g.statistics(name))])
+        costs = [gap(g, groups), speed_up(g, groups), seconds_to_backprop(g, groups)[0], milliseconds(g)]
+        rows.append([*own, *costs, *(x for name in columns for x in g.statistics(name))])
     return comma_separated([*header, *(f"{name}{end}" for name in columns for end in ("", " std"))], rows)
 
 

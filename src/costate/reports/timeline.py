@@ -82,14 +82,14 @@ def timeline(traces: dict[str, Trace]) -> Figure:
     """A panel a trace, each from the middle of its run on, all as long as some batches of the slowest."""
     length = BATCHES * max(trace.pace for trace in traces.values())
     rows = max(len(trace.processes) for trace in traces.values())
-    figure, axes = style.table(len(traces), 1, (6.4, 0.5 + 0.24 * rows), sharex=True)
+    figure, axes = style.table(len(traces), 1, 0.4 + 0.2 * rows, sharex=True)
     for place, (name, trace) in zip(axes[:, 0], traces.items(), strict=True):
         begin = trace.middle(length)
         processes = sorted(trace.processes.items())
         worked = sum(_row(place, i, own, begin, length) for i, (_, own) in enumerate(processes))
         share = 100 * worked / (length * len(processes))
         batches = sum(begin < piece.end <= begin + length for piece in trace.updates)
-        place.set_title(f"{name}: {batches} batches, a process at work for {share:.0f} % of the time", loc="left")
+        place.set_title(f"{name}: {batches} batches, at work {share:.0f} % of the time", loc="left")
         place.set_yticks(range(len(processes)), [process for process, _ in processes])
         place.set_ylim(len(processes) - 0.4, -0.6)
         place.grid(False)
