@@ -120,20 +120,21 @@ class TrainingScore(Callback):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         self.names = "train/loss", f"train/{pl_module.task.score}"
-        self.metric = pl_module.task.metric(across_ranks=False)
         self.strategy = trainer.strategy
 
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         if pl_module.seen is None:
             return
-        (output, y), n = pl_module.seen, trainer.global_step
-        answers = pl_module.task.answers(y)
-        loss = pl_module.execution.stages[-1].interface.value * len(y) / answers
-        score = self.metric.to(output.device)(output, y)
-        self.own = self.own.to(output.device) + answers * torch.stack([loss, score, torch.ones_like(score)]).double()
+        (output, y), n, task = pl_module.seen, trainer.global_step, pl_module.task
+        value, answers = pl_module.execution.stages[-1].interface.value, task.answers(y)
+        total = task.total(output, y).double()
+        self.own = self.own.to(output.device)
+        self.own[:2] += torch.stack([value.double() * len(y), total])
+        self.own[2] += answers
         if (n + 1) % self.every and not trainer.is_last_batch:
             return
+        loss, score = value * len(y) / answers, (total / answers).float()
         if not loss.isfinite():
             raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
         for logger in trainer.loggers:
