@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 
 from costate.benchmarks.hosts import Hosts, lacking  # noqa: E402
 from costate.runs import RunFolder  # noqa: E402
-from hosted import Started, torchrun, unlike  # noqa: E402
+from hosted import Started, processes, torchrun, unlike  # noqa: E402
 
 FAULTS = "link", "power", "ranks", "torchrun"
 MINUTE = 60.0
@@ -43,14 +43,14 @@ def strike(hosts: Hosts, name: str, fault: str) -> None:
     elif fault == "power":
         hosts.power_off(name)
     else:
-        for pid in hosts.processes(name, "-u" if fault == "ranks" else "torch.distributed.run"):
+        for pid in processes(hosts, name, "-u" if fault == "ranks" else "torch.distributed.run"):
             os.kill(pid, signal.SIGKILL)
 
 
 def begun(hosts: Hosts, logs: Path, folder: Path, batches: int) -> Started:
     """With a rank on each host."""
     started = torchrun(hosts, logs, 1, *words(folder, batches))
-    started.wait(lambda: all(hosts.processes(name, "-u") for name in hosts.names))
+    started.wait(lambda: all(processes(hosts, name, "-u") for name in hosts.names))
     return started
 
 
@@ -68,7 +68,7 @@ def once(place: Path, batches: int, moment: float, victim: str, fault: str, whol
         if started.programs[other].poll() is None:
             return [f"{other} hangs"]
         time.sleep(1)
-        if hosts.processes(other):
+        if processes(hosts, other):
             faults.append("processes stay")
         if started.programs[other].returncode and " on host" not in started.told(other):
             faults.append("no host is named")

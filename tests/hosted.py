@@ -1,13 +1,16 @@
 """train.py on hosts of this machine, started on each as the docs say."""
 
+import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from costate.benchmarks.hosts import Hosts, listening
+from costate.benchmarks.hosts import Hosts
 from costate.runs import RunFolder
 from running import ROOT, differences, last
 
@@ -55,7 +58,7 @@ class Started:
         heard: dict[str, set[str]] = {name: set() for name in self.hosts.names}
         while any(program.poll() is None for program in self.programs.values()):
             for name in self.hosts.names:
-                for pid in self.hosts.processes(name, str(ROOT / "train.py"), "-u"):
+                for pid in processes(self.hosts, name, str(ROOT / "train.py"), "-u"):
                     try:
                         heard[name] |= listening(pid)
                     except OSError:
@@ -76,3 +79,38 @@ def unlike(found: RunFolder, expected: RunFolder) -> list[str]:
     """Tensors of the last checkpoints that are not the same, bit for bit."""
     ours, theirs = last(found), last(expected)
     return [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]
+
+
+def processes(hosts: Hosts, name: str, *words: str) -> list[int]:
+    """Those on a host whose command lines have these words; what has ended and was not waited for has none."""
+    root, found = hosts.network(name), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            same = (entry / "ns" / "pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
+        except OSError:
+            continue
+        if same and int(entry.name) != root and line != [""] and set(words) <= set(line):
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def listening(pid: int) -> set[str]:
+    """Addresses at which a process listens; 0.0.0.0 and :: stand for all that its host has."""
+    own, found = set(), set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            own.add(str(entry.readlink()))
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
+                found.add(_written(words[1].partition(":")[0]))
+    return found
+
+
+def _written(address: str) -> str:
+    """An address of /proc/net/tcp, whose words of four bytes are in the machine's own order."""
+    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
+    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))

@@ -86,18 +86,18 @@ MUTANTS = [
     Mutant("core/measures.py", "Y - Y.mean(dim=0)", "Y - Y.mean()", "test_measures.py"),
     Mutant("methods/memories.py", "alpha=steps)", "alpha=1)", "methods/test_late_gradients.py"),
     Mutant(
-        "interfaces/synthetic.py",
+        "methods/synthetic_gradients.py",
         'reduction="sum") / (2 * len(h))',
         'reduction="mean")',
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
     Mutant(
-        "interfaces/synthetic.py",
+        "methods/synthetic_gradients.py",
         "torch.lerp(self.predict(h, y), arrived, share)",
         "torch.lerp(arrived, self.predict(h, y), share)",
         "interfaces methods/test_equalities.py methods/test_contract.py",
     ),
-    Mutant("posts/bytes.py", "g.abs().topk", "g.topk", "test_posts.py"),
+    Mutant("methods/compression.py", "g.abs().topk", "g.topk", "test_posts.py"),
     # Training
     Mutant(
         "training/optimizers.py",

@@ -13,10 +13,10 @@ from costate.config.settings import Count
 from costate.core.block import Block
 from costate.core.interface import Interface
 from costate.core.method import Method
+from costate.core.post import Letter, Passage, Post
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Labels, Shape, State
-from costate.posts import Letter, Passage, Post
 
 
 def columns(features: int, size: int) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from composing import network
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.base import Execution
-from costate.methods import Method
 from costate.training.module import stages as make_stages
 
 SHAPE, CLASSES, BATCH, STEPS, PAUSE = (8,), 3, 20, 9, 4

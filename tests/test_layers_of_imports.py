@@ -13,12 +13,10 @@ ALLOWED = {
     "pvd": {"config"},
     "core": {"config", "pvd"},
     "architectures": VOCABULARY,
-    "interfaces": VOCABULARY | {"architectures"},
     "data": VOCABULARY,
-    "posts": VOCABULARY,
-    "methods": VOCABULARY | {"architectures", "interfaces", "posts", "pvd"},
+    "methods": VOCABULARY | {"architectures", "pvd"},
     "library": {"core"},
-    "execution": VOCABULARY | {"architectures", "interfaces", "methods", "posts", "pvd"},
+    "execution": VOCABULARY | {"architectures", "methods", "pvd"},
     "runs": {"config", "core", "architectures", "execution"},
 }
 

@@ -5,15 +5,21 @@ import inspect
 import pytest
 import torch
 
-from costate import posts
+from costate.core import post
+from costate.core.post import Gradient, GradientAndState, OutputError, Passage, Post
 from costate.core.tasks import Classification, Regression
 from costate.execution.messages import packed, unpacked
-from costate.posts import Coded, Gradient, GradientAndState, Largest, OutputError, Passage, Post, Sign, coding
+from costate.methods import compression
+from costate.methods.compression import Coded, Largest, Sign, coding
 
 ROWS, OUTPUTS = 5, 3
 TASK = Classification(OUTPUTS)
 MADE = {Largest: lambda kind: kind(0.2), Coded: lambda kind: kind(GradientAndState(), coding("int8"))}
-KINDS = [kind for kind in vars(posts).values() if inspect.isclass(kind) and issubclass(kind, Post) and kind is not Post]
+KINDS = [
+    kind
+    for kind in (vars(post) | vars(compression)).values()
+    if inspect.isclass(kind) and issubclass(kind, Post) and kind is not Post
+]
 
 
 def made(kind: type[Post]) -> Post:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from composing import network
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.training.module import stages as make_stages
 from small import PRODUCTS, STABLE
 

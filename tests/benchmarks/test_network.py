@@ -2,7 +2,8 @@
 
 import pytest
 
-from costate.benchmarks.network import COUNTS, METHODS, SERIAL, Line, foretold, table
+from costate.benchmarks.costs import SIZES
+from costate.benchmarks.network import COUNTS, METHODS, SERIAL, Line, Over, Pair, foretold, many, result_of, table
 from costate.reports import benchmarks as figures
 
 ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6
@@ -23,13 +24,25 @@ FREE = {
 }
 
 
+def over(line: Line) -> Over:
+    """As a link of that rate and round trip would be measured; each way has its speed without a limit."""
+    latency, per_byte = line.trip / 2e3 + 1e-4, 8 / (1e6 * line.rate) if line.rate else 1e-9
+    seconds = {str(size): 2 * latency + 2 * size * per_byte for size in SIZES["link"]}
+    ring = {str(size): 2 * latency + size * per_byte for size in SIZES["ring"]}
+    return Over(FREE, {"link": seconds, "ring": ring})
+
+
+def pair(line: Line) -> Pair:
+    return Pair(over(LINES[0]), over(line))
+
+
 def test_without_a_limit_the_prediction_is_the_measurement():
-    for name, speed in foretold(LINES[0], FREE, ROWS)["predicted"].items():
+    for name, speed in foretold(pair(LINES[0]), ROWS).items():
         assert speed == pytest.approx(FREE[name]["per_second"], rel=0.01), name
 
 
 def test_a_slow_link_holds_up_who_sends_much_and_a_far_one_who_waits():
-    slow, far = (foretold(line, FREE, ROWS)["predicted"] for line in (LINES[2], LINES[3]))
+    slow, far = (foretold(pair(line), ROWS) for line in (LINES[2], LINES[3]))
     assert slow["torch DDP"] == pytest.approx(ROWS / (ROWS / 15_000 + 8 * WEIGHTS / 10e6), rel=0.01)
     assert slow["pipeline coarse"] == pytest.approx(ROWS / (8 * STATE / 10e6), rel=0.01)
     assert slow["full unlock"] == pytest.approx(14_000, rel=0.01)
@@ -39,14 +52,13 @@ def test_a_slow_link_holds_up_who_sends_much_and_a_far_one_who_waits():
 
 
 def test_replicas_pay_for_their_gradients():
-    grid = foretold(LINES[1], FREE, ROWS)["grid"]
+    grid = many(pair(LINES[1]), ROWS)["grid"]
     assert all(R * K <= 64 for R, K in (map(int, key.split("x")) for key in grid))
-    assert foretold(LINES[0], FREE, ROWS)["grid"]["2x2"] > grid["2x2"]
+    assert many(pair(LINES[0]), ROWS)["grid"]["2x2"] > grid["2x2"]
 
 
 def test_its_table_and_figures_have_every_way(tmp_path):
-    result = {"name": "net", "batch": ROWS, "measured": {line.name: FREE for line in LINES}}
-    result["links"] = {line.name: foretold(line, FREE, ROWS) for line in LINES}
+    result = result_of("net", ROWS, {line: [pair(line)] for line in LINES})
     text = table(result)
     assert all(f"| {name} |" in text for name in FREE)
     for figure in (figures.links(result), figures.many(result, COUNTS)):

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from costate.benchmarks.hosts import listening
 from costate.runs import RunFolder
+from hosted import listening
 from running import QUIET, ROOT, SMALL, command, differences, fit, interrupted, last, ranks_of
 
 RUN = (*SMALL, *QUIET, "stages=2", "seed=0", "execution=asynchronous")

@@ -9,12 +9,12 @@ import torch
 import torch.distributed as dist
 
 from composing import method
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.execution.asynchronous import Asynchronous
 from costate.execution.asynchronous.lines import Roles, choose
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.methods import Method
 from played import assert_equal, batches, stages, train
 from ranks import on_ranks
 

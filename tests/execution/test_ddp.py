@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from composing import method, network, options
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.base import Execution
 from costate.execution.pipeline import Pipeline
 from costate.execution.replicas import join_batch_norms, own_rows
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.training.module import stages
 from ranks import on_ranks
 

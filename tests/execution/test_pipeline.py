@@ -12,10 +12,10 @@ import torch
 
 from composing import method, options, scheduled, words
 from costate.core.interface import Learning
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.methods import Method
 from played import CLASSES, SHAPE, assert_equal, batches, stages, train
 from ranks import on_ranks
 

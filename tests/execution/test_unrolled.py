@@ -13,8 +13,7 @@ from composing import method, network, options, words
 from costate.core.tasks import AtEnd, Characters, Classification, Regression, Symbols
 from costate.execution.serial import Serial
 from costate.execution.unrolled import Unrolled
-from costate.interfaces import Synthetic
-from costate.interfaces.synthetic import Synthesizer
+from costate.methods.synthetic_gradients import Synthesizer, Synthetic
 from costate.training.module import stages as make_stages
 from small import NODES, RECURRENT, refusal
 

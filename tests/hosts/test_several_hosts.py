@@ -12,7 +12,7 @@ import torch
 
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.runs import RunFolder
-from hosted import PAUSE, torchrun, unlike
+from hosted import PAUSE, processes, torchrun, unlike
 from running import QUIET, SMALL, fit, last
 
 pytestmark = pytest.mark.thorough
@@ -65,7 +65,7 @@ def gone(hosts: Hosts, fault: str) -> None:
     elif fault == "it is switched off":
         hosts.power_off("host1")
     else:
-        for pid in hosts.processes("host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
+        for pid in processes(hosts, "host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -87,15 +87,31 @@ def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts
             "Rank 1 on host1 has not been heard of for 15 s, and this run ended with it: go on from its last "
             f"checkpoint with resume={tmp_path / 'run'}."
         ]
-        assert hosts.processes(name) == []
+        assert processes(hosts, name) == []
     if "killed" in fault:
-        assert hosts.processes("host1") == []
+        assert processes(hosts, "host1") == []
     with Hosts(3) as others:
         again = torchrun(others, tmp_path / "second", 1, *words)
         assert again.codes() == [0, 0, 0], again.told("host0")
         assert "epoch   1/" not in again.told("host0"), "it begins again"
     alone = fit(tmp_path / "alone", *RUN, "stages=3", "execution.lag=1", "epochs=4")
     assert unlike(RunFolder(tmp_path / "run"), alone) == []
+
+
+def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts):
+    """With it goes what torchrun needs, which ended the ranks of other hosts before they had said a word."""
+    words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
+    started = torchrun(hosts, tmp_path / "first", 1, *words)
+    started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
+    hosts.power_off("host0")
+    assert started.codes("host1", "host2", seconds=60) == [1, 1]
+    for name in ("host1", "host2"):
+        lines = [line for line in started.told(name).splitlines() if "on host0" in line]
+        assert lines == [
+            "Rank 0 on host0 is not reached any more, and this run ended with it: go on from its last checkpoint with "
+            f"resume={tmp_path / 'run'}."
+        ]
+        assert processes(hosts, name) == []
 
 
 def test_torchrun_starts_ranks_again_and_the_run_goes_on_by_itself(tmp_path, hosts):

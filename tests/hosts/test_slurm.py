@@ -11,7 +11,7 @@ import pytest
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.execution.launching import meeting
 from costate.runs import RunFolder
-from hosted import PAUSE, Started, unlike
+from hosted import PAUSE, Started, processes, unlike
 from running import QUIET, ROOT, SMALL, fit, last
 
 RUN = (*SMALL, *QUIET, "seed=0", "callbacks=none", "stages=2", "epochs=4")
@@ -77,7 +77,7 @@ def test_a_preempted_pipeline_is_queued_again_and_goes_on(tmp_path, hosts):
     first = Started(hosts, tmp_path / "first", command, **tasks)
     first.wait((run.checkpoints / "last.ckpt").exists)
     for name in hosts.names:
-        for pid in hosts.processes(name, str(ROOT / "train.py")):
+        for pid in processes(hosts, name, str(ROOT / "train.py")):
             os.kill(pid, signal.SIGUSR1)
     assert first.codes() == [128 + signal.SIGUSR1] * 2, first.told("host0")
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 4711\n"

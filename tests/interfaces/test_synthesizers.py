@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from costate.interfaces.synthetic import Conv, Pooled
+from costate.methods.synthetic_gradients import Conv, Pooled
 
 
 def test_pooled_can_say_the_gradient_of_a_linear_head_on_means():

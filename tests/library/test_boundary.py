@@ -11,7 +11,7 @@ import costate
 from composing import method, network
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.interfaces.synthetic import Conv, Linear, LowRank, Mlp, Pooled
+from costate.methods.synthetic_gradients import Conv, Linear, LowRank, Mlp, Pooled
 from costate.training.module import stages as make_stages
 from small import refusal
 

@@ -13,7 +13,7 @@ import costate
 from composing import method
 from costate.core.tasks import Characters
 from costate.execution.unrolled import Unrolled
-from costate.interfaces.synthetic import Linear
+from costate.methods.synthetic_gradients import Linear
 from costate.training.module import stages as make_stages
 from small import NODES, RECURRENT
 

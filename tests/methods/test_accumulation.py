@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from composing import method, network
-from costate.core.method import Iteration
+from costate.core.method import Iteration, Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.methods.late import AccumulatedStep
 from costate.training.module import stages as make_stages
 

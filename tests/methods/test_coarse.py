@@ -8,11 +8,10 @@ import torch
 
 from composing import method, network
 from costate.core.block import RULES, Coarsening, prolong, restrict
-from costate.core.copies import Copies
-from costate.core.likeness import CopiedBlocks, Likeness
+from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.interfaces import Coarse
+from costate.methods.coarse import Coarse
 from costate.training.module import stages as make_stages
 from own_integrator import Drift
 from small import PRODUCTS, STABLE, refusal, turned

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from composing import method, options, scheduled, words
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.execution.serial import Serial
-from costate.interfaces import Exact, Late, Silent
-from costate.methods import Backprop, Method, NoBprop
+from costate.methods.backprop import Backprop, Exact
+from costate.methods.feedback import NoBprop, Silent
+from costate.methods.late import Late
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
 

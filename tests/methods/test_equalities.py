@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from composing import method, options
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification, Regression
 from costate.execution.serial import Serial
-from costate.interfaces import Synthetic
-from costate.interfaces.synthetic import Linear, Synthesizer
-from costate.methods import Method, SyntheticGradients
+from costate.methods.synthetic_gradients import Linear, Synthesizer, Synthetic, SyntheticGradients
 from costate.training.module import stages as make_stages
 from trained import BATCH, CLASSES, NETWORKS, SHAPE, STEPS, TASK, assert_same, batches, blocks, bodies, step_all, train
 

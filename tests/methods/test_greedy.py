@@ -11,8 +11,8 @@ from composing import method, network
 from costate.core.stage import Stage
 from costate.core.tasks import Classification, Regression
 from costate.execution.serial import Serial
-from costate.interfaces.local import LocalLoss, cosines
-from costate.methods import Backprop
+from costate.methods.backprop import Backprop
+from costate.methods.local import LocalLoss, cosines
 from costate.training.module import stages as make_stages
 from small import refusal
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from composing import method, network
 from costate.architectures.integrators import ONE_WAY
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.training.module import stages as make_stages
 from small import REVERSIBLE, STABLE, refusal
 

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from composing import method
 from costate.execution.serial import Serial
-from costate.interfaces import Critic, Feedback
-from costate.posts import Largest
+from costate.methods.compression import Largest
+from costate.methods.feedback import Feedback
+from costate.methods.local import Critic
 from costate.training.module import stages as make_stages
 from trained import SHAPE, TASK, assert_same, batches, blocks, bodies, train
 

@@ -8,7 +8,8 @@ import pytest
 from hydra.utils import instantiate
 
 from composing import config
-from costate.methods import Backprop, Delayed
+from costate.methods.backprop import Backprop
+from costate.methods.late import Delayed
 from costate.training.levels import Doubling, OneLevel, Plan
 from costate.training.optimizers import Cosine
 from small import STABLE

@@ -8,3 +8,32 @@
 
 Nothing of the package imports it.
 """
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+
+def build(node: Any, *objects: Any) -> Any:
+    """What a node of the configuration stands for."""
+    return instantiate(node, *objects, _convert_="all")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; all columns but the first one are of numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write(folder: Path, name: str, result: Any, text: str, **figures: Any) -> None:
+    """The result as name.json, its tables as name.md, figures as name.png or name_<key>.png; says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(text + "\n")
+    pictures = {f"{name}_{key}.png".replace("_whole", ""): figure for key, figure in figures.items()}
+    for file, figure in pictures.items():
+        figure.savefig(folder / file, dpi=150)
+    print(f"\nWritten: {', '.join([f'{name}.json', f'{name}.md', *pictures])} in {folder}/", flush=True)

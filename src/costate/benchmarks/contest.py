@@ -3,6 +3,8 @@
 All take the same network, batches and optimizer; none has a trainer or a loader around it.
 """
 
+import os
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,17 +13,18 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 from torch.distributed.pipelining import PipelineStage
 from torch.nn.parallel import DistributedDataParallel
 
+from costate.benchmarks import build
+from costate.benchmarks.hosts import Hosts, enter
 from costate.core.block import Block, Network
 from costate.core.copies import Copies
+from costate.core.method import Method
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
-from costate.methods import Method
 from costate.training.balance import by_work
 from costate.training.module import stages
 
@@ -44,7 +47,7 @@ class Setting(NamedTuple):
     def network(self) -> Network:
         """The same weights on every rank."""
         torch.manual_seed(0)
-        return instantiate(self.arch, self.shape, self.classes, _convert_="all")
+        return build(self.arch, self.shape, self.classes)
 
     def cut(self, stages: int, rule: Method | None = None) -> list[Block]:
         """The network, for whoever puts a stage on each rank; where stages ask copies, by the work of both."""
@@ -83,7 +86,7 @@ class Contestant(ABC):
         self.loss = Classification(setting.classes).loss
 
     def optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        return instantiate(self.setting.optimizer, _convert_="all")([{"params": list(parameters)}])
+        return build(self.setting.optimizer)([{"params": list(parameters)}])
 
     @abstractmethod
     def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
@@ -133,7 +136,7 @@ class Stages(Contestant):
 
     def __init__(self, setting: Setting, method: dict[str, Any], lag: int, apart: bool = True):
         super().__init__(setting)
-        rule = instantiate(method, _convert_="all")
+        rule = build(method)
         self.copies = rule.copies
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
         self.pipeline = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False) if apart else None
@@ -241,3 +244,32 @@ class Drive:
         for n in islice(self.numbers, batches):
             self.way.step(n, *self.batches[n % len(self.batches)], more=more)
         return [time.perf_counter() - since, time.process_time() - cpu, float(self.left() - before)]
+
+
+def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any, networks: Sequence[int] = ()) -> Any:
+    """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads.
+
+    Args:
+        networks: a process of each rank's host, where they are on several.
+    """
+    results = multiprocessing.get_context("spawn").SimpleQueue()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        multiprocessing.spawn(_rank, (ranks, meeting, results, work, things, networks or [0] * ranks), nprocs=ranks)
+    return results.get()
+
+
+def _rank(
+    rank: int, ranks: int, meeting: str, results: Any, work: Callable[..., Any], things: Any, networks: Sequence[int]
+) -> None:
+    if networks[rank]:
+        enter(networks[rank])
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", Hosts.interface if networks[rank] else "lo")
+    dist.init_process_group("gloo", meeting, rank=rank, world_size=ranks)
+    found = work(*things)
+    if rank == 0:
+        results.put(found)
+    dist.barrier()
+    # Neither destroying a group nor leaving it to Python's end is safe in all versions of torch.
+    os._exit(0)

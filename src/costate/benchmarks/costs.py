@@ -7,15 +7,15 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 from torch import Tensor
 from torch.distributed.pipelining import ScheduleGPipe
 
+from costate.benchmarks import build
 from costate.benchmarks.contest import Autograd, Ddp, Setting, TorchPipeline
 from costate.benchmarks.simulation import Copied, Costs, Line, Link
 from costate.core.stage import Stage
@@ -23,6 +23,8 @@ from costate.core.tasks import Classification
 from costate.training.module import stages
 
 WARMUP, REPEATS, MICRO = 3, 30, 4
+SIZES = {"link": (8_000, 800_000), "ring": (80_000, 4_000_000)}
+"""Bytes by which a link is measured, of messages and of all-reduces."""
 
 
 def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, Any]:
         parts[str(rows)] = _passes(setting, rows)
     parts["copies"] = _copies(setting, coarse)
     parts["beside"] = _beside(setting, parts[str(setting.batch // MICRO)])
-    return parts | {"link": _between(_there_and_back), "ring": _between(dist.all_reduce)}
+    return parts | between()
 
 
 class Clocked:
@@ -76,16 +78,16 @@ def _passes(setting: Setting, rows: int) -> dict[str, float]:
 
 def _two(setting: Setting, method: dict[str, Any]) -> tuple[Stage, Stage, torch.optim.Optimizer]:
     """The stages of two, and the optimizer of their layers."""
-    rule = instantiate(method, _convert_="all")
+    rule = build(method)
     front, back = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
     parameters = [p for stage in (front, back) for p in stage.block.parameters()]
-    return front, back, instantiate(setting.optimizer, _convert_="all")([{"params": parameters}])
+    return front, back, build(setting.optimizer)([{"params": parameters}])
 
 
 def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:
     """Seconds of two stages' operations with coarse copies, answers of a long copy and of a short one among them."""
     front, back, adam = _two(setting, method)
-    rule, clocked, batches = instantiate(method, _convert_="all"), Clocked(), setting.batches()
+    rule, clocked, batches = build(method), Clocked(), setting.batches()
     far: Any = front.interface
     near = rule.interface(back.inlet, Classification(setting.classes), setting.network().cut(8)[-1:])
     assert back.likeness is not None, "the first stage has its copy"
@@ -160,40 +162,57 @@ def _there_and_back(message: Tensor) -> None:
         (dist.send if dist.get_rank() == turn else dist.recv)(message, 1 - dist.get_rank())
 
 
-def _between(exchange: Callable[[Tensor], Any]) -> dict[str, float]:
-    """Seconds of an exchange of both ranks, by bytes of the message."""
-    clocked = Clocked()
-    for size in 8_000, 800_000:
-        message = torch.zeros(size // 4)
-        for _ in range(WARMUP + REPEATS):
-            dist.barrier()
-            clocked(str(size), exchange, message)
-    return clocked.means()
+def between() -> dict[str, dict[str, float]]:
+    """Seconds that both ranks take for a message there and back, and for an all-reduce, by bytes."""
+    return {
+        name: {str(size): _exchange(exchange, torch.zeros(size // 4)) for size in SIZES[name]}
+        for name, exchange in (("link", _there_and_back), ("ring", dist.all_reduce))
+    }
+
+
+def _exchange(exchange: Callable[[Tensor], Any], message: Tensor) -> float:
+    """Seconds of one, of as many as half a second has room for; the first two open the link's window."""
+    seconds, repeats = torch.ones(1), 1
+    for _ in range(3):
+        dist.barrier()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            exchange(message)
+        seconds = torch.tensor([(time.perf_counter() - start) / repeats])
+        dist.broadcast(seconds, 0)
+        repeats = max(1, min(REPEATS, round(0.5 / seconds.item())))
+    return seconds.item()
+
+
+def ways(measured: Sequence[dict[str, Any]]) -> tuple[Link, Link]:
+    """A link as messages find it, and as an all-reduce does: two messages each, of the whole size and of half of it."""
+
+    def way(name: str, per_byte: int) -> Link:
+        found = _line(lambda one, size: one[name][size], list(measured[0][name]), measured)
+        return Link(found.c0 / 2, per_byte / found.c1 if found.c1 else float("inf"))
+
+    return way("link", 2), way("ring", 1)
 
 
 def medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
     """The lines through two sizes of what was measured."""
 
-    def line(pick: Callable[[dict[str, Any], str], float], sizes: list[str]) -> Line:
-        small, large = sorted(sizes, key=int)
-        a, b = (statistics.median(pick(found, size) for found in measured) for size in (small, large))
-        slope = max(0.0, (b - a) / (int(large) - int(small)))
-        return Line(max(0.0, b - slope * int(large)), slope)
-
     sizes = [name for name in measured[0] if name.isdigit()]
 
     def part(name: str) -> Line:
-        return line(lambda found, size: found[size][name], sizes)
+        return _line(lambda found, size: found[size][name], sizes, measured)
 
     one = measured[0][sizes[0]]
     optimizer = statistics.median(found[size]["optimizer"] for found in measured for size in sizes)
 
-    def way(name: str, per_byte: int) -> Link:
-        found = line(lambda one, size: one[name][size], list(measured[0][name]))
-        return Link(found.c0 / 2, per_byte / found.c1 if found.c1 else float("inf"))
-
-    # Two messages each: there and back of the whole size, and of half of it in an all-reduce of two ranks.
-    link, ring = way("link", 2), way("ring", 1)
+    link, ring = ways(measured)
     passes = part("forward"), part("backward"), part("predict"), part("learn")
     engine, reducer = (statistics.median(found["beside"][name] for found in measured) for name in ("engine", "reducer"))
     return Costs(*passes, optimizer, one["weights"], one["state"], engine, reducer, ring), link
+
+
+def _line(pick: Callable[[dict[str, Any], str], float], sizes: list[str], measured: Sequence[dict[str, Any]]) -> Line:
+    small, large = sorted(sizes, key=int)
+    a, b = (statistics.median(pick(found, size) for found in measured) for size in (small, large))
+    slope = max(0.0, (b - a) / (int(large) - int(small)))
+    return Line(max(0.0, b - slope * int(large)), slope)

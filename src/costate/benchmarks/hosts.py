@@ -13,7 +13,6 @@ Each host, given by a process in its network, gets an interface whose packets co
 of its address so many seconds later, whatever its size, and none is lost.
 """
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -39,8 +38,8 @@ ROOT = (
 )
 """The first process of a host, in a shell: hosts know each other by name."""
 
-TICKS = 250
-"""Of the kernel, a second."""
+BURST = 1e-4
+"""Seconds of the rate."""
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI, SIOCSIFMTU = 0x400454CA, 0x0001, 0x1000, 0x8922
@@ -112,19 +111,6 @@ class Hosts:
         self._started.append(process)
         return process
 
-    def processes(self, name: str, *words: str) -> list[int]:
-        """Those on a host whose command lines have these words."""
-        root, found = self._inside[name], []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                same = (entry / "ns" / "pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
-            except OSError:
-                continue
-            if same and int(entry.name) != root and set(words) <= set(line):
-                found.append(int(entry.name))
-        return sorted(found)
-
     def cut(self, name: str, end: str = "down") -> None:
         """Takes a host's link down, or "up" again."""
         self._on(name, "ip", "link", "set", self.interface, end)
@@ -154,8 +140,8 @@ class Hosts:
             self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
             self._on(name, "ip", "link", "set", self.interface, "up")
             if self.rate is not None:
-                # What may go at once: a tick's worth, and not less than the largest packet.
-                burst = max(128_000, round(self.rate * 1e6 / 8 / TICKS))
+                # What may go at once, above the rate: little, or a message after a pause is free.
+                burst = max(4_000, round(self.rate * 1e6 / 8 * BURST))
                 limit = ["rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
                 self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
 
@@ -205,27 +191,6 @@ def enter(pid: int) -> None:
     with open(f"/proc/{pid}/ns/net") as space:
         if libc.setns(space.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"the network of {pid} cannot be entered")
-
-
-def listening(pid: int) -> set[str]:
-    """Addresses at which a process listens; 0.0.0.0 and :: stand for all that its host has."""
-    own, found = set(), set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            own.add(str(entry.readlink()))
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in own:
-                found.add(_written(words[1].partition(":")[0]))
-    return found
-
-
-def _written(address: str) -> str:
-    """An address of /proc/net/tcp, whose words of four bytes are in the machine's own order."""
-    words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
-    family = socket.AF_INET if len(words) == 1 else socket.AF_INET6
-    return socket.inet_ntop(family, struct.pack(f"={len(words)}I", *words))
 
 
 def plug(pid: int, interface: str) -> int:

@@ -2,28 +2,29 @@
 
 Each rank is a host of its own (`costate.benchmarks.hosts`). Rates are the kernel's (`tc tbf`); round trips are made by
 a switch of ours that holds each packet for half of one. Measured: samples a second, CPU seconds a second of the busier
-rank, bytes that leave both hosts for a batch. Predicted from each way's own speed without a limit, its bytes, and the
-link's numbers:
+rank, bytes that leave both hosts for a batch, and how long messages and all-reduces take. Predicted, by a simulation,
+from each way's own speed without a limit, which is measured in the same minute, its bytes, and those seconds:
 
-    T0     seconds a batch of two stages, or replicas, without a limit, as measured; serial for one process
+    W      seconds of a network's work for a batch, with which the simulation has the way's speed without a limit
     D, U   bytes a batch that leave the host of the first stage and that of the second, as measured; of copies, which
            are made every 215 batches, a 215th
-    K, R   stages and replicas; the work of a stage is 2 T0 / K
+    K, R   stages and replicas; the work of a stage is W / K
 """
 
 import argparse
-import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
+from costate.benchmarks import markdown, write
+from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, launch, pace
+from costate.benchmarks.costs import between, ways
 from costate.benchmarks.hosts import Hosts, lacking
-from costate.benchmarks.pipeline import Nodes, launch, nodes_of, setting_of
+from costate.benchmarks.pipeline import Nodes, nodes_of, setting_of
 from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
 from costate.reports import benchmarks as figures
@@ -42,10 +43,25 @@ SERIAL = "serial backprop"
 LEAST, MICRO = 3, 4
 """Batches of a row at least; micro-batches of torch's schedules."""
 COUNTS = 2, 4, 8, 16, 32, 64
-ORDERS = {"torch 1F1B": (one_f_one_b, MICRO), "torch GPipe": (gpipe, MICRO), "pipeline backprop": (gpipe, 1)}
+DDP, OURS = "torch DDP", "pipeline backprop"
+ORDERS = {"torch 1F1B": (one_f_one_b, MICRO), "torch GPipe": (gpipe, MICRO), OURS: (gpipe, 1)}
 WAITING = "pipeline sg", "pipeline delayed"
 """Of the decoupled ways those in which something waits for what comes up, a batch late."""
-Free = dict[str, dict[str, float]]
+Rows = dict[str, dict[str, float]]
+
+
+class Over(NamedTuple):
+    """What was measured over one link: of every way, and of messages and all-reduces, by their bytes."""
+
+    rows: Rows
+    link: dict[str, dict[str, float]]
+
+
+class Pair(NamedTuple):
+    """The same minute: without a limit, and over a link."""
+
+    free: Over
+    limited: Over
 
 
 class Line(NamedTuple):
@@ -78,44 +94,41 @@ def run(options: argparse.Namespace) -> None:
     """
     if reason := lacking():
         raise ValueError(f"The network benchmark makes hosts of this machine: {reason}.")
-    options.out.mkdir(parents=True, exist_ok=True)
     setting = setting_of(options.case, "balance=null")
     lines = [Line(), *(Line(rate=rate) for rate in options.rates), *(Line(trip=trip) for trip in options.trips)]
-    measured: dict[str, Any] = {}
-    for line in lines:
-        rounds = [over(line, setting, options.seconds) for _ in range(options.rounds)]
-        measured[line.name] = _medians(rounds)
-        print(
-            f"{line.name}: " + ", ".join(f"{way} {row['per_second']:.0f}" for way, row in measured[line.name].items())
-        )
-    result = {"name": setting.name, "batch": setting.batch, "measured": measured}
-    result["links"] = {line.name: foretold(line, measured[FAST], setting.batch) for line in lines}
-    (options.out / "network.json").write_text(json.dumps(result, indent=2) + "\n")
-    (options.out / "network.md").write_text(table(result))
-    figures.links(result).savefig(options.out / "network.png", dpi=150)
-    figures.many(result, COUNTS).savefig(options.out / "network_many.png", dpi=150)
-    print(f"\n{table(result)}\nWritten: network.json, .md, .png and network_many.png in {options.out}/")
+    pairs: dict[Line, list[Pair]] = {line: [] for line in lines}
+    for i in range(options.rounds):
+        for line, found in pairs.items():
+            free = over(Line(), setting, options.seconds)
+            found.append(Pair(free, over(line, setting, options.seconds) if line.name != FAST else free))
+            told = ", ".join(f"{way} {row['per_second']:.0f}" for way, row in found[-1].limited.rows.items())
+            print(f"{i + 1}/{options.rounds}, {line.name}: {told}", flush=True)
+    result = result_of(setting.name, setting.batch, pairs)
+    print(f"\n{table(result)}")
+    drawn = {"whole": figures.links(result), "many": figures.many(result, COUNTS)}
+    write(options.out, "network", result, table(result), **drawn)
 
 
-def over(line: Line, setting: Setting, seconds: float) -> Free:
+def over(line: Line, setting: Setting, seconds: float) -> Over:
     """Every way over one link, in fresh processes."""
     with Hosts(2, line.rate, line.trip / 2e3) as hosts:
         networks = [hosts.network(name) for name in hosts.names]
         rows = launch(1, 1, _alone, setting, seconds) if line == Line() else {}
-        return rows | launch(2, 1, _together, setting, nodes_of(METHODS), seconds, networks=networks)
+        together, link = launch(2, 1, _together, setting, nodes_of(METHODS), seconds, networks=networks)
+        return Over(rows | together, link)
 
 
-def _alone(setting: Setting, seconds: float) -> Free:
+def _alone(setting: Setting, seconds: float) -> Rows:
     return {SERIAL: _row(Autograd(setting), seconds)}
 
 
-def _together(setting: Setting, methods: Nodes, seconds: float) -> Free:
-    ways: dict[str, Callable[[], Contestant]] = {"torch DDP": lambda: Ddp(setting)}
+def _together(setting: Setting, methods: Nodes, seconds: float) -> tuple[Rows, dict[str, dict[str, float]]]:
+    made: dict[str, Callable[[], Contestant]] = {DDP: lambda: Ddp(setting)}
     for name, schedule in (("torch 1F1B", Schedule1F1B), ("torch GPipe", ScheduleGPipe)):
-        ways[name] = partial(TorchPipeline, setting, schedule, MICRO)
+        made[name] = partial(TorchPipeline, setting, schedule, MICRO)
     for name, method in methods.items():
-        ways[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
-    return {name: _row(make(), seconds) for name, make in ways.items()}
+        made[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
+    return {name: _row(make(), seconds) for name, make in made.items()}, between()
 
 
 def _row(way: Contestant, seconds: float) -> dict[str, float]:
@@ -134,46 +147,76 @@ def _left() -> int:
     return 0
 
 
-def _medians(rounds: list[Free]) -> Free:
-    return {
-        way: {key: statistics.median(found[way][key] for found in rounds) for key in row}
-        for way, row in rounds[0].items()
-    }
+def result_of(name: str, rows: int, pairs: dict[Line, list[Pair]]) -> dict[str, Any]:
+    """Medians over the rounds of what was measured and predicted, and of how far predictions are off."""
+    everything = [pair.free for found in pairs.values() for pair in found]
+    measured, links = {FAST: _middle(everything).rows}, {}
+    for line, found in pairs.items():
+        guesses = [foretold(pair, rows) for pair in found]
+        seen = [pair.limited.rows for pair in found]
+        misses = [
+            {way: guess[way] / row["per_second"] - 1 for way, row in one.items()}
+            for guess, one in zip(guesses, seen, strict=True)
+        ]
+        measured.setdefault(line.name, _medians(seen))
+        links[line.name] = line._asdict() | {"predicted": _median(guesses), "off": _median(misses)}
+        links[line.name] |= many(Pair(_middle(everything), _middle([pair.limited for pair in found])), rows)
+    return {"name": name, "batch": rows, "measured": measured, "links": links}
 
 
-def foretold(line: Line, free: Free, rows: int) -> dict[str, Any]:
-    """What a simulation says of a link, from what was measured without a limit: samples a second of two ranks, of many,
-    and of R × K decoupled stages, whose replicas send around the gradients of a stage.
-    """
-    link = Link(line.trip / 2e3, float("inf") if line.rate is None else line.rate * 1e6 / 8)
+def _median(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(found[key] for found in rounds) for key in rounds[0]}
+
+
+def _medians(rounds: Sequence[Rows]) -> Rows:
+    return {way: _median([found[way] for found in rounds]) for way in rounds[0]}
+
+
+def _middle(found: Sequence[Over]) -> Over:
+    return Over(_medians([one.rows for one in found]), _medians([one.link for one in found]))
+
+
+def foretold(pair: Pair, rows: int) -> dict[str, float]:
+    """Samples a second over the link, from what was measured without a limit."""
+    return {way: rows / _step(way, pair, rows, 2) for way in pair.free.rows}
+
+
+def many(pair: Pair, rows: int) -> dict[str, Any]:
+    """The same of many hosts, and of R × K decoupled stages, whose replicas send around the gradients of a stage."""
+    free, ranks = pair.free.rows, [(R, K) for R in COUNTS for K in COUNTS if R * K <= 64]
     several = [way for way, row in free.items() if row["down"] + row["up"] > 0]
-    row, ranks = free["pipeline sg"], [(R, K) for R in COUNTS for K in COUNTS if R * K <= 64]
-    costs = _costs(2 * rows / row["per_second"], rows, (row["down"] + row["up"]) / 2, _weights(free["torch DDP"]))
-
-    def speed(way: str, K: int) -> float:
-        return rows / _step(way, free[way], rows, link, K)
-
+    row, (link, ring) = free[LEARNS], ways([pair.limited.link])
+    costs = _costs(2 * rows / row["per_second"], rows, (row["down"] + row["up"]) / 2, _weights(free[DDP]), ring)
     return {
-        "rate": line.rate,
-        "trip": line.trip,
-        "predicted": {way: speed(way, 2) for way in free},
-        "many": {way: {str(K): speed(way, K) for K in COUNTS} for way in several},
+        "many": {way: {str(K): rows / _step(way, pair, rows, K) for K in COUNTS} for way in several},
         "grid": {f"{R}x{K}": rows / decoupled_step(costs, link, rows, K, R) for R, K in ranks},
     }
 
 
-def _step(way: str, row: dict[str, float], rows: int, link: Link, K: int) -> float:
-    T0 = rows / row["per_second"]
+def _step(way: str, pair: Pair, rows: int, K: int) -> float:
+    """Seconds a batch of K hosts over the link, of the work with which two have their speed without a limit."""
+    row = pair.free.rows[way]
+    seconds = rows / row["per_second"]
     if row["down"] + row["up"] == 0:
-        return T0
-    if way == "torch DDP":
-        return 2 * T0 / K + link.all_reduce(_weights(row), K)
+        return seconds
+    free, limited = ways([pair.free.link]), ways([pair.limited.link])
+    least, most = 0.0, 4 * seconds
+    for _ in range(30):
+        work = (least + most) / 2
+        least, most = (work, most) if _played(way, work, row, rows, free, 2) < seconds else (least, work)
+    return _played(way, most, row, rows, limited, K)
+
+
+def _played(way: str, work: float, row: dict[str, float], rows: int, ways: tuple[Link, Link], K: int) -> float:
+    """Seconds a batch of a network that takes so long for it, on K hosts."""
+    link, ring = ways
+    if way == DDP:
+        return work / K + ring.all_reduce(_weights(row), K)
     if way in ORDERS:
-        order, m = ORDERS[way]
-        work = 2 * T0 * m / (m + 1)
-        return synchronous_step(_costs(work, rows, (row["down"] + row["up"]) / 2), link, rows, K, m, order)
-    costs = _costs(2 * T0, rows, row["down"])
-    return decoupled_step(costs, link, rows, K, sizes=(row["down"], row["up"]), learns=way in WAITING)
+        costs, (order, m) = _costs(work, rows, (row["down"] + row["up"]) / 2), ORDERS[way]
+        return synchronous_step(costs, link, rows, K, m, order, expected=way == OURS)
+    sizes = row["down"], row["up"]
+    return decoupled_step(_costs(work, rows, 0.0), link, rows, K, sizes=sizes, learns=way in WAITING)
 
 
 def _weights(ddp: dict[str, float]) -> float:
@@ -181,22 +224,20 @@ def _weights(ddp: dict[str, float]) -> float:
     return (ddp["down"] + ddp["up"]) / 2
 
 
-def _costs(work: float, rows: int, state: float, weights: float = 0.0) -> Costs:
+def _costs(work: float, rows: int, state: float, weights: float = 0.0, ring: Link | None = None) -> Costs:
     """Of a network that takes so long for a batch: a third of it forward."""
     forward, backward, nothing = (Seconds(0.0, part * work / rows) for part in (1 / 3, 2 / 3, 0))
-    return Costs(forward, backward, nothing, nothing, 0.0, weights, state / rows)
+    return Costs(forward, backward, nothing, nothing, 0.0, weights, state / rows, ring=ring)
 
 
 def table(result: dict[str, Any]) -> str:
-    """As Markdown: samples a second, in brackets the prediction; busy share and bytes without a limit."""
-    names = list(result["measured"])
-    lines = ["| | " + " | ".join(names) + " | busy | kB a batch |", "| --- |" + " ---: |" * (len(names) + 2)]
-    for way, row in result["measured"][FAST].items():
-        cells = []
-        for name in names:
-            found = result["measured"][name].get(way)
-            guess = result["links"][name]["predicted"][way]
-            cells.append(f"{found['per_second']:,.0f} ({guess:,.0f})" if found else "")
-        cells += [f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"]
-        lines.append(f"| {way} | " + " | ".join(cells) + " |")
-    return f"{result['name']}: samples a second, measured (predicted)\n\n" + "\n".join(lines) + "\n"
+    """As Markdown: samples a second, in brackets how far the prediction is off; busy share and bytes of the first."""
+    measured, lines = result["measured"], []
+    for way, row in measured[FAST].items():
+        cells = [f"{row['per_second']:,.0f}"]
+        for name, found in list(measured.items())[1:]:
+            off = result["links"][name]["off"].get(way)
+            cells.append("" if off is None else f"{found[way]['per_second']:,.0f} ({off:+.0%})")
+        lines.append([way, *cells, f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"])
+    head = ["", *measured, "busy", "kB a batch"]
+    return f"{result['name']}: samples a second (error of the prediction)\n\n{markdown(head, lines)}"

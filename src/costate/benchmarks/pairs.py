@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from costate.benchmarks import build
 from costate.callbacks.measurement import TrainingScore
 from costate.callbacks.peak_memory import Held
 from costate.config.composing import composed
@@ -39,10 +39,6 @@ def mnist(parser: argparse.ArgumentParser) -> None:
 def in_turn(pairs: int, *ways: Callable[[], float]) -> Iterator[tuple[float, ...]]:
     """What each way gives, all of them once, so many times."""
     return (tuple(way() for way in ways) for _ in range(pairs))
-
-
-def build(node: Any, *objects: Any) -> Any:
-    return instantiate(node, *objects, _convert_="all")
 
 
 def overhead(options: argparse.Namespace) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import csv
 import json
 import statistics
 import tempfile
@@ -15,14 +14,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from costate.benchmarks.pairs import build
-from costate.benchmarks.pipeline import launch
+from costate.benchmarks import build, markdown, write
+from costate.benchmarks.contest import launch
 from costate.config.composing import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
 from costate.execution.parallel import OneEach
 from costate.pvd import InTurn
 from costate.runs import program
+from costate.training.loggers import read
 from costate.training.module import stages
 
 WAYS = {
@@ -49,16 +49,14 @@ def asynchronous(options: argparse.Namespace) -> None:
     fit to the end of the first epoch whose validation error is at most 1.5 × backprop's last one, or 0.01 where that is
     more. Writes asynchronous.json and asynchronous.md.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
     rounds = []
     for seed in range(options.rounds):
         rounds.append(_alternately(seed, options.epochs, options.settings))
         told = "; ".join(f"{way} {row['mse']:.4f} in {row['seconds']:.2f} s" for way, row in rounds[-1].items())
         print(f"round {seed}: {told}", flush=True)
     rows = _summary(rounds)
-    (options.out / "asynchronous.json").write_text(json.dumps({"rounds": rounds, "medians": rows}, indent=2) + "\n")
-    (options.out / "asynchronous.md").write_text(_table(rows) + "\n")
-    print(f"\n{_table(rows)}\n\nWritten: asynchronous.json and asynchronous.md in {options.out}/")
+    print(f"\n{_table(rows)}")
+    write(options.out, "asynchronous", {"rounds": rounds, "medians": rows}, _table(rows))
 
 
 def _alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, Row]:
@@ -75,8 +73,7 @@ def _alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, R
 
 def _curve(folder: Path) -> list[tuple[float, float]]:
     """Seconds of the fit and validation error behind each epoch."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = read(folder / "metrics.csv")
     seconds, errors = ([float(line[name]) for line in lines if line.get(name)] for name in ("fit_seconds", "val/mse"))
     return list(zip(seconds, errors, strict=True))
 
@@ -106,14 +103,14 @@ def _summary(rounds: Sequence[dict[str, Row]]) -> dict[str, Row]:
 
 def _table(rows: dict[str, Row]) -> str:
     """The rows as Markdown."""
-    lines = ["| | test MSE | × backprop | seconds to the bar | × backprop | messages sent | lost |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    lines = []
     for way, row in rows.items():
         name = "serial backprop" if way == "backprop" else f"asynchronous, oracle {way}"
         mse, seconds = (f"{row[f'{key}_ratio']:.2f} (at most {row[f'{key}_most']:.2f})" for key in ("mse", "seconds"))
-        cells = name, f"{row['mse']:.4f}", mse, f"{row['seconds']:.2f}", seconds, f"{row['sent']:.0f}"
-        lines.append(f"| {' | '.join(cells)} | {row['lost']:.0f} |")
-    return "\n".join(lines)
+        counts = f"{row['sent']:.0f}", f"{row['lost']:.0f}"
+        lines.append([name, f"{row['mse']:.4f}", mse, f"{row['seconds']:.2f}", seconds, *counts])
+    head = ["", "test MSE", "× backprop", "seconds to the bar", "× backprop", "messages sent", "lost"]
+    return markdown(head, lines)
 
 
 def of_workers(parser: argparse.ArgumentParser) -> None:

@@ -6,23 +6,19 @@ fused optimizer; torch's own schedules appear at their best number of micro-batc
 """
 
 import argparse
-import json
-import multiprocessing
 import os
 import statistics
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from omegaconf import OmegaConf
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, pace
-from costate.benchmarks.hosts import Hosts, enter
+from costate.benchmarks import markdown, write
+from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, launch, pace
 from costate.config.composing import composed
 from costate.reports import benchmarks as figures
 
@@ -43,19 +39,16 @@ DIGITS = (1, 28, 28), 10
 CASES: dict[str, tuple[str, int, tuple[tuple[int, ...], int], str]] = {
     # The first stage has the opening and the synthesizer.
     "w64d64": ("verlet, width 64, depth 64, batch 256", 256, DIGITS, "arch.width=64 arch.depth=64 balance=[31,33]"),
-    "w784d32": (
-        "verlet, width 784, depth 32, batch 512, low-rank synthesizer",
-        512,
-        DIGITS,
-        "arch.width=784 arch.depth=32 method/synthesizer=lowrank",
-    ),
     "w4d512": ("verlet, width 4, depth 512, batch 256", 256, ((2,), 2), "arch.width=4 arch.depth=512"),
-    "w256d16": (
-        "verlet, width 256, depth 16, batch 256, low-rank synthesizer",
-        256,
-        DIGITS,
-        "arch.width=256 arch.depth=16 method/synthesizer=lowrank",
-    ),
+    **{
+        f"w{width}d{depth}": (
+            f"verlet, width {width}, depth {depth}, batch {batch}, low-rank synthesizer",
+            batch,
+            DIGITS,
+            f"arch.width={width} arch.depth={depth} method/synthesizer=lowrank",
+        )
+        for width, depth, batch in ((784, 32, 512), (256, 16, 256))
+    },
     "conv16d16": (
         "convolutional verlet, 16 channels, depth 16, batch 128, pooled synthesizer",
         128,
@@ -69,25 +62,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="networks to measure")
     parser.add_argument("--ways", nargs="+", default=[""], help="beginnings of the names of the ways to measure")
     parser.add_argument("--settings", nargs="+", default=[], help="of the networks: balance=[30,34]")
+    parser.add_argument("--coarse", nargs="+", default=[], help="of coarse copies: method.factor=8 method.step=1")
     parser.add_argument("--rounds", type=int, default=5, help="launches of each way (default 5)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks"), help="folder of the results")
 
 
 def run(options: argparse.Namespace) -> None:
     """Prints a table for each network, and writes pipeline.json, pipeline.md and pipeline.png."""
-    options.out.mkdir(parents=True, exist_ok=True)
-    results = {}
+    results: dict[str, Any] = {}
+    methods = methods_of(options.coarse)
     for case in options.cases:
         setting = setting_of(case, *options.settings)
         print(f"\n{setting.name}; {SECONDS} s and {STEPS} batches a row at least, {options.rounds} rounds", flush=True)
-        rounds = [alternately(setting, (*options.ways, BASE)) for _ in range(options.rounds)]
+        rounds = [alternately(setting, methods, (*options.ways, BASE)) for _ in range(options.rounds)]
         results[case] = {"name": setting.name, "cores": os.cpu_count(), "rows": summary(rounds)}
-        print(table(results[case]["rows"]), flush=True)  # type: ignore[arg-type]
-        (options.out / "pipeline.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())  # type: ignore[arg-type]
-    (options.out / "pipeline.md").write_text(text + "\n")
-    figures.speed_ups(results).savefig(options.out / "pipeline.png", dpi=150)
-    print(f"\nWritten: pipeline.json, pipeline.md and pipeline.png in {options.out}/")
+        print(table(results[case]["rows"]), flush=True)
+        text = "\n\n".join(f"{found['name']}\n\n{table(found['rows'])}" for found in results.values())
+        write(options.out, "pipeline", results, text, whole=figures.speed_ups(results))
 
 
 def setting_of(case: str, *settings: str) -> Setting:
@@ -106,50 +97,18 @@ def nodes_of(methods: dict[str, list[str]]) -> Nodes:
     return nodes
 
 
-def alternately(setting: Setting, ways: tuple[str, ...] = ("",)) -> Rows:
+def methods_of(coarse: Sequence[str]) -> Nodes:
+    """All of METHODS, with these settings of coarse copies."""
+    return nodes_of(METHODS | {"coarse": [*METHODS["coarse"], *coarse]})
+
+
+def alternately(setting: Setting, methods: Nodes, ways: tuple[str, ...]) -> Rows:
     """Every way whose name begins like that once, in fresh processes."""
     rows: Rows = {}
     rows |= launch(1, 1, _alone, setting, "1 thread", ways)
     rows |= launch(1, os.cpu_count() or 1, _alone, setting, "all threads", ways)
-    rows |= launch(2, 1, _together, setting, nodes_of(METHODS), ways)
+    rows |= launch(2, 1, _together, setting, methods, ways)
     return rows
-
-
-def launch(ranks: int, threads: int, work: Callable[..., Any], *things: Any, networks: Sequence[int] = ()) -> Any:
-    """What work(*things) returns on the first of so many ranks, all of them fresh processes with so many threads.
-
-    Args:
-        networks: a process of each rank's host, where they are on several (`costate.benchmarks.hosts`).
-    """
-    context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        inside = networks or [0] * ranks
-        places = [(rank, ranks, folder, results, work, things, inside[rank]) for rank in range(ranks)]
-        processes = [context.Process(target=_rank, args=place) for place in places]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-    if any(process.exitcode for process in processes):
-        raise RuntimeError(f"A process of {work.__name__} ended with {[process.exitcode for process in processes]}.")
-    return results.get()
-
-
-def _rank(
-    rank: int, ranks: int, folder: str, results: Any, work: Callable[..., Any], things: Any, network: int
-) -> None:
-    if network:
-        enter(network)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", Hosts.interface if network else "lo")
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    found = work(*things)
-    if rank == 0:
-        results.put(found)
-    dist.barrier()
-    # Neither destroying a group nor leaving it to Python's end is safe in all versions of torch.
-    os._exit(0)
 
 
 def _alone(setting: Setting, label: str, ways: tuple[str, ...]) -> Rows:
@@ -204,17 +163,14 @@ def summary(rounds: list[Rows]) -> Rows:
 def table(rows: Rows) -> str:
     """The rows as Markdown."""
     lines = [
-        "| | ms a batch | speed-up (rounds) | pipeline sg is faster by | busy | kB a batch |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in rows.items():
-        busy, sent = row.get("busy"), row.get("kB")
-        cells = [
+        [
+            name,
             f"{row['ms']:.2f}",
             f"{row['speed-up']:.2f} ({row['slowest']:.2f} to {row['fastest']:.2f})",
             f"{row['pipeline sg']:.2f}" if "pipeline sg" in row else "",
-            "" if busy is None else f"{busy:.2f}",
-            f"{sent:.0f}" if sent else "",
+            f"{row['busy']:.2f}" if "busy" in row else "",
+            f"{row['kB']:.0f}" if row.get("kB") else "",
         ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for name, row in rows.items()
+    ]
+    return markdown(["", "ms a batch", "speed-up (rounds)", "pipeline sg is faster by", "busy", "kB a batch"], lines)

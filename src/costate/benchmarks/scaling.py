@@ -6,28 +6,16 @@ link between two processes. Predicted: a simulation of K = 1 ... 64 stages and o
 """
 
 import argparse
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-
-from costate.benchmarks.contest import Setting
+from costate.benchmarks import build, markdown, write
+from costate.benchmarks.contest import Setting, launch
 from costate.benchmarks.costs import copied as copied_of
 from costate.benchmarks.costs import measure, medians
-from costate.benchmarks.pipeline import (
-    BASE,
-    CASES,
-    METHODS,
-    MICRO_BATCHES,
-    alternately,
-    launch,
-    nodes_of,
-    setting_of,
-    summary,
-)
+from costate.benchmarks.pipeline import BASE, CASES, MICRO_BATCHES, alternately, methods_of, setting_of, summary
 from costate.benchmarks.simulation import (
     Copied,
     Costs,
@@ -51,6 +39,7 @@ Plans = dict[int, tuple[list[int], list[int]]]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--case", choices=CASES, default="w64d64", help="network to measure (default w64d64)")
+    parser.add_argument("--coarse", nargs="+", default=[], help="of coarse copies: method.factor=8 method.step=1")
     parser.add_argument("--rounds", type=int, default=3, help="launches of each way (default 3)")
     parser.add_argument("--latency", type=float, help="seconds of the link, instead of the measured ones")
     parser.add_argument("--bandwidth", type=float, help="bytes a second of the link, instead of the measured ones")
@@ -59,34 +48,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints prediction against measurement at two processes, then the predictions; writes scaling.json."""
-    options.out.mkdir(parents=True, exist_ok=True)
     # The simulation cuts the network evenly.
-    setting, method = setting_of(options.case, "balance=null"), nodes_of(METHODS)["coarse"]
+    setting, methods = setting_of(options.case, "balance=null"), methods_of(options.coarse)
+    method = methods["coarse"]
     rounds, measured = [], []
     for _ in range(options.rounds):
-        rounds.append(alternately(setting, (BASE, *CHECKED)))
+        rounds.append(alternately(setting, methods, (BASE, *CHECKED)))
         measured.append(launch(2, 1, measure, setting, method))
     costs, link = medians(measured)
     copied, plans = copied_of(measured, method, costs, setting.batch), plans_of(setting, method)
     checks = check(costs, copied, plans, link, setting.batch, summary(rounds))
-    print(f"{setting.name}\n\n{_check_table(checks)}\n")
+    told = f"{setting.name}\n\n{_check_table(checks)}\n"
+    print(told)
     given = {"latency": options.latency, "bandwidth": options.bandwidth}
     if any(value is not None for value in given.values()):
         link = replace(link, **{name: value for name, value in given.items() if value is not None})
         costs = replace(costs, ring=None)
     found = predictions(costs, copied, plans, link, setting.batch)
-    print(_table(found, setting.batch, link))
+    predicted = _table(found, setting.batch, link)
+    print(predicted)
     parts = {"costs": asdict(costs), "copied": asdict(copied), "link": asdict(link), "check": checks}
     result: dict[str, Any] = {"name": setting.name, "batch": setting.batch, **parts, **found}
-    (options.out / "scaling.json").write_text(json.dumps(result, indent=2) + "\n")
-    figures.throughput(result).savefig(options.out / "scaling.png", dpi=150)
-    figures.check(result).savefig(options.out / "scaling_check.png", dpi=150)
-    print(f"\nWritten: scaling.json, scaling.png and scaling_check.png in {options.out}/")
+    drawn = {"whole": figures.throughput(result), "check": figures.check(result)}
+    write(options.out, "scaling", result, f"{told}\n{predicted}", **drawn)
 
 
 def plans_of(setting: Setting, method: dict[str, Any]) -> Plans:
     """By numbers of stages: the layers of each, of equal work with its copies, and those of each one's copy."""
-    rule, network = instantiate(method, _convert_="all"), setting.network()
+    rule, network = build(method), setting.network()
     works = work(network.block, rule, setting.shape, Classification(setting.classes))
     plans = {}
     for K in COUNTS:
@@ -122,11 +111,11 @@ def check(
 
 def predictions(costs: Costs, copied: Copied, plans: Plans, link: Link, rows: int) -> dict[str, Any]:
     """Samples a second for K stages or replicas, and for grids of decoupled stages."""
-    # Of micro-batches, torch's own rule of thumb: four a stage, and no fewer than a row each.
+    micro = [m for m in COUNTS if m <= rows]
     ways: dict[str, Callable[[int], float]] = {
         "decoupled": lambda K: decoupled_step(costs, link, rows, K),
-        "1F1B": lambda K: min(synchronous_step(costs, link, rows, K, m) for m in _micro_batches(rows)),
-        "GPipe": lambda K: min(synchronous_step(costs, link, rows, K, m, gpipe) for m in _micro_batches(rows)),
+        "1F1B": lambda K: min(synchronous_step(costs, link, rows, K, m) for m in micro),
+        "GPipe": lambda K: min(synchronous_step(costs, link, rows, K, m, gpipe) for m in micro),
         "data parallel": lambda K: data_parallel_step(costs, link, rows, K),
     }
     lines = {"decoupled": {}, COARSE: {str(K): rows / coarse_step(copied, link, *plan) for K, plan in plans.items()}}
@@ -135,28 +124,20 @@ def predictions(costs: Costs, copied: Copied, plans: Plans, link: Link, rows: in
     return {"samples_per_second": lines, "grid": grid}
 
 
-def _micro_batches(rows: int) -> list[int]:
-    return [m for m in (1, 2, 4, 8, 16, 32, 64) if m <= rows]
-
-
 def _check_table(checks: list[dict[str, Any]]) -> str:
-    lines = ["| two processes | predicted, ms | measured, ms | error |", "| --- | ---: | ---: | ---: |"]
-    for row in checks:
-        error = row["predicted"] / row["measured"] - 1
-        lines.append(f"| {row['name']} | {row['predicted']:.2f} | {row['measured']:.2f} | {error:+.0%} |")
-    return "\n".join(lines)
+    numbers = [(row["name"], row["predicted"], row["measured"]) for row in checks]
+    lines = [[name, f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs - 1:+.0%}"] for name, ours, theirs in numbers]
+    return markdown(["two processes", "predicted, ms", "measured, ms", "error"], lines)
 
 
 def _table(found: dict[str, Any], rows: int, link: Link) -> str:
-    head = f"Samples a second, batch {rows}, link {1e6 * link.latency:.0f} µs and {link.bandwidth / 1e9:.2f} GB/s\n"
-    lines = [head, "| K | " + " | ".join(map(str, COUNTS)) + " |", "| --- |" + " ---: |" * len(COUNTS)]
-    for name, values in found["samples_per_second"].items():
-        cells = [f"{values[str(K)]:,.0f}" if str(K) in values else "" for K in COUNTS]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    coarse = found["samples_per_second"][COARSE]
-    lines += ["", *(f"{COARSE}, K = {K}: {value / coarse['1']:.1f} × serial" for K, value in coarse.items())]
-    lines += ["", "| decoupled, R × K | " + " | ".join(map(str, COUNTS)) + " |", "| --- |" + " ---: |" * len(COUNTS)]
-    for R in COUNTS:
-        cells = [found["grid"].get(f"{R}x{K}") for K in COUNTS]
-        lines.append(f"| R = {R} | " + " | ".join("" if c is None else f"{c:,.0f}" for c in cells) + " |")
-    return "\n".join(lines)
+    def line(name: str, speeds: dict[str, float], keys: Sequence[str]) -> list[str]:
+        return [name, *(f"{speeds[key]:,.0f}" if key in speeds else "" for key in keys)]
+
+    counts, speeds, grid = [str(K) for K in COUNTS], found["samples_per_second"], found["grid"]
+    head = f"Samples a second, batch {rows}, link {1e6 * link.latency:.0f} µs and {link.bandwidth / 1e9:.2f} GB/s"
+    ways = markdown(["K", *counts], [line(name, values, counts) for name, values in speeds.items()])
+    serial = speeds[COARSE]["1"]
+    coarse = "\n".join(f"{COARSE}, K = {K}: {value / serial:.1f} × serial" for K, value in speeds[COARSE].items())
+    rests = [line(f"R = {R}", grid, [f"{R}x{K}" for K in counts]) for R in counts]
+    return "\n\n".join([head, ways, coarse, markdown(["decoupled, R × K", *counts], rests)])

@@ -14,7 +14,7 @@ A process does one thing at a time, messages travel meanwhile; the network is cu
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from costate.core.schedules import Operation, decoupled
 
@@ -166,21 +166,24 @@ def play(works: Sequence[Work], link: Link, sizes: tuple[float, float], lag: int
     K = len(works)
     free = [0.0] * K
     down, up = [[Wire(link) for _ in range(K)] for _ in range(2)]
-    arrived, taken, gradient = [[[0.0] * STEPS for _ in range(K)] for _ in range(3)]
+    arrived, taken, gradient, room = [[[0.0] * STEPS for _ in range(K)] for _ in range(4)]
     steps = []
     for n in range(STEPS):
         for operation, k, batch in decoupled(K, n, lag):
             if operation is Operation.FORWARD:
                 taken[k][n] = max(free[k], arrived[k][n])
                 free[k] = taken[k][n] + works[k].forward
+                # Room for the reply is made now, for the next state when this one is taken: its sender hears of it.
+                room[k][n] = free[k] + link.latency
                 if k + 1 < K:
                     if n >= window:
-                        free[k] = max(free[k], taken[k + 1][n - window])
-                    arrived[k + 1][n] = down[k].carry(free[k], sizes[0])
+                        free[k] = max(free[k], arrived[k + 1][n - window] - link.latency)
+                    heard = taken[k + 1][n - 1] + link.latency if n else 0.0
+                    arrived[k + 1][n] = down[k].carry(max(free[k], heard), sizes[0])
             elif operation is Operation.UPDATE:
                 free[k] += works[k].update
                 if k > 0:
-                    gradient[k - 1][n] = up[k].carry(free[k], sizes[1])
+                    gradient[k - 1][n] = up[k].carry(max(free[k], room[k - 1][n]), sizes[1])
             elif learns:
                 free[k] = max(free[k], gradient[k][batch]) + works[k].learn
         free = [time + work.end for time, work in zip(free, works, strict=True)]
@@ -204,25 +207,48 @@ def one_f_one_b(K: int, m: int, k: int) -> Iterator[tuple[str, int]]:
             yield ("F", ahead + i)
 
 
-def synchronous_step(costs: Costs, link: Link, rows: float, K: int, m: int, order=one_f_one_b) -> float:
-    """Seconds a step of K stages that wait for the true gradients of m micro-batches, and then step together."""
-    part = rows / m
+def synchronous_step(
+    costs: Costs, link: Link, rows: float, K: int, m: int, order: Any = one_f_one_b, expected: bool = False
+) -> float:
+    """Seconds a step of K stages that wait for the true gradients of m micro-batches, and then step together.
+
+    Args:
+        expected: whether a receiver says early that it has room. Torch's say it when they come to wait, and a message
+            leaves when its sender has heard of it; in 1F1B a stage also waits until what it has sent is gone.
+    """
+    part, waits = rows / m, order is one_f_one_b and not expected
     seconds = {name: line(part) / K + costs.engine / 2 for name, line in (("F", costs.forward), ("B", costs.backward))}
     wires = {name: [Wire(link) for _ in range(K)] for name in "FB"}
-    done: dict[tuple[str, int, int], float] = {}
+    # Of messages, by the pass, the stage that sends and the micro-batch: handed over, room heard of, arrived.
+    sent, room, there = [dict[tuple[str, int, int], float]() for _ in range(3)]
     work = [list(order(K, m, k)) for k in range(K)]
     free, place = [0.0] * K, [0] * K
+
+    def arrival(message: tuple[str, int, int]) -> float:
+        if message not in there:
+            name, k, _ = message
+            there[message] = wires[name][k].carry(max(sent[message], room[message]), part * costs.state)
+        return there[message]
+
     while any(place[k] < len(work[k]) for k in range(K)):
         for k in range(K):
             while place[k] < len(work[k]):
                 name, i = work[k][place[k]]
-                before = k - 1 if name == "F" else k + 1
-                edge = k == 0 if name == "F" else k == K - 1
-                if not edge and (name, before, i) not in done:
-                    break
-                ready = 0.0 if edge else done[name, before, i]
+                needed = (name, k - 1 if name == "F" else k + 1, i)
+                (last, j) = work[k][place[k] - 1]
+                gone = (last, k, j)
+                ready = free[k]
+                if 0 <= needed[1] < K:
+                    room.setdefault(needed, 0.0 if expected else free[k] + link.latency)
+                    if needed not in sent:
+                        break
+                    ready = arrival(needed)
+                if waits and place[k] and name + last != "FF" and (k < K - 1 if last == "F" else k > 0):
+                    if gone not in room:
+                        break
+                    ready = max(ready, arrival(gone) - link.latency)
                 free[k] = max(free[k], ready) + seconds[name]
-                done[name, k, i] = wires[name][k].carry(free[k], part * costs.state)
+                sent[name, k, i] = free[k]
                 place[k] += 1
     return max(free) + costs.optimizer / K
 

@@ -1,4 +1,9 @@
-"""Copies of stages, which go now and then to those that ask them.
+"""Coarse copies of stages: what is sent of a stage, what holds it elsewhere, and when copies go there.
+
+Φ_j  stage j, with weights θ                        x -> h
+Φ̄_j  its copy: one layer for `factor` of its own, of weights θ̄ + δ; opening and head as they are
+θ̄    means of θ over the layers that become one (`restrict`)
+fit = mean ‖Φ̄_j(x) − h‖² / mean ‖h − mean h‖²        by which stage j tunes δ, 0 at first
 
     batch    0   1   2   3   4   5   6   7   8   9  10  11        refresh 4, travel 1
     made                 A               B               C         behind the batch's step
@@ -9,7 +14,17 @@ for long: stages that train against a copy which follows them at every step chas
 a target network (Mnih et al., 2015).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from costate.core.block import Block, Coarsening, restrict
+from costate.core.types import Input, State
 
 
 class Copies(NamedTuple):
@@ -42,3 +57,116 @@ class Copies(NamedTuple):
     def tuned(self, n: int) -> bool:
         """Whether stages tune their copies on batch n."""
         return self.tune > 0 and n % self.tune == 0
+
+
+class CopiedBlocks(nn.Module):
+    """Φ̄ of consecutive stages, held by another one; nothing here is trained.
+
+    Args:
+        blocks: the stages' own.
+        rule: how coarse.
+
+    Raises:
+        ValueError: their layers are no time steps, and the factor is not 1.
+    """
+
+    def __init__(self, blocks: Sequence[Block], rule: Coarsening):
+        super().__init__()
+        self.rule = rule
+        self.blocks = nn.ModuleList(block.coarse(rule) for block in blocks).requires_grad_(False)
+        self._join()
+
+    def _join(self) -> None:
+        blocks: Any = self.blocks
+        for block, behind in pairwise(blocks):
+            block.join(behind)
+
+    def forward(self, state: Input) -> State:
+        for block in self.blocks:
+            state = block(state)
+        return state
+
+    @torch.no_grad()
+    def take(self, i: int, numbers: Float[Tensor, " numbers"]) -> None:
+        """Gives the i-th copy the weights that have come, those of `Likeness.numbers`."""
+        parameters = list(self.blocks[i].parameters())
+        parts = numbers.split([p.numel() for p in parameters])
+        for p, part in zip(parameters, parts, strict=True):
+            p.copy_(part.view_as(p))
+
+    def room(self, i: int) -> Float[Tensor, " numbers"]:
+        """A place for what `take` is to be given."""
+        parameters = list(self.blocks[i].parameters())
+        dtype = parameters[0].dtype if self.rule.factor == 1 else torch.bfloat16
+        return parameters[0].new_empty(sum(p.numel() for p in parameters), dtype=dtype)
+
+    def deepen(self, i: int, block: Block) -> None:
+        """Gives the i-th copy as many layers as a copy of this block has."""
+        _deepen(self.blocks[i], block, self.rule)
+        self._join()
+
+    def stand_for(self, i: int, block: Block) -> None:
+        """Tells the i-th copy that it is one of this block."""
+        copy: Any = self.blocks[i]
+        copy.stand_for(block)
+        self._join()
+
+
+class Likeness(nn.Module):
+    """What a stage sends of itself: the weights of its coarse copy.
+
+    Args:
+        block: the stage's own.
+        rule: how coarse.
+
+    Attributes:
+        delta: a coarse block, whose parameters are δ.
+    """
+
+    def __init__(self, block: Block, rule: Coarsening):
+        super().__init__()
+        self.rule = rule
+        self.delta = block.coarse(rule)
+        tuned = {id(stack) for stack in self.delta.stacks()} if rule.factor > 1 else set()
+        for p in self.delta.parameters():
+            p.data.zero_()
+            p.requires_grad_(id(p) in tuned)
+
+    def coarser(self, block: Block) -> bool:
+        """Whether the copy has fewer layers than the block: else there is nothing to tune."""
+        return self.delta.layers < block.layers
+
+    def weights(self, block: Block) -> dict[str, Tensor]:
+        """θ̄ + δ, by the names of the parameters."""
+        stacks = {id(stack) for stack in block.stacks()} if self.coarser(block) else set()
+        found = {}
+        for (name, p), δ in zip(block.named_parameters(), self.delta.parameters(), strict=True):
+            θ = restrict(p.detach(), self.delta.layers) if id(p) in stacks else p.detach()
+            found[name] = θ + δ if stacks and δ.requires_grad else θ
+        return found
+
+    @torch.no_grad()
+    def numbers(self, block: Block) -> Float[Tensor, " numbers"]:
+        """The weights in one vector: what is sent; of a coarse copy, an approximation anyway, in half the bytes."""
+        row = torch.cat([weight.reshape(-1) for weight in self.weights(block).values()])
+        return row if self.rule.factor == 1 else row.to(torch.bfloat16)
+
+    def fit(self, block: Block, x: Input, h: State) -> Float[Tensor, ""]:
+        """By how much the copy misses what the block has made of x, as a share of the variance of h."""
+        missed = functional_call(self.delta, self.weights(block), (x.detach(),)) - h.detach()
+        spread = (h.detach() - h.detach().mean(dim=0)).square().mean()
+        return missed.square().mean() / spread.clamp_min(torch.finfo(h.dtype).tiny)
+
+    def deepen(self, block: Block) -> None:
+        """Begins again, for a block of another depth."""
+        _deepen(self.delta, block, self.rule)
+        for p in self.delta.parameters():
+            p.data.zero_()
+
+
+def _deepen(copy: nn.Module, block: Block, rule: Coarsening) -> None:
+    layers = block.coarser(rule)
+    assert isinstance(copy, Block), "made so"
+    if copy.layers != layers:
+        copy.refine([stack.new_empty(layers, *stack.shape[1:]) for stack in copy.stacks()])
+    copy.stand_for(block)

@@ -10,12 +10,11 @@ from typing import Any, Protocol, final, runtime_checkable
 import torch
 
 from costate.core.block import Block, Network
-from costate.core.copies import Copies
+from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.interface import Interface
-from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Graph, Memory
 from costate.core.post import Gradient, Post
-from costate.core.schedules import Event
+from costate.core.schedules import Event, decoupled
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.pvd import Team
@@ -139,9 +138,9 @@ class Method(ABC):
         """Those of all stages."""
         return [*(self.memory(block, len(blocks) - 1 - k) for k, block in enumerate(blocks[:-1])), Graph()]
 
-    @abstractmethod
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
-        """The operations of all stages for batch n, where interfaces learn `lag` batches late."""
+        """The operations of all stages for batch n, where interfaces learn `lag` batches late: nobody waits."""
+        return decoupled(stages, n, lag)
 
     def iteration(self, player: Player) -> Iteration:
         """What is done with a batch: under the gradients of the schedule, a step of the optimizer."""

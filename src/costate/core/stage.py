@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from costate.core.block import Block
+from costate.core.copies import CopiedBlocks, Likeness
 from costate.core.interface import Interface, Learning
-from costate.core.likeness import CopiedBlocks, Likeness
 from costate.core.memory import Flight, Memory
 from costate.core.post import Passage, Reply
 from costate.core.types import Input, Labels, Shape, State

@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from costate.core.copies import CopiedBlocks
 from costate.core.interface import EachSpan, Learning, Loss
-from costate.core.likeness import CopiedBlocks
 from costate.core.memory import Flight
+from costate.core.method import Method
+from costate.core.post import GradientAndState, Post, Reply
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span
-from costate.interfaces import Coarse
-from costate.methods import Method
-from costate.posts import Coded, GradientAndState, Post, Precision, Reply, coding
+from costate.methods.coarse import Coarse
+from costate.methods.compression import Coded, Precision, coding
 from costate.pvd import Team
 
 

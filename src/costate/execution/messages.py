@@ -23,7 +23,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from costate.posts import Letter
+from costate.core.post import Letter
 
 Bytes = Shaped[Tensor, " bytes"]
 

@@ -17,11 +17,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from costate.config.settings import Count
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels
 from costate.execution.base import Execution
 from costate.execution.replicas import any_rank
-from costate.methods import Method, VariableDistribution
+from costate.methods.variable_distribution import VariableDistribution
 from costate.pvd import Result, Team
 
 

@@ -25,7 +25,9 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from costate.config.settings import Count, Size
-from costate.core.likeness import CopiedBlocks
+from costate.core.copies import CopiedBlocks
+from costate.core.method import Method
+from costate.core.post import Reply
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
@@ -42,8 +44,7 @@ from costate.execution.replicas import (
     share_optimizer,
     with_rows,
 )
-from costate.methods import Method
-from costate.posts import Precision, Reply
+from costate.methods.compression import Precision
 
 
 @final

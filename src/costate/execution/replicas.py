@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from costate.architectures.norm import Norm, joint_moments
-from costate.interfaces import LocalLoss
+from costate.methods.local import LocalLoss
 
 Group = dist.ProcessGroup | None
 T = TypeVar("T", bound=Tensor)

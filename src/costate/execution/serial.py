@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from costate.config.settings import Size
+from costate.core.method import Method
+from costate.core.post import Post
 from costate.core.schedules import Event, Operation, waits
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import Clock
 from costate.execution.replicas import any_rank, average_gradients, joint_mean, joint_rows, own_rows, place, with_rows
-from costate.methods import Method
-from costate.posts import Post, Precision
+from costate.methods.compression import Precision
 from costate.pvd import InTurn, Team
 
 

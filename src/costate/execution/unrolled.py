@@ -25,15 +25,15 @@ from torch import Tensor
 from costate.architectures.recurrent import Recurrence, recurrence
 from costate.config.settings import Count, Share
 from costate.core.interface import EachSpan, Interface, Learning
+from costate.core.method import Method
+from costate.core.post import Passage
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask
 from costate.core.types import Input, Labels, State
 from costate.execution.replicas import joint_rows, own_rows
 from costate.execution.serial import Replicated
-from costate.interfaces import Synthetic
-from costate.methods import Method
-from costate.posts import Passage
+from costate.methods.synthetic_gradients import Synthetic
 
 
 @dataclass

@@ -43,9 +43,9 @@ class Boundary(nn.Module):
         classes: number of classes, where the context is a label (n,) of integers.
         targets: numbers of a target, where the context is (n, targets).
         synthesizer: makes S, a module of h and c (or None), from `shape` and the width of c, as those of
-            `costate.interfaces.synthetic` do; needs `shape`. Or S itself, such as `costate.Behind`. By default one
-            dense layer for vectors, one along the features of sequences, one 5 × 5 convolution for images; all start
-            at zero.
+            `costate.methods.synthetic_gradients` do; needs `shape`. Or S itself, such as `costate.Behind`. By default
+            one dense layer for vectors, one along the features of sequences, one 5 × 5 convolution for images; all
+            start at zero.
 
     Raises:
         ValueError: there are classes and targets, or a number below 1, or a synthesizer without a shape.

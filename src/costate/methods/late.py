@@ -9,14 +9,35 @@ from torch import Tensor
 
 from costate.config.settings import Count, Share, Size
 from costate.core.block import Block
+from costate.core.interface import Interface
 from costate.core.memory import Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
+from costate.core.post import GradientAndState, Post
 from costate.core.schedules import Event, delayed
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.interfaces import Late
+from costate.methods.compression import Compress, compressed
 from costate.methods.memories import Rebuild, Replay, Stash
-from costate.posts import Compress, GradientAndState, Post, compressed
+
+
+class Late(Interface):
+    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts.
+
+        g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
+
+    Zhuang et al. (2021), Fully decoupled neural network learning using delayed gradients (1906.09108).
+
+    Args:
+        shrink: β.
+    """
+
+    def __init__(self, shrink: float):
+        super().__init__()
+        self.shrink = shrink
+
+    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
+        assert arrived is not None, "a late interface needs a schedule that waits for the gradient"
+        return arrived if self.shrink == 1 else self.shrink * arrived
 
 
 class LateGradients(Method):

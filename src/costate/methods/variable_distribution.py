@@ -17,7 +17,7 @@ from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
-from costate.interfaces import Exact
+from costate.methods.backprop import Exact
 from costate.methods.network_loss import NetworkLoss
 from costate.pvd import Blocks, Distribution, Outcome, Solver, Start
 from costate.pvd.solvers import Adam

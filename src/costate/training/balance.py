@@ -17,9 +17,9 @@ from torch.utils.flop_counter import flop_registry
 
 from costate.core.block import Block, Network
 from costate.core.interface import Interface, Learning
+from costate.core.method import Method
 from costate.core.tasks import Task
 from costate.core.types import Shape
-from costate.methods import Method
 
 ROWS = 4
 

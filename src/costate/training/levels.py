@@ -14,7 +14,9 @@ from typing import Any, Literal, NamedTuple, final
 
 from costate.config.composing import having
 from costate.config.settings import Count, Rate
-from costate.methods import Backprop, Delayed, Method
+from costate.core.method import Method
+from costate.methods.backprop import Backprop
+from costate.methods.late import Delayed
 from costate.training.optimizers import Annealing
 
 LEVELS, STEP = 3, 0.5

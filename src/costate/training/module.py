@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from costate.architectures.recurrent import recurrence
 from costate.core.block import Block
 from costate.core.interface import EachSpan, Loss
+from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask, Task
 from costate.core.types import Shape
 from costate.execution.base import Execution
-from costate.methods import Method
 from costate.training.optimizers import Annealing, Optimizer
 
 Batch = tuple[Tensor, Tensor]

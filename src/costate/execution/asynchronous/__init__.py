@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from costate.config.settings import Count, Size
+from costate.core.method import Method
+from costate.core.post import Passage, Reply
 from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.asynchronous.lines import Answer, Halt, Line, Lines, Roles, choose
@@ -27,8 +29,6 @@ from costate.execution.asynchronous.oracle import REFUSAL, Feed, Message, Oracle
 from costate.execution.base import Execution
 from costate.execution.clock import SPANS, Clock, Histogram
 from costate.execution.replicas import from_all, share_module, share_optimizer
-from costate.methods import Method
-from costate.posts import Passage, Reply
 
 
 @final

@@ -28,11 +28,11 @@ from typing import Any, NamedTuple, final
 from torch import Tensor
 
 from costate.core.interface import Learning
+from costate.core.method import Method
+from costate.core.post import Reply
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.execution.clock import Histogram
-from costate.methods import Method
-from costate.posts import Reply
 
 REFUSAL = "execution=asynchronous has no stage that waits for a true gradient"
 

@@ -6,6 +6,7 @@ names it.
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -46,6 +47,7 @@ class Watch:
         self._others = [r for r in range(ranks) if r != rank]
         self._said: dict[int, list[str]] = {}
         self._awake(time.monotonic())
+        self._failed = 0  # beats in a row that did not reach the store
         self._over = threading.Event()
         self._parent = os.getppid()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._look)]
@@ -69,8 +71,17 @@ class Watch:
     def tell(self, error: BaseException) -> None:
         """Tells the others of an error; that a connection is lost is a consequence, and waits here for its cause."""
         if isinstance(error, RuntimeError) and not self.word:
-            time.sleep(SILENCE + 2 * BEAT)
+            self._wait_for_cause()
         self.word = self.word or f"{FAILED} {' '.join(in_words(error).split())[:300]}"
+
+    def _wait_for_cause(self) -> None:
+        # Torchrun loses its own connection to the same host at once, and asks its ranks to end before one has spoken.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end = time.monotonic() + SILENCE + 2 * BEAT
+        while time.monotonic() < end:
+            time.sleep(BEAT)
+            if self._failed > 1:
+                self._leave(f"Rank 0 on {self.host} is not reached any more")
 
     def _beat(self) -> None:
         host, count, over = socket.gethostname(), 0, False
@@ -81,8 +92,9 @@ class Watch:
                 self.announce(count)
                 self.store.set(f"beat/{self.rank}", f"{host} {self.word or count}")
                 self._hear()
+                self._failed = 0
             except Exception:  # torch's errors over stores are of many types, and each says that it is not there
-                continue
+                self._failed += 1
 
     def _hear(self) -> None:
         there = [r for r in self._others if r in self._said or self.store.check([f"beat/{r}"])]
@@ -101,9 +113,9 @@ class Watch:
             last = now
             if os.getppid() != self._parent and "TORCHELASTIC_RUN_ID" in os.environ:
                 # Killed, torchrun leaves its ranks behind.
-                _leave("What has started this rank is gone, and the rank ended with it.")
+                self._leave("What has started this rank is gone")
             if sentence := self._lost(now):
-                _leave(f"{sentence}, and this run ended with it: {advice(self.folder)}")
+                self._leave(sentence)
 
     def _parted(self) -> bool:
         """Whether all others have said their last word."""
@@ -130,9 +142,8 @@ class Watch:
         who = f"Rank{'s' * (not one)} {', '.join(map(str, gone))}" + (f" on {', '.join(hosts)}" if hosts else "")
         return f"{who} {'has' if one else 'have'} not been heard of for {SILENCE if hosts else FIRST:g} s"
 
-
-def _leave(sentence: str) -> None:
-    """The main thread waits for what will not come: the process ends here, and one rank of each host says why."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
-    os._exit(1)
+    def _leave(self, sentence: str) -> None:
+        """The main thread waits for what will not come: the process ends here, and one rank of each host says why."""
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"{sentence}, and this run ended with it: {advice(self.folder)}", file=sys.stderr, flush=True)
+        os._exit(1)

@@ -1,39 +1,18 @@
-"""Interfaces that learn nothing and ask nobody: they answer what came up, or nothing."""
+"""Nothing comes back from behind but the output's error, by a fixed random map, or nothing at all."""
+
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from costate.core.block import Block
 from costate.core.interface import Interface
+from costate.core.method import Method
+from costate.core.post import OutputError
+from costate.core.schedules import Event, locked
+from costate.core.tasks import Task
 from costate.core.types import Labels, Shape, State
-
-
-class Exact(Interface):
-    """Backpropagation hands on the gradient that arrived: g = ∂ℓ/∂h."""
-
-    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
-        assert arrived is not None, "an exact interface needs a schedule that waits for the gradient"
-        return arrived
-
-
-class Late(Interface):
-    """Hands on the gradient that arrived, shrunk: the later it is, the less it counts.
-
-        g used = β g        at every boundary that g passes, so β^(K − 1 − k) of the loss's gradient behind stage k of K
-
-    Zhuang et al. (2021), Fully decoupled neural network learning using delayed gradients (1906.09108).
-
-    Args:
-        shrink: β.
-    """
-
-    def __init__(self, shrink: float):
-        super().__init__()
-        self.shrink = shrink
-
-    def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
-        assert arrived is not None, "a late interface needs a schedule that waits for the gradient"
-        return arrived if self.shrink == 1 else self.shrink * arrived
 
 
 class Silent(Interface):
@@ -62,3 +41,30 @@ class Feedback(Interface):
     def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
         assert arrived is not None, "the error comes up by the post"
         return (arrived.to(self.B.dtype) @ self.B).view_as(h).to(h.dtype)
+
+
+class DirectFeedback(Method):
+    """Direct feedback alignment (Nøkland, 2016): feedback interfaces; a stage waits for the forward pass of those
+    behind, not for their backward pass.
+    """
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Feedback:
+        return Feedback(shape, task.outputs)
+
+    def post(self, task: Task) -> OutputError:
+        return OutputError(task)
+
+    def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
+        return locked(stages, n, lag)
+
+
+class NoBprop(Method):
+    """Silent interfaces, decoupled schedule: what the last stage can do alone ("No Bprop", Jaderberg et al., 2017); in
+    time it is truncated backpropagation.
+    """
+
+    sent = None
+    in_time = True
+
+    def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Silent:
+        return Silent()
