@@ -116,12 +116,12 @@ def test_the_screen_shows_the_same(sweep: Path, capsys: pytest.CaptureFixture[st
 def test_on_80_columns_numbers_stay_whole_and_what_has_no_room_is_named(sweep, capsys, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")  # of 80 columns, without colours
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    job(sweep, 5, "data=digits arch=mlp seed=2 method=a_long_name_of_a_method_of_one", **measured(0.91))
+    job(sweep, 5, "data=digits arch=mlp seed=2 method=greedy_with_a_head", **measured(0.91))
     show(sweep)
     shown = capsys.readouterr().out.splitlines()
     assert max(map(len, shown[1:])) <= 80
     assert "0.910 ± 0.014" in "".join(shown)
-    assert "No room here for samples_per_second: they are in summary.md there." in shown
+    assert "No room here for fit_seconds, samples_per_second: they are in summary.md there." in shown
 
 
 def test_a_sweep_over_seeds_alone_is_one_row(tmp_path: Path) -> None:
