@@ -50,6 +50,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.runs import trained
     from costate.training import summary
     from costate.training.balance import by_work
+    from costate.training.compiling import compile_blocks
     from costate.training.module import Training
     from costate.training.refinement import Refinement
     from costate.training.trainer import take_rank
@@ -73,6 +74,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     balance = by_work(network, method, cfg.stages, data.shape, data.task) if cfg.balance == "work" else cfg.balance
     blocks = method.cut(network, cfg.stages, balance)
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
+    if cfg.get("compile"):
+        compile_blocks(blocks)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints, model.execution, f"Interrupted. To go on: python train.py {folder.resume}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
@@ -31,6 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
         if not list(config.rootpath.glob(f"conf/**/{name}.yaml")):
             raise pytest.UsageError(f"no file of conf/ is called {name}.yaml")
         os.environ["CONTRACT"] = name
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of --contract: a file is not even read in that does not go through the members of an axis of this name."""
+    name = config.getoption("--contract")
+    if name is None or collection_path.suffix != ".py":
+        return None
+    conf = config.rootpath / "conf"
+    axes = {path.parent.relative_to(conf).as_posix() for path in conf.glob(f"**/{name}.yaml")}
+    text, axis = collection_path.read_text(encoding="utf-8"), "|".join(map(re.escape, axes))
+    by_itself = re.search(rf'options\("({axis})"|options\(axis\)|mark\.members|"conf" / "({axis})"', text)
+    # What is called in capitals there are networks.
+    of_networks = re.search(r"^from small import .*[A-Z]{2}", text, re.MULTILINE) if "arch" in axis else None
+    return None if by_itself or of_networks else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -57,7 +57,7 @@ MUTANTS = [
         "h, h)",
         "architectures/test_fields.py architectures/test_integrators.py architectures/test_stable.py",
     ),
-    Mutant("architectures/leapfrog.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
+    Mutant("architectures/integrators.py", "layer.force)", "layer.f)", "architectures/test_integrators.py"),
     Mutant(
         "core/block.py",
         "torch.lerp(θ, behind, 0.25)",
@@ -120,14 +120,14 @@ MUTANTS = [
     # Schedules
     Mutant(
         "core/schedules.py",
-        "late = batch - delay * (stages - 1 - k)",
-        "late = batch - delay * (stages - k)",
+        "batch - delay * (stages - 1 - k)",
+        "batch - delay * (stages - k)",
         "test_schedules.py",
     ),
     Mutant(
         "core/schedules.py",
-        "yield from _learn(stages, batch - lag)",
-        "yield from _learn(stages, batch)",
+        "k, batch)\n        yield Event(Operation.UPDATE, k, batch)\n    yield from _learn(stages, batch - lag)",
+        "k, batch)\n        yield Event(Operation.UPDATE, k, batch)\n    yield from _learn(stages, batch)",
         "test_schedules.py",
     ),
     Mutant(

@@ -42,7 +42,7 @@ def refusal(path: Path, *overrides: str) -> str:
     return str(reason)
 
 
-def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(*overrides: str, cwd: Path, limit: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     """python train.py ..., to its end."""
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *overrides],
@@ -50,7 +50,7 @@ def command(*overrides: str, cwd: Path, **environment: str) -> subprocess.Comple
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=limit,
     )
 
 

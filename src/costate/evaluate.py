@@ -31,6 +31,7 @@ from costate.runs import trained
 from costate.runs.program import cause
 
 SPLITS = ("train", "validation", "test")
+COLUMNS = ("class", "precision", "recall", "f1", "rows")
 
 
 @final
@@ -62,46 +63,40 @@ class Predictions:
         """Rows by class and by what the network takes them for: (classes, classes) numbers."""
         return confusion_matrix(self.y.numpy(), self.guesses(), labels=range(len(self.classes)))
 
-    def by_class(self) -> list[dict[str, Any]]:
-        """Precision, recall, F1 and number of rows of each class; 0 where there is nothing to divide by."""
-        columns = precision_recall_fscore_support(
-            self.y.numpy(), self.guesses(), labels=range(len(self.classes)), zero_division=0
-        )
-        names = ("precision", "recall", "f1", "rows")
-        rows = zip(self.classes, *columns, strict=True)
-        return [{"class": name, **dict(zip(names, map(float, row), strict=True))} for name, *row in rows]
+    def by_class(self) -> list[list[Any]]:
+        """Name, precision, recall, F1 and number of rows of each class; 0 where there is nothing to divide by."""
+        classes = range(len(self.classes))
+        columns = precision_recall_fscore_support(self.y.numpy(), self.guesses(), labels=classes, zero_division=0)
+        return [[name, *map(float, row)] for name, *row in zip(self.classes, *columns, strict=True)]
 
     def write(self, folder: Path) -> None:
         """scores.json, predictions.csv, a line a row of the data, and of classes classes.csv and their confusion."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "scores.json").write_text(json.dumps(self.scores(), indent=2) + "\n", encoding="utf-8")
-        if not self.classes:
+        rows: list[list[Any]]
+        if self.classes:
+            header, share = ["class", "prediction", "probability"], self.output.softmax(1).max(1).values.tolist()
+            found = zip(self.y.tolist(), self.guesses().tolist(), share, strict=True)
+            rows = [[self.classes[y], self.classes[guess], f"{p:.6f}"] for y, guess, p in found]
+        else:
             header = [f"{kind}_{i}" for kind in ("target", "output") for i in range(self.output.shape[1])]
             rows = torch.cat([self.y, self.output], dim=1).tolist()
-            text = comma_separated(["row", *header], ([i, *row] for i, row in enumerate(rows)))
-            (folder / "predictions.csv").write_text(text, encoding="utf-8")
-            return
-        share = self.output.softmax(1).max(1).values.tolist()
-        columns = zip(self.y.tolist(), self.guesses().tolist(), share, strict=True)
-        lines = ([i, self.classes[y], self.classes[g], f"{p:.6f}"] for i, (y, g, p) in enumerate(columns))
-        text = comma_separated(["row", "class", "prediction", "probability"], lines)
+        text = comma_separated(["row", *header], ([i, *row] for i, row in enumerate(rows)))
         (folder / "predictions.csv").write_text(text, encoding="utf-8")
-        by_class = self.by_class()
-        text = comma_separated(list(by_class[0]), (list(row.values()) for row in by_class))
-        (folder / "classes.csv").write_text(text, encoding="utf-8")
-        if find_spec("matplotlib") is not None:
-            from costate.reports import networks, style
+        if self.classes:
+            (folder / "classes.csv").write_text(comma_separated(COLUMNS, self.by_class()), encoding="utf-8")
+            if find_spec("matplotlib") is not None:
+                from costate.reports import networks, style
 
-            style.save(networks.confusion(self.confusion(), self.classes), folder, "confusion")
+                style.save(networks.confusion(self.confusion(), self.classes), folder, "confusion")
 
     def show(self, title: str) -> None:
         """Scores, and a line a class."""
         console = Console()
         console.print(", ".join(f"{name} {value:.4g}" for name, value in self.scores().items()))
         if self.classes:
-            table = Table(*self.by_class()[0])
-            for row in self.by_class():
-                name, *numbers, rows = row.values()
+            table = Table(*COLUMNS)
+            for name, *numbers, rows in self.by_class():
                 table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{rows:.0f}")
             console.print(table)
         console.print(f"Written: {title}", soft_wrap=True)
@@ -125,8 +120,7 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     network = trained.joined(trained.stages(folder, cfg, own))
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
-    assert data.parts, "read by now"
-    batches = list(data.in_order(data.parts[SPLITS.index(split)]))
+    batches = list(data.in_order(split))
     output, y = torch.cat([network(x) for x, _ in batches]), torch.cat([y for _, y in batches])
     names = data.class_names or [str(c) for c in range(data.task.outputs)]
     return Predictions(data.task, output, y, names if isinstance(data.task, Classification) else [])
@@ -159,10 +153,9 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     split, overrides = "test", []
     for word in arguments.settings:
-        key, _, value = word.partition("=")
-        if key == "split":
-            split = value
-        elif key == "data" or key.startswith("data."):
+        if word.startswith("split="):
+            split = word.removeprefix("split=")
+        elif word.startswith(("data=", "data.")):
             overrides.append(word)
         else:
             parser.error(f"{word}: only split and data can be set.")

@@ -11,9 +11,8 @@ import costate.architectures
 from composing import network
 from costate.architectures.chain import Coupling
 from costate.architectures.fields import Composed, Field, Layer
-from costate.architectures.integrators import ONE_WAY, Integrator, Reversible, Shear
+from costate.architectures.integrators import Integrator, Reversible, Shear, Verlet, one_way
 from costate.architectures.stable import StableBlock
-from costate.architectures.verlet import Verlet
 from small import INTEGRATORS, PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, conv, dense, refusal, tokens, turned
 
 SHAPE, OUTPUTS, BATCH = (2, 6, 6), 3, 6
@@ -28,7 +27,7 @@ def build(product: str, *overrides: str) -> torch.nn.Module:
 def test_layers_that_cannot_be_run_backwards_are_refused(product):
     whole = build(product).block
     if not whole.reversible:
-        assert refusal(lambda: whole.retrace(torch.randn(BATCH, 8), None)) == ONE_WAY
+        assert refusal(lambda: whole.retrace(torch.randn(BATCH, 8), None)) == one_way()
 
 
 def back(part: torch.nn.Module, end: torch.Tensor) -> torch.Tensor:
@@ -47,7 +46,7 @@ def test_back_over_64_layers(name):
 
 def test_the_networks_that_are_proposed_are_those_of_conf():
     names = [name for name in STABLE if name in REVERSIBLE]
-    assert ONE_WAY.endswith(f"cannot be run backwards: choose arch={' or '.join(names)}.")
+    assert one_way().endswith(f"cannot be run backwards: choose arch={' or '.join(names)}.")
 
 
 def through(whole: torch.nn.Module, x: torch.Tensor, stages: int = 2) -> dict[str, torch.Tensor]:
@@ -127,7 +126,7 @@ def test_half_precision_is_refused():
 @pytest.mark.parametrize("arch", [name for name in STABLE if name not in REVERSIBLE])
 def test_reversible_networks_need_reversible_layers(arch):
     sentence = refusal(lambda: build(f"arch={arch}", "arch.reversible=true"))
-    assert sentence == f"arch.reversible=true: {ONE_WAY}"
+    assert sentence == f"arch.reversible=true: {one_way()}"
 
 
 def test_weights_that_have_stepped_since_are_an_error():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from composing import network
-from costate.architectures.verlet import Verlet
+from costate.architectures.integrators import Verlet
 from small import FORMED, INTEGRATORS, block, conv, dense, refusal
 
 DIGITS, POINTS = (1, 8, 8), (2,)

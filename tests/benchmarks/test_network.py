@@ -64,6 +64,15 @@ def test_its_table_and_figures_have_every_way(tmp_path):
     for figure in (figures.links(result), figures.many(result, COUNTS)):
         shown = {label.get_text() for legend in figure.legends for label in legend.get_texts()}
         assert {name for name in FREE if name != SERIAL} <= shown
-        colours = [handle.get_color() for legend in figure.legends for handle in legend.legend_handles]
+        (legend,) = figure.legends
+        entries = zip(legend.get_texts(), legend.legend_handles, strict=True)
+        colours = [handle.get_color() for label, handle in entries if label.get_text() in FREE]
         assert len(set(colours)) == len(colours) >= len(FREE) - 1, "a dashed line has nothing but its colour"
         figure.savefig(tmp_path / "figure.png")
+
+
+def test_links_that_were_not_measured_have_no_panel(tmp_path):
+    """The panel of round trips was empty where links were slow alone."""
+    for lines, panels in ((LINES[:2], 1), (LINES, 2), (LINES[:1], 1)):
+        figure = figures.links(result_of("net", ROWS, {line: [pair(line)] for line in lines}))
+        assert len(figure.axes) == panels

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from costate.architectures.integrators import ONE_WAY
+from costate.architectures.integrators import one_way
 from running import ROOT, SMALL, command, refusal
 
 
@@ -16,8 +16,8 @@ from running import ROOT, SMALL, command, refusal
     [
         (["arch=cnn", "data=ellipse"], "arch=cnn needs images"),
         (["arch/form=conv", "data=ellipse"], "images"),
-        (["method=petra", "arch=resnet"], ONE_WAY),
-        (["method=petra", "arch=cnn"], ONE_WAY),
+        (["method=petra", "arch=resnet"], one_way()),
+        (["method=petra", "arch=cnn"], one_way()),
         (["stages=17"], "stages=17 is more than the 16 layers"),
         (["arch=mlp", "stages=3"], "stages=3 is more than the 2 layers"),
         (["data=adding"], "These data are sequences, which a recurrent network reads"),

@@ -42,6 +42,11 @@ class Inner:
 def function(data, *, count: int):
     pass
 
+@dataclass(kw_only=True)
+class Fields(Base):
+    kept: ClassVar[str] = "x"
+    kind: Colour
+
 class Open:
     def __init__(self, weight: float = 1.0, **rest):
         pass
@@ -144,6 +149,7 @@ def test_bad_settings_are_refused_in_one_sentence_that_names_the_key(changes, me
         ("toy_lab.parts.function", {"count"}),
         ("toy_lab.parts.Open", {"weight"}),
         ("toy_lab.parts.Base", {"rate"}),
+        ("toy_lab.parts.Fields", {"rate", "kind"}),
     ],
 )
 def test_constructors_may_be_inherited_and_targets_may_be_functions(target, settings):

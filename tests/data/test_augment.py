@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from costate.data.augment import Augmentation, change
-from costate.data.batches import Loader, Rows, Shuffled
+from costate.data.batches import Loader, Rows, Shuffled, reading
 
 KINDS = ["flip", "crop", "flip_crop", "trivial", "randaugment"]
 
@@ -19,7 +19,7 @@ def pictures(rows: int = 24) -> torch.Tensor:
 
 def loader(kind: str, rows: int = 24) -> Loader:
     x = pictures(rows)
-    return Loader(Rows(x, torch.arange(rows)), Shuffled(rows, 8, 5), lambda x: x, Augmentation(change(kind), 5))
+    return reading(Rows(x, torch.arange(rows)), Shuffled(rows, 8, 5), lambda x: x, Augmentation(change(kind), 5))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from costate.core.tasks import Classification
-from costate.data.batches import InOrder, Loader, Rows, Shuffled, gather
-from costate.data.memory import InMemory, Parts, Standardise, divide, untouched
+from costate.data.batches import InOrder, Rows, Shuffled, gather, reading
+from costate.data.memory import InMemory, Parts, Standardise, divide
 
 
 def batches(order, epoch=0):
@@ -81,9 +81,9 @@ def test_gathering_is_indexing(dtype):
     assert gather(x, index).dtype == dtype
 
 
-def loader(rows=10, batch_size=3, prepare=untouched):
+def loader(rows=10, batch_size=3, prepare=lambda x: x):
     x = torch.arange(2.0 * rows).view(rows, 2)
-    return Loader(Rows(x, torch.arange(rows)), Shuffled(rows, batch_size, seed=0), prepare)
+    return reading(Rows(x, torch.arange(rows)), Shuffled(rows, batch_size, seed=0), prepare)
 
 
 def labels(pairs):
@@ -172,7 +172,8 @@ def test_a_table_of_floats_is_standardised_as_pictures_are_if_its_class_says_so(
         def read(self) -> Parts:
             return parts
 
-    data = Table((3,), Classification(2), batch_size=40, seed=0, shuffle_seed=0)
+    data = Table(batch_size=40, seed=0, shuffle_seed=0)
+    data.describe((3,), Classification(2))
     data.setup()
     ((batch, _),) = data.train_dataloader()
     assert torch.allclose(batch.mean(0), torch.zeros(3), atol=1e-3)

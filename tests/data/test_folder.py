@@ -12,7 +12,7 @@ from PIL import Image
 
 from composing import config
 from costate.data import pictures
-from costate.data.batches import Loader, Rows, Shuffled
+from costate.data.batches import Rows, Shuffled, reading
 from costate.data.own import Folder
 from costate.data.store import Pages
 from small import refusal
@@ -181,7 +181,7 @@ def test_memory_stays_flat_where_samples_stay_in_the_file(tmp_path):
     size = rows.nbytes
     del rows
     x = Pages(path, "train_x")
-    loader = Loader(Rows(x, torch.zeros(4000).long()), Shuffled(4000, 100, 0), lambda x: x)
+    loader = reading(Rows(x, torch.zeros(4000).long()), Shuffled(4000, 100, 0), lambda x: x)
     grown = [held()]
     for _ in range(6):
         for _batch in loader:

@@ -147,8 +147,7 @@ def test_every_file_is_there(page):
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text):
         assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), f"{path}::{name}"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
-        late = target.endswith("images/stages.png")
-        assert late or (page.parent / target).exists(), f"{target} is linked to and not there"
+        assert (page.parent / target).exists(), f"{target} is linked to and not there"
 
 
 @each

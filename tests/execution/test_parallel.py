@@ -13,9 +13,8 @@ from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.base import Execution
-from costate.execution.parallel import Parallel
 from costate.execution.replicas import own_rows
-from costate.execution.serial import Serial
+from costate.execution.serial import Parallel, Serial
 from costate.training.module import stages as make_stages
 from ranks import on_ranks
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from composing import method, network
-from costate.architectures.integrators import ONE_WAY
+from costate.architectures.integrators import one_way
 from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
@@ -245,4 +245,4 @@ def test_gradients_of_another_network_are_abandoned_and_the_run_goes_on(rule):
 def test_petra_refuses_networks_that_cannot_run_backwards(name):
     sentence = refusal(lambda: parts(name, method("method=petra")))
     assert sentence.startswith("method=petra rebuilds")
-    assert sentence.endswith(ONE_WAY)
+    assert sentence.endswith(one_way())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from composing import method, network, options
-from costate.architectures.integrators import ONE_WAY
+from costate.architectures.integrators import one_way
 from costate.core.block import RULES, prolong
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
@@ -58,4 +58,4 @@ def test_a_run_says_how_much_it_held(tmp_path):
 
 def test_other_networks_refuse_before_training(tmp_path):
     reason = refusal(tmp_path / "run", "arch=resnet", "arch.reversible=true", *QUIET)
-    assert reason == f"arch.reversible=true: {ONE_WAY}"
+    assert reason == f"arch.reversible=true: {one_way()}"

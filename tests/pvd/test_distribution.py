@@ -10,7 +10,7 @@ from torch import Tensor
 
 from costate.pvd import Blocks, Distribution, InTurn, Objective, Outcome, Solver, Start
 from costate.pvd.distribution import work
-from costate.pvd.solvers import Adam, Lbfgs
+from costate.pvd.objective import Adam, Lbfgs
 
 N = 24
 LBFGS = Lbfgs(steps=12, history=10)

@@ -1,6 +1,6 @@
 """Networks that can be cut into stages: the stable ones of Haber and Ruthotto, and plain ones.
 
-    stable    opening, steps of an integrator, head:  integrators, resnet, antisymmetric, leapfrog, verlet
+    stable    opening, steps of an integrator, head:  integrators (resnet, antisymmetric, leapfrog, verlet)
               what its states are:                    forms (dense, conv), tokens, fields, norm
     chain     modules one after the other:            plain, recurrent, a user's own
     reversal  layers that are run backwards

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.integrators import ONE_WAY
-from costate.architectures.reversal import Found, Run, retraced
+from costate.architectures.integrators import one_way
+from costate.architectures.reversal import Found, Run, rebuilt
 from costate.config import lookup
 from costate.core.block import Block, Coarsening, Network, State
 from costate.core.types import Shape
@@ -92,7 +92,7 @@ class Chain(Block):
 
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         tail = list(self.chain)[self._front :]
         if x is None:
             assert not self.opens, "what cannot be run backwards needs its input"
@@ -101,7 +101,7 @@ class Chain(Block):
         else:
             with still(self):
                 into, start = None, self.chain[: self._front](x)
-        (end,) = retraced(_Modules(tail), (h,), into, (start,)) if tail else (start,)
+        (end,) = rebuilt(_Modules(tail), (start,), (h,), into) if tail else (start,)
         return x, end
 
     def ending(self) -> list[nn.Parameter]:

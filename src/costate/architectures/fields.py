@@ -74,11 +74,10 @@ class Field(nn.Module, ABC):
             "arch, or arch/form=dense or conv."
         )
 
-    @abstractmethod
     def expanded(self, θ: Sequence[Tensor]) -> Sequence[Tensor]:
         """The stacks, or a layer's rows of them, with what else is made of them."""
+        return θ
 
-    @abstractmethod
     def statistics(self, track: bool) -> Any:
         """What layers are asked for besides their rows, as it is now; running statistics move in training, or not."""
 
@@ -105,7 +104,10 @@ class Field(nn.Module, ABC):
         layers = made(stacks)
         if early == 0 or len(K) == 1:
             return layers
-        kicks = made([_before(θ, early) if i < self.timed else θ for i, θ in enumerate(stacks)])
+        # On a straight line through the neighbour in front, of the first layer through the one behind.
+        steps = [torch.cat([θ[1:2] - θ[:1], θ.diff(dim=0)]) for θ in stacks[: self.timed]]
+        earlier = [θ - early * step for θ, step in zip(stacks, steps, strict=False)]
+        kicks = made([*earlier, *stacks[self.timed :]])
         return [layer._replace(early=at) for layer, at in zip(layers, kicks, strict=True)]
 
     def slice(self, start: int, end: int) -> "Field":
@@ -266,9 +268,3 @@ def pulled(f: Function, Y: Tensor, by_hand: bool = True) -> tuple[Tensor, Pull]:
         return torch.zeros_like(Y) if source.grad is None else source.grad
 
     return value.detach(), pull
-
-
-def _before(θ: Float[Tensor, "n ..."], share: float) -> Float[Tensor, "n ..."]:
-    """θ a share of a layer earlier, on a straight line through the neighbour in front, of the first one behind."""
-    step = θ.diff(dim=0)
-    return θ - share * torch.cat([step[:1], step])

@@ -3,21 +3,22 @@
     Y   first field of a state, the one that the head reads
     V   velocity, Z dual: second field of a state, 0 at first
 
-Each integrator is a file of its own, with its equation.
+Those of conf/arch stand at the end, each with its equation; one more may stand in a file of its own.
 """
 
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import ClassVar, NamedTuple, final
 
 import torch
+from hydra.utils import get_class
 from torch import Tensor
 
-from costate.architectures.fields import Field, Layer
-
-ONE_WAY = "the layers of this network cannot be run backwards: choose arch=leapfrog or verlet."
-"""For networks that others refuse; it names those of conf/arch whose layers can."""
+from costate.architectures.fields import Composed, Field, Layer
+from costate.config.composing import options
+from costate.config.settings import Amount
 
 
 class Integrator(ABC):
@@ -33,9 +34,9 @@ class Integrator(ABC):
     evaluations: ClassVar[int]
     half_start: bool = False
 
-    @abstractmethod
     def weights(self, field: Field) -> Tensor:
         """The weights that the steps use, all layers stacked: K, or something made of it."""
+        return field.K
 
     @abstractmethod
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
@@ -44,6 +45,11 @@ class Integrator(ABC):
     def coarser(self, ratio: float) -> "Integrator":
         """The integrator of a copy whose time steps are `ratio` of these; here the same one, of its own order."""
         return self
+
+    @property
+    def order(self) -> int:
+        """The power of h like which the error of the first field falls, for a field that does not depend on time."""
+        return 1
 
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         """The state with what lives half a time step before the rest moved on by Δ."""
@@ -113,8 +119,9 @@ class Reversible(Integrator):
     def shears(self, layer: Layer) -> tuple[Shear, ...]:
         """What a step does."""
 
-    def weights(self, field: Field) -> Tensor:
-        return field.K
+    @property
+    def order(self) -> int:
+        return 2 if self.half_start or not self.staggered else 1
 
     @final
     def step(self, state: tuple[Tensor, ...], layer: Layer) -> tuple[Tensor, ...]:
@@ -128,3 +135,74 @@ class Reversible(Integrator):
     @final
     def late(self, state: tuple[Tensor, ...], layer: Layer, Δ: float) -> tuple[Tensor, ...]:
         return self.shears(layer._replace(h=Δ, kick=Δ))[0](state) if self.staggered else state
+
+
+@final
+class Resnet(Euler):
+    """Y ← Y + h σ(Y K + b) (He et al., 2016; E, 2017)."""
+
+
+@final
+class Antisymmetric(Euler):
+    """Y ← Y + h σ(½ Y (K − Kᵀ − γ I) + b) (Haber & Ruthotto, 2017, section 4.1).
+
+    Eigenvalues of the field's Jacobian have real part ≤ 0 (without batch norm, which rescales by a sign of its own).
+
+    Args:
+        gamma: γ ≥ 0, damping that makes up for Euler's growth on the imaginary axis.
+    """
+
+    def __init__(self, *, gamma: Amount):
+        self.gamma = gamma
+
+    def weights(self, field: Field) -> Tensor:
+        return field.skew(self.gamma)
+
+
+Y, V, Z = 0, 1, 1
+"""Numbers of the fields in a state."""
+
+
+@final
+class Leapfrog(Reversible):
+    """V ← V − h σ(Y K + b) Kᵀ;  Y ← Y + h V (Chang et al., 2018, "MidPoint" and "Leapfrog"; Haber & Ruthotto, 2017).
+
+    The two-step form Y_{j+1} = 2 Y_j − Y_{j−1} − h² σ(Y_j K + b) Kᵀ with V_j = (Y_j − Y_{j−1}) / h, so that the state
+    has a limit as h → 0.
+
+    Args:
+        half_start: the first step of V is h/2, V lives at half steps, and Y is of order 2.
+    """
+
+    evaluations = 1
+
+    def __init__(self, *, half_start: bool):
+        self.half_start = half_start
+
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        return Shear(V, Y, -layer.kick, layer.force), Shear(Y, V, layer.h, Composed())
+
+
+@final
+class Verlet(Reversible):
+    """Z ← Z − h σ(Y Kᵀ + b);  Y ← Y + h σ(Z K + b) (Haber & Ruthotto, 2017, section 4.2; Chang et al., 2018).
+
+    Args:
+        half_start: the first step of Z is h/2, Z lives at half steps, and Y is of order 2.
+    """
+
+    evaluations = 2
+
+    def __init__(self, *, half_start: bool):
+        self.half_start = half_start
+
+    def shears(self, layer: Layer) -> tuple[Shear, ...]:
+        return Shear(Z, Y, -layer.kick, layer.dual), Shear(Y, Z, layer.h, layer.f)
+
+
+@cache
+def one_way() -> str:
+    """For networks that others refuse; it names those of conf/arch whose layers can be run backwards."""
+    steps = {name: node.integrator._target_ for name, node in options("arch").items() if "integrator" in node}
+    names = [name for name, target in steps.items() if issubclass(get_class(target), Reversible)]
+    return f"the layers of this network cannot be run backwards: choose arch={' or '.join(names)}."

@@ -4,10 +4,11 @@ Of the latter, `chain.Own` makes networks, as it does of a user's own.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -25,36 +26,22 @@ Images = Float[Tensor, "batch channels height width"]
 Smaller = Float[Tensor, "batch more h w"]
 
 
-@final
-class DenseLayer(nn.Module):
+def dense(features: int, width: int, norm: bool, front: nn.Module, behind: nn.Module) -> nn.Sequential:
     """Y ← σ(N(Y K + b)), images are flattened; or, where boundaries lie before σ, Y ← N(σ(Y) K + b).
 
     Args:
         front: σ of the layer before, or the identity.
         behind: its own σ, or the identity.
     """
-
-    def __init__(self, features: int, width: int, norm: bool, front: nn.Module, behind: nn.Module):
-        super().__init__()
-        self.linear = nn.Linear(features, width)
-        self.norm = Norm(1, width) if norm else nn.Identity()
-        self.front, self.behind = front, behind
-
-    def forward(self, x: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch width"]:
-        return self.behind(self.norm(self.linear(self.front(x).flatten(1))))
+    parts = OrderedDict(front=front, flat=nn.Flatten(), linear=nn.Linear(features, width))
+    return nn.Sequential(OrderedDict(parts, norm=Norm(1, width) if norm else nn.Identity(), behind=behind))
 
 
-@final
-class ConvLayer(nn.Module):
+def conv(channels: int, filters: int, kernel: int, norm: bool) -> nn.Sequential:
     """Convolution, batch norm, ReLU, and the maximum over 2 × 2 pixels."""
-
-    def __init__(self, channels: int, filters: int, kernel: int, norm: bool):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, filters, kernel, padding="same")
-        self.norm = Norm(1, filters) if norm else nn.Identity()
-
-    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch filters h w"]:
-        return F.max_pool2d(F.relu(self.norm(self.conv(x))), 2)
+    parts = OrderedDict[str, nn.Module](conv=nn.Conv2d(channels, filters, kernel, padding="same"))
+    parts["norm"] = Norm(1, filters) if norm else nn.Identity()
+    return nn.Sequential(OrderedDict(parts, relu=nn.ReLU(), pool=nn.MaxPool2d(2)))
 
 
 @final
@@ -88,7 +75,7 @@ class Mlp(Network):
         σ, none = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}[activation](), nn.Identity()
         behind = σ if boundary == "after" else none
         fronts = [none, *[none if boundary == "after" else σ] * len(widths)]
-        hidden = [DenseLayer(a, b, norm, front, behind) for (a, b), front in zip(pairwise(sizes), fronts, strict=False)]
+        hidden = [dense(a, b, norm, front, behind) for (a, b), front in zip(pairwise(sizes), fronts, strict=False)]
         last = nn.Sequential(nn.Sequential(fronts[-1], nn.Flatten()), nn.Linear(sizes[-1], outputs))
         super().__init__(Chain(nn.Sequential(*hidden, last)), "list more arch.widths")
 
@@ -116,7 +103,7 @@ class Cnn(Network):
                 f"arch.filters={list(filters)} halves images {len(filters)} times, and those of the data have "
                 f"{shape[1]} × {shape[2]} pixels: list fewer arch.filters"
             )
-        hidden = [ConvLayer(a, b, kernel, norm) for a, b in pairwise(sizes)]
+        hidden = [conv(a, b, kernel, norm) for a, b in pairwise(sizes)]
         last = nn.Sequential(nn.Flatten(), nn.Linear(sizes[-1] * height * width, outputs))
         super().__init__(Chain(nn.Sequential(*hidden, last)), "list more arch.filters")
 
@@ -141,12 +128,8 @@ def channels_of(arch: str, shape: Shape) -> int:
     return shape[0]
 
 
-class Group(NamedTuple):
-    """Blocks of one width, the first of which takes every stride-th pixel."""
-
-    width: int
-    blocks: int
-    stride: int
+Group = tuple[int, int, int]
+"""Width, number of blocks, and stride: the first block takes every stride-th pixel."""
 
 
 def resnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
@@ -154,13 +137,13 @@ def resnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
 
     He et al. (2016), Deep residual learning, 1512.03385.
     """
-    groups = [Group(width, 2, 1), *(Group(2**i * width, 2, 2) for i in (1, 2, 3))]
+    groups = [(width, 2, 1), *((2**i * width, 2, 2) for i in (1, 2, 3))]
     return _resnet(channels_of("resnet18", shape), outputs, groups, projection)
 
 
 def resnet32(shape: Shape, outputs: int, width: int = 16) -> nn.Sequential:
     """Fifteen blocks in three groups, shortcuts without parameters (the same, section 4.2; 0.46 million parameters)."""
-    groups = [Group(width, 5, 1), Group(2 * width, 5, 2), Group(4 * width, 5, 2)]
+    groups = [(width, 5, 1), (2 * width, 5, 2), (4 * width, 5, 2)]
     return _resnet(channels_of("resnet32", shape), outputs, groups, Padding)
 
 
@@ -215,7 +198,7 @@ class Narrowing(nn.Module):
 def _resnet(
     channels: int, outputs: int, groups: Sequence[Group], shortcut: Callable[[int, int, int], nn.Module]
 ) -> nn.Sequential:
-    before = groups[0].width
+    before = groups[0][0]
     layers: list[nn.Module] = [_stem(channels, before)]
     for width, blocks, stride in groups:
         for step in (stride, *[1] * (blocks - 1)):
@@ -232,10 +215,10 @@ def _stem(channels: int, width: int) -> nn.Sequential:
 
 def _residual(before: int, width: int, stride: int) -> nn.Sequential:
     """Batch norm and ReLU in front of each of two convolutions (He et al., 2016, 1603.05027)."""
-    conv = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
+    three = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
     return nn.Sequential(
-        *(nn.BatchNorm2d(before), nn.ReLU(), conv(before, width, stride=stride)),
-        *(nn.BatchNorm2d(width), nn.ReLU(), conv(width, width)),
+        *(nn.BatchNorm2d(before), nn.ReLU(), three(before, width, stride=stride)),
+        *(nn.BatchNorm2d(width), nn.ReLU(), three(width, width)),
     )
 
 

@@ -6,12 +6,11 @@
     o_t   output, A h_t + a
 
 A sample is a sequence (steps, features), of any number of steps, and its output is (steps, outputs). A cell is run over
-several steps at once; the state between two spans of steps is one tensor, as the state between two stages is.
+several steps at once, (x, s) to h of each step and s behind the last one; the state between two spans of steps is one
+tensor, as the state between two stages is.
 """
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import final
 
 import torch
@@ -24,26 +23,8 @@ from costate.core.block import Network
 from costate.core.types import Shape
 
 
-class Cell(nn.Module, ABC):
-    """Some steps of a recurrent network.
-
-    Attributes:
-        size: numbers of a sample's state.
-        width: numbers of it that are read.
-    """
-
-    size: int
-    width: int
-
-    @abstractmethod
-    def forward(
-        self, x: Float[Tensor, "batch steps features"], s: Float[Tensor, "batch size"]
-    ) -> tuple[Float[Tensor, "batch steps width"], Float[Tensor, "batch size"]]:
-        """h of each step, and s behind the last one."""
-
-
 @final
-class TorchCell(Cell):
+class TorchCell(nn.Module):
     """Layers of torch's own, an LSTM, a GRU or a plain one with tanh; s = (h, c) of all layers for an LSTM, else h.
 
     Args:
@@ -66,7 +47,7 @@ class TorchCell(Cell):
 
 
 @final
-class AntisymmetricCell(Cell):
+class AntisymmetricCell(nn.Module):
     """h ← h + ε z ∘ tanh(M h + V x + b), z = sigmoid(M h + U x + c), M = W − Wᵀ − γ I, a gated step of an equation.
 
     For γ ≥ 0 the eigenvalues of M have real part ≤ 0: over many steps a state is neither blown up nor forgotten, but
@@ -99,7 +80,7 @@ class AntisymmetricCell(Cell):
 class Recurrence(nn.Module):
     """A cell and its readout, over whole sequences or over spans of them."""
 
-    def __init__(self, cell: Cell, outputs: int):
+    def __init__(self, cell: TorchCell | AntisymmetricCell, outputs: int):
         super().__init__()
         self.cell = cell
         self.readout = nn.Linear(cell.width, outputs)
@@ -120,20 +101,25 @@ class Recurrence(nn.Module):
 
 
 class Recurrent(Network):
-    """A recurrent network: in depth one layer, and one stage.
+    """A recurrent network: in depth one layer, and one stage."""
+
+    def __init__(self, cell: TorchCell | AntisymmetricCell, outputs: int):
+        deepen = "choose stages=1: a recurrent network is cut in time, by span"
+        super().__init__(Chain(nn.Sequential(Recurrence(cell, outputs))), deepen)
+
+
+def features(shape: Shape) -> int:
+    """Of a step.
 
     Raises:
         ValueError: samples are no sequences.
     """
-
-    def __init__(self, shape: Shape, outputs: int, cell: Callable[[int], Cell]):
-        if len(shape) != 2:
-            raise ValueError(
-                f"A recurrent network reads sequences (steps, features), and samples are {shape}: choose data=copy or "
-                "data=sequential_mnist, or another arch."
-            )
-        deepen = "choose stages=1: a recurrent network is cut in time, by span"
-        super().__init__(Chain(nn.Sequential(Recurrence(cell(shape[1]), outputs))), deepen)
+    if len(shape) != 2:
+        raise ValueError(
+            f"A recurrent network reads sequences (steps, features), and samples are {shape}: choose data=copy or "
+            "data=sequential_mnist, or another arch."
+        )
+    return shape[1]
 
 
 @final
@@ -147,16 +133,12 @@ class Lstm(Recurrent):
     """
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count, remember: float):
-        def cell(features: int) -> Cell:
-            lstm = nn.LSTM(features, width, layers, batch_first=True)
-            with torch.no_grad():
-                for name, bias in lstm.named_parameters():
-                    if name.startswith("bias"):
-                        # Torch has two biases, which are added up; gates are in the order input, forget, cell, output.
-                        bias[width : 2 * width] = remember if "_ih_" in name else 0
-            return TorchCell(lstm)
-
-        super().__init__(shape, outputs, cell)
+        lstm = nn.LSTM(features(shape), width, layers, batch_first=True)
+        for name, bias in lstm.named_parameters():
+            if name.startswith("bias"):
+                # Torch has two biases, which are added up; gates are in the order input, forget, cell, output.
+                bias.data[width : 2 * width] = remember if "_ih_" in name else 0
+        super().__init__(TorchCell(lstm), outputs)
 
 
 @final
@@ -164,7 +146,7 @@ class Gru(Recurrent):
     """Gated recurrent unit (Cho et al., 2014)."""
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count):
-        super().__init__(shape, outputs, lambda features: TorchCell(nn.GRU(features, width, layers, batch_first=True)))
+        super().__init__(TorchCell(nn.GRU(features(shape), width, layers, batch_first=True)), outputs)
 
 
 @final
@@ -172,7 +154,7 @@ class Rnn(Recurrent):
     """h ← tanh(W h + V x + b) (Elman, 1990)."""
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count):
-        super().__init__(shape, outputs, lambda features: TorchCell(nn.RNN(features, width, layers, batch_first=True)))
+        super().__init__(TorchCell(nn.RNN(features(shape), width, layers, batch_first=True)), outputs)
 
 
 @final
@@ -180,7 +162,7 @@ class AntisymmetricRnn(Recurrent):
     """The stable one (Chang et al., 2019)."""
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, step: Rate, damping: Amount):
-        super().__init__(shape, outputs, lambda features: AntisymmetricCell(features, width, step, damping))
+        super().__init__(AntisymmetricCell(features(shape), width, step, damping), outputs)
 
 
 def recurrence(block: nn.Module) -> Recurrence | None:

@@ -46,25 +46,12 @@ class Run(ABC):
         """
 
 
-def rebuilt(run: Run, start: State) -> State:
+def rebuilt(run: Run, start: State, end: State | None = None, into: State | None = None) -> State:
     """The state behind the last layer, whose graph holds that state and nothing of the layers between.
 
-    Raises:
-        ValueError: the state has half precision, in which it could not be rebuilt.
-    """
-    if start[0].dtype in (torch.bfloat16, torch.float16):
-        raise ValueError(
-            "arch.reversible=true rebuilds states from their last digits, of which half precision has too few: use "
-            "trainer.precision=bf16-mixed or 32-true"
-        )
-    return _Reversed.apply(run, len(start), None, None, *start, *run.weights())
-
-
-def retraced(run: Run, end: State, into: State | None, start: State) -> State:
-    """The state behind the last layer, of which it is known that it is `end`, with a graph that begins at `start`.
-
     Args:
-        start: the state in front of the layers, whose value is not looked at.
+        start: the state in front of the layers; its value is not looked at where the end is known.
+        end: the state behind them, where it is known.
         into: where the backward pass puts what it has rebuilt of the start.
     """
     return _Reversed.apply(run, len(start), end, into, *start, *run.weights())

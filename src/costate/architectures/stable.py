@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from costate.architectures.fields import Field, Layer
 from costate.architectures.forms import Form
-from costate.architectures.integrators import ONE_WAY, Integrator, Reversible
-from costate.architectures.reversal import Steps, rebuilt, retraced
+from costate.architectures.integrators import Integrator, Reversible, one_way
+from costate.architectures.reversal import Steps, rebuilt
 from costate.config.settings import Amount, Count, Rate
 from costate.core.block import Block, Coarsening, Network, State, restrict
 from costate.core.types import Shape
@@ -70,6 +70,11 @@ class StableBlock(Block):
     def forward(self, x: State) -> State:
         state = self.enter(x)
         if self.rebuilds and torch.is_grad_enabled():
+            if state[0].dtype in (torch.bfloat16, torch.float16):
+                raise ValueError(
+                    "arch.reversible=true rebuilds states from their last digits, of which half precision has too few: "
+                    "use trainer.precision=bf16-mixed or 32-true"
+                )
             return self.leave(rebuilt(self._run(), state))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
@@ -95,7 +100,7 @@ class StableBlock(Block):
 
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
-            raise ValueError(ONE_WAY)
+            raise ValueError(one_way())
         assert self.head is None, "a head cannot be run backwards"
         into = None
         if self.opening is None:
@@ -103,7 +108,7 @@ class StableBlock(Block):
             into = x.detach().chunk(2, dim=1)
         assert x is not None, "an opening cannot be run backwards"
         end = tuple(field.contiguous() for field in h.chunk(2, dim=1))
-        return x, self.leave(retraced(self._run(), end, into, self.enter(x)))
+        return x, self.leave(rebuilt(self._run(), self.enter(x), end, into))
 
     def _run(self) -> Steps:
         assert isinstance(self.integrator, Reversible), "refused before"
@@ -229,7 +234,7 @@ class StableNetwork(Network):
         reversible: bool = False,
     ):
         if reversible and not isinstance(integrator, Reversible):
-            raise ValueError(f"arch.reversible=true: {ONE_WAY}")
+            raise ValueError(f"arch.reversible=true: {one_way()}")
         opening = form.opening(shape, width)
         field = form.field(depth, width, integrator.evaluations, activation, norm)
         integrator.weights(field)  # refuses a field that has none such

@@ -58,12 +58,6 @@ class TokenField(Field):
             self.register_parameter(f"{name}_shift", nn.Parameter(torch.zeros(n, width)))
         self.timed = len(self.stacks())
 
-    def expanded(self, θ: Sequence[Tensor]) -> Sequence[Tensor]:
-        return θ
-
-    def statistics(self, track: bool) -> None:
-        return None
-
     def layer(self, j: int, θ: Sequence[Tensor], statistics: None, h: float, kick: float) -> Layer:
         K, O, A, B, a, b, *norms = θ
         attention = partial(self.attention, K, O, *norms[:2])

@@ -18,7 +18,6 @@ import fcntl
 import os
 import select
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -30,6 +29,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, final
+
+from costate.execution.launching.supervisor import end_with_parent
 
 TOOLS = "ip", "tc", "unshare", "nsenter"
 SWITCH = "switch"
@@ -107,7 +108,7 @@ class Hosts:
         """A command on a host; settings are those of Popen."""
         spaces = ["--net", "--pid", "--uts", "--mount", f"--wdns={settings.pop('cwd', Path.cwd())}"]
         words = ["nsenter", f"--target={self._inside[name]}", *spaces, "--", *command]
-        process = subprocess.Popen(words, preexec_fn=_end_with_parent, **settings)
+        process = subprocess.Popen(words, preexec_fn=end_with_parent, **settings)
         self._started.append(process)
         return process
 
@@ -148,7 +149,7 @@ class Hosts:
     def _start_switch(self) -> None:
         ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]
         command = [sys.executable, "-m", "costate.benchmarks.hosts", self.interface, str(self.delay), *ports]
-        switch = subprocess.Popen(command, preexec_fn=_end_with_parent, stdout=subprocess.PIPE)
+        switch = subprocess.Popen(command, preexec_fn=end_with_parent, stdout=subprocess.PIPE)
         self._started.append(switch)
         assert switch.stdout is not None, "asked for"
         if not switch.stdout.readline():
@@ -169,7 +170,7 @@ class Hosts:
 def _root(name: str, folder: Path) -> subprocess.Popen[bytes]:
     spaces = ["--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     words = ["unshare", *spaces, "sh", "-c", ROOT, "sh", str(folder), name]
-    return subprocess.Popen(words, preexec_fn=_end_with_parent, stdin=subprocess.DEVNULL)
+    return subprocess.Popen(words, preexec_fn=end_with_parent, stdin=subprocess.DEVNULL)
 
 
 def _first(root: subprocess.Popen[bytes], mark: Path) -> int:
@@ -179,10 +180,6 @@ def _first(root: subprocess.Popen[bytes], mark: Path) -> int:
             raise RuntimeError(f"{mark.name} has ended with exit code {root.returncode}")
         time.sleep(0.01)
     return int(Path(f"/proc/{root.pid}/task/{root.pid}/children").read_text().split()[0])
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def enter(pid: int) -> None:

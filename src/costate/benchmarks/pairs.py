@@ -1,6 +1,7 @@
 """Two ways to do the same, in turn, and the ratio within a pair: what else a machine does changes with the hour."""
 
 import argparse
+import operator
 import os
 import statistics
 import tempfile
@@ -41,12 +42,20 @@ def in_turn(pairs: int, *ways: Callable[[], float]) -> Iterator[tuple[float, ...
     return (tuple(way() for way in ways) for _ in range(pairs))
 
 
-def overhead(options: argparse.Namespace) -> None:
-    """What Lightning costs: an epoch as train.py runs it, against a bare PyTorch loop over the same network and rows.
+def told_in_turn(ways: dict[str, Callable[[], float]], what: str, of: Callable[[float, float], float]) -> None:
+    """A line for each pair of two ways, and the median of what is made `of` it; the second way is run once before."""
+    first, second = ways
+    print(f"{first:>7} {second:>7} {what}")
+    ways[second]()
+    found = []
+    for a, b in in_turn(PAIRS, *ways.values()):
+        found.append(of(a, b))
+        print(f"{a:>7.2f} {b:>7.2f} {found[-1]:.3f}", flush=True)
+    print(f"median {what} {statistics.median(found):.3f}")
 
-    Raises:
-        ValueError: MNIST is not there.
-    """
+
+def overhead(options: argparse.Namespace) -> None:
+    """What Lightning costs: an epoch as train.py runs it, against a bare loop over the same network and rows."""
     cfgs = [_main_job(options, "method=backprop", f"stages={stages}") for stages in (1, 2)]
     # Lightning without a validation set says so; here that is meant.
     warnings.filterwarnings("ignore", "You defined a `validation_step` but have no `val_dataloader`")
@@ -66,28 +75,16 @@ def callbacks(options: argparse.Namespace) -> None:
     """What measuring costs: an epoch of the main job with every measuring callback, against one with none, in pairs.
 
     Seconds of an epoch, its validation included, of `arch=verlet method=sg data=mnist`.
-
-    Raises:
-        ValueError: MNIST is not there.
     """
     on, off = (_main_job(options, "method=sg", f"callbacks={which}") for which in ("all", "none"))
     print(f"An epoch of arch=verlet method=sg data=mnist, seconds, {torch.get_num_threads()} threads")
-    print(f"{'all':>7} {'none':>7} {'ratio':>6}")
-    _epoch(off)
-    ratios = []
-    for measured, bare in in_turn(PAIRS, lambda: _epoch(on), lambda: _epoch(off)):
-        ratios.append(measured / bare)
-        print(f"{measured:>7.2f} {bare:>7.2f} {ratios[-1]:>6.3f}", flush=True)
-    print(f"median ratio {statistics.median(ratios):.3f}")
+    told_in_turn({"all": lambda: _epoch(on), "none": lambda: _epoch(off)}, "ratio", operator.truediv)
 
 
 def reading(options: argparse.Namespace) -> None:
     """How long a full pass over MNIST takes: the data module's loaders against `DataLoader(TensorDataset)`, in pairs.
 
     Training and validation rows: 60,000 images.
-
-    Raises:
-        ValueError: MNIST is not there.
     """
     before, pairs = torch.get_num_threads(), 7
     print(f"A pass over MNIST, seconds, median of {pairs} pairs (worst in brackets)")
@@ -115,13 +112,7 @@ def start(options: argparse.Namespace) -> None:
     On the digits, which need no files.
     """
     os.environ["WANDB_MODE"] = "offline"
-    print(f"{'wandb':>7} {'csv':>7} {'more':>6}")
-    _to_first_batch("csv")
-    more = []
-    for tracked, plain in in_turn(PAIRS, lambda: _to_first_batch("wandb"), lambda: _to_first_batch("csv")):
-        more.append(tracked - plain)
-        print(f"{tracked:>7.2f} {plain:>7.2f} {more[-1]:>6.2f}", flush=True)
-    print(f"median {statistics.median(more):.2f} s more")
+    told_in_turn({name: partial(_to_first_batch, name) for name in ("wandb", "csv")}, "seconds more", operator.sub)
 
 
 def deep(parser: argparse.ArgumentParser) -> None:

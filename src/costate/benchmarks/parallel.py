@@ -19,9 +19,9 @@ from costate.benchmarks.contest import launch
 from costate.config.composing import composed
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
-from costate.execution.parallel import OneEach
+from costate.execution.serial import OneEach
 from costate.pvd import InTurn
-from costate.runs import program
+from costate.runs import RunFolder, program
 from costate.training.loggers import read
 from costate.training.module import stages
 
@@ -60,34 +60,24 @@ def asynchronous(options: argparse.Namespace) -> None:
 
 
 def _alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, Row]:
-    """Every way once, one after the other."""
-    # Settings of the execution are not for backpropagation, which has another one.
-    meant = {way: [word for word in settings if way != "backprop" or not word.startswith("execution.")] for way in WAYS}
+    """Every way once, one after the other: test error, seconds to the bar (without end if it is never met), messages
+    that were lost.
+    """
+    rows: dict[str, Row] = {}
     with tempfile.TemporaryDirectory() as place:
-        more = "callbacks=[throughput]", f"seed={seed}", f"epochs={epochs}"
-        folders = {way: program.run(Path(place) / way, *own, *meant[way], *more) for way, own in WAYS.items()}
-        curves = {way: _curve(folder) for way, folder in folders.items()}
-        bar = max(1.5 * curves["backprop"][-1][1], 0.01)
-        return {way: _outcome(folder, curves[way], bar) for way, folder in folders.items()}
-
-
-def _curve(folder: Path) -> list[tuple[float, float]]:
-    """Seconds of the fit and validation error behind each epoch."""
-    lines = read(folder / "metrics.csv")
-    seconds, errors = ([float(line[name]) for line in lines if line.get(name)] for name in ("fit_seconds", "val/mse"))
-    return list(zip(seconds, errors, strict=True))
-
-
-def _outcome(folder: Path, points: Sequence[tuple[float, float]], bar: float) -> Row:
-    """Test error, seconds to the bar (without end if it is never met), and messages that were lost."""
-    results: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return {
-        "mse": results["test/mse"],
-        "seconds": min((seconds for seconds, error in points if error <= bar), default=float("inf")),
-        "fit": points[-1][0],
-        "sent": results.get("messages_sent", 0.0),
-        "lost": results.get("messages_lost", 0.0),
-    }
+        for way, own in WAYS.items():
+            # Settings of the execution are not for backpropagation, which has another one.
+            meant = [word for word in settings if way != "backprop" or not word.startswith("execution.")]
+            words = *own, *meant, "callbacks=[throughput]", f"seed={seed}", f"epochs={epochs}"
+            folder = RunFolder(program.run(Path(place) / way, *words))
+            results, lines = folder.results(), read(folder.metrics)
+            times, errors = ([float(row[key]) for row in lines if row.get(key)] for key in ("fit_seconds", "val/mse"))
+            if way == "backprop":
+                bar = max(1.5 * errors[-1], 0.01)
+            reached = (seconds for seconds, error in zip(times, errors, strict=True) if error <= bar)
+            rows[way] = {"mse": results["test/mse"], "seconds": min(reached, default=float("inf")), "fit": times[-1]}
+            rows[way] |= {name: results.get(f"messages_{name}", 0.0) for name in ("sent", "lost")}
+    return rows
 
 
 def _summary(rounds: Sequence[dict[str, Row]]) -> dict[str, Row]:

@@ -84,8 +84,8 @@ class LinearProbes(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking or pl_module.execution.in_time:
             return
-        h, y = self._rows(trainer.train_dataloader, trainer)
-        seen, seen_y = self._rows(trainer.val_dataloaders, trainer)
+        h, y = self._rows(trainer, "train")
+        seen, seen_y = self._rows(trainer, "validation")
         task, T, numbers = pl_module.task, pl_module.task.describe(y), {}
         # Lightning has put the network into evaluation mode for the validation.
         for k, stage in enumerate(pl_module.stages):
@@ -93,10 +93,10 @@ class LinearProbes(Callback):
             numbers[f"stage/{k}/probe_{task.score}"] = task.metric().to(h.device)(read(h, T, seen), seen_y)
         pl_module.log_dict(numbers)
 
-    def _rows(self, loader: Any, trainer: Trainer) -> tuple[Tensor, Tensor]:
+    def _rows(self, trainer: Any, part: str) -> tuple[Tensor, Tensor]:
         """Of the whole set, not of this process's share; in the network's precision, as its batches are."""
-        rows, device = loader.rows, trainer.strategy.root_device
-        x = trainer.precision_plugin.convert_input(loader.prepare(rows.x[: self.rows]))
+        rows, device = getattr(trainer.datamodule.parts, part), trainer.strategy.root_device
+        x = trainer.precision_plugin.convert_input(trainer.datamodule.prepare(rows.x[: self.rows]))
         return x.to(device), rows.y[: self.rows].to(device)
 
 

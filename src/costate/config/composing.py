@@ -112,15 +112,16 @@ def layers(sizes: Any) -> Any:
 
 def having(axis: str, key: str) -> str:
     """The options of an axis whose files have such a setting: `having("arch", "integrator")` are those stable."""
-    return ",".join(name for name, settings in _options(axis).items() if key in settings)
+    return ",".join(name for name, settings in options(axis).items() if key in settings)
 
 
 def lacking(axis: str, key: str) -> str:
     """The others: `lacking("method", "blocks")` are the methods of stages."""
-    return ",".join(name for name, settings in _options(axis).items() if key not in settings)
+    return ",".join(name for name, settings in options(axis).items() if key not in settings)
 
 
-def _options(axis: str) -> dict[str, Any]:
+def options(axis: str) -> dict[str, Any]:
+    """The files of an axis, by their names."""
     files = sorted((CONF / axis).glob("*.yaml"))
     return {path.stem: OmegaConf.load(path) for path in files}
 

@@ -47,6 +47,7 @@ class Run:
     workers: Count = 1
     span: Count = 1
     discount: Share = 1.0
+    compile: bool = False
     summary: bool = False
 
 
@@ -104,7 +105,7 @@ def _convert(key: str, kind: Any, value: Any) -> Any:
             return converted
     choices = [choice for inner in _alternatives(kind) if get_origin(inner) is Literal for choice in get_args(inner)]
     hint = suggestion(str(value), map(str, choices))
-    raise SettingError(f"{key} must be {_describe(kind)}, not {_show(value)}{hint}.")
+    raise SettingError(f"{key} must be {_describe(kind)}, not {'null' if value is None else repr(value)}{hint}.")
 
 
 @functools.cache
@@ -153,7 +154,3 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is dict:
         return "a mapping like {name: value}"
     return "null" if kind is type(None) else WORDS.get(kind, str(kind))
-
-
-def _show(value: Any) -> str:
-    return "null" if value is None else repr(value)

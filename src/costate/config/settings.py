@@ -7,7 +7,6 @@ import ast
 import importlib.util
 import math
 import typing
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -75,37 +74,38 @@ def signature(target: str) -> Signature | None:
     """The settings of the class or function with this dotted name, or None where its source is not found.
 
     Settings are the keyword-only arguments, and positional ones that have a default; other positional arguments are
-    objects that the program passes.
+    objects that the program passes. Of a dataclass they are its fields.
     """
     module, _, name = target.rpartition(".")
-    place = _constructor(module, name)
-    if place is None:
-        return None
-    module, arguments = place
-    scope = _Scope(module)
+    place = _find(module, name)
+    return _taken(*place) if place and isinstance(place[1], ast.ClassDef | ast.FunctionDef) else None
+
+
+def _taken(module: str, node: ast.AST) -> Signature:
+    if isinstance(node, ast.FunctionDef):
+        return _arguments(_Scope(module), node.args)
+    assert isinstance(node, ast.ClassDef)
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            return _arguments(_Scope(module), part.args)
+    places = [_find(module, base.id) for base in node.bases if isinstance(base, ast.Name)]
+    inherited = [_taken(*place) for place in places if place and isinstance(place[1], ast.ClassDef)]
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return next((found for found in inherited if found.settings or found.open), Signature({}))
+    fields = {name: setting for found in inherited for name, setting in found.settings.items()}
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation):
+            fields[ast.unparse(part.target)] = Setting(_Scope(module).read(part.annotation), part.value is None)
+    return Signature(fields)
+
+
+def _arguments(scope: "_Scope", arguments: ast.arguments) -> Signature:
     positional = arguments.posonlyargs + arguments.args
     defaults = positional[len(positional) - len(arguments.defaults) :]
     found = {argument.arg: Setting(scope.read(argument.annotation), False) for argument in defaults}
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         found[argument.arg] = Setting(scope.read(argument.annotation), default is None)
     return Signature(found, open=arguments.kwarg is not None)
-
-
-def _constructor(module: str, name: str) -> tuple[str, ast.arguments] | None:
-    place = _find(module, name)
-    if place is None:
-        return None
-    module, node = place
-    if isinstance(node, ast.FunctionDef):
-        return module, node.args
-    if not isinstance(node, ast.ClassDef):
-        return None
-    for part in node.body:
-        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
-            return module, part.args
-    inherited = (_constructor(module, base.id) for base in node.bases if isinstance(base, ast.Name))
-    none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
-    return next((place for place in inherited if place is not None), (module, none))
 
 
 def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
@@ -139,25 +139,18 @@ def _statements(module: str) -> list[ast.stmt]:
     return ast.parse(path.read_text(encoding="utf-8")).body if path else []
 
 
-class _Scope(Mapping[str, Any]):
+class _Scope(dict[str, Any]):
     """The names that an annotation may use: plain types, bounded ones, and what the module itself assigns."""
 
     def __init__(self, module: str):
+        super().__init__(PLAIN)
         self.module = module
 
-    def __getitem__(self, name: str) -> Any:
-        if name in PLAIN:
-            return PLAIN[name]
+    def __missing__(self, name: str) -> Any:
         place = _find(self.module, name)
         if place is None or not isinstance(place[1], ast.expr):
             raise KeyError(name)
         return _Scope(place[0]).read(place[1])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(PLAIN)
-
-    def __len__(self) -> int:
-        return len(PLAIN)
 
     def read(self, annotation: ast.expr | None) -> Any:
         """The annotation's value, or `Any` where it names something that is no plain type."""

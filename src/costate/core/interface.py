@@ -83,9 +83,7 @@ class Loss(Interface):
 
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
         output = h.requires_grad_()
-        loss = self.task.loss(output, y)
-        self.value = loss.detach()
-        return torch.autograd.grad(loss, output)[0]
+        return torch.autograd.grad(self.root(output, y, arrived, n)[0], output)[0]
 
 
 @final

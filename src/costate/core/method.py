@@ -12,9 +12,9 @@ import torch
 from costate.core.block import Block, Network
 from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.interface import Interface
-from costate.core.memory import Graph, Memory
 from costate.core.post import Gradient, Post
 from costate.core.schedules import Event, decoupled
+from costate.core.stage import Graph, Memory
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.pvd import Team
@@ -43,9 +43,9 @@ class Iteration(ABC):
     def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
         """Leaves gradients in `.grad`; returns the network's output where this process has it."""
 
-    @abstractmethod
     def advance(self, optimizer: torch.optim.Optimizer) -> None:
         """Changes the weights; calls the optimizer once, which counts the batch."""
+        optimizer.step()
 
     def abandon(self) -> None:  # noqa: B027  (most keep nothing)
         """Forgets what is kept from one batch to the next: it is another network's."""
@@ -71,9 +71,6 @@ class OptimizerStep(Iteration):
 
     def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
         return self.player.step(n, x, y, more)
-
-    def advance(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
 
 
 class Method(ABC):

@@ -76,16 +76,10 @@ def delayed(stages: int, batch: int, delay: int) -> Iterator[Event]:
     batches. With delay 2 that leaves a whole batch's work for the links, and no process waits; with delay 1 nothing, so
     that every batch waits for one message; delay 0 is the lock.
     """
-    for k in range(stages):
-        yield Event(Operation.FORWARD, k, batch)
-    for k in reversed(range(stages)):
-        late = batch - delay * (stages - 1 - k)
-        if late >= 0:
-            yield Event(Operation.UPDATE, k, late)
-    for k in range(stages - 1):
-        late = batch - delay * (stages - 1 - k)
-        if late >= 0:
-            yield Event(Operation.LEARN, k, late)
+    late = [batch - delay * (stages - 1 - k) for k in range(stages)]
+    yield from (Event(Operation.FORWARD, k, batch) for k in range(stages))
+    yield from (Event(Operation.UPDATE, k, n) for k, n in reversed([*enumerate(late)]) if n >= 0)
+    yield from (Event(Operation.LEARN, k, n) for k, n in enumerate(late[:-1]) if n >= 0)
 
 
 def waits(events: Sequence[Event]) -> bool:

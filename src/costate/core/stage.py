@@ -1,9 +1,15 @@
-"""A stage: consecutive layers that are trained as one unit, with the interface behind them.
+"""A stage: consecutive layers that are trained as one unit, with the interface behind them, and what it remembers.
 
-x   state at the stage's input, cut from the graph of the stage before
-h   state at its output
-g   gradient of the batch's mean loss at h, as the interface answers it
+A memory is the joint between the forward pass on a batch and the backward pass on it, which may be batches apart.
+
+    x   state at the stage's input, cut from the graph of the stage before     (batch, *shape)
+    h   state at its output
+    g   gradient of the batch's mean loss at h, as the interface answers it
+    θ   weights of the forward pass; θ′ those of today, which have stepped since
 """
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +17,63 @@ from torch import Tensor, nn
 from costate.core.block import Block
 from costate.core.copies import CopiedBlocks, Likeness
 from costate.core.interface import Interface, Learning
-from costate.core.memory import Flight, Memory
 from costate.core.post import Passage, Reply
 from costate.core.types import Input, Labels, Shape, State
+
+
+class Flight(NamedTuple):
+    """What a stage remembers of a batch that it has still to update on; whatever a memory does not need is None.
+
+    Attributes:
+        first: whether the stage is the network's first, so that nobody wants a gradient at x.
+        y, x, h: with a row for each sample; h has its graph, which no checkpoint can hold.
+        weights: θ by their names.
+        origin: of the latest batch, what its θ was predicted from: the weights as they were.
+    """
+
+    first: bool
+    y: Labels
+    x: Input | None = None
+    h: State | None = None
+    weights: dict[str, Tensor] | None = None
+    origin: dict[str, Tensor] | None = None
+
+
+Kept: TypeAlias = tuple[State, Flight]
+"""h, and what to remember."""
+
+
+class Memory(ABC):
+    """Keeps what the backward pass will need, and no more."""
+
+    @abstractmethod
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
+        """The forward pass; `previous` is what is remembered of the batch before."""
+
+    def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
+        """x and h with the graph between them, for one backward pass; x holds the state when that is over.
+
+        Args:
+            returned: h as the stage behind has it, if the method's post brings it.
+        """
+        assert flight.x is not None, "kept"
+        assert flight.h is not None, "kept"
+        return flight.x, flight.h
+
+
+def leaf(x: Input, first: bool) -> Input:
+    """x, cut from the graph of the stage before."""
+    return x.detach().requires_grad_(not first)
+
+
+@final
+class Graph(Memory):
+    """Keeps autograd's graph, for a backward pass before the weights step."""
+
+    def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:
+        x = leaf(x, first)
+        h = block(x)
+        return h, Flight(first, y, x, h)
 
 
 class Stage(nn.Module):
@@ -48,7 +108,8 @@ class Stage(nn.Module):
         self.lessons: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forward(self, x: Input) -> State:
-        return self.block(x)
+        # Not by a call, which may be a compiled one: that is for training, and looking is too short to pay for another.
+        return self.block.forward(x)
 
     @torch.no_grad()
     def guess(self, samples: Input) -> State:

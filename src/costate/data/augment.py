@@ -7,6 +7,7 @@ batch what one process sees.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -55,14 +56,10 @@ def change(kind: Kind) -> Change | None:
     would draw once for a batch, and take it picture by picture. Those of the others are torchvision's
     (TrivialAugment: Müller & Hutter, 2021; RandAugment: Cubuk et al., 2020).
     """
-    return {
-        "none": None,
-        "flip": flip,
-        "crop": crop,
-        "flip_crop": lambda x, numbers: flip(crop(x, numbers), numbers),
-        "trivial": lambda x, numbers: one_by_one("TrivialAugmentWide", x, numbers),
-        "randaugment": lambda x, numbers: one_by_one("RandAugment", x, numbers),
-    }[kind]
+    both: Change = lambda x, numbers: flip(crop(x, numbers), numbers)  # noqa: E731
+    trivial, random = partial(one_by_one, "TrivialAugmentWide"), partial(one_by_one, "RandAugment")
+    kinds = {"none": None, "flip": flip, "crop": crop, "flip_crop": both, "trivial": trivial, "randaugment": random}
+    return kinds[kind]
 
 
 def flip(x: Pictures, numbers: Numbers) -> Pictures:

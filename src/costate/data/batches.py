@@ -3,10 +3,9 @@
 Rows are counted from 0; B is the joint batch of all replicas; replica r of R reads its share of each joint batch.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -19,30 +18,31 @@ from costate.data.store import Pages, ahead
 Batch = tuple[Tensor, Tensor]
 
 
-class Places(ABC):
+@final
+class Loader:
     """Hands out the batches of an epoch, from any of them on; Lightning can save and restore the place in it.
 
     torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
     uninterrupted one.
+
+    Args:
+        number: of batches in an epoch.
+        batches: fresh pairs (x float, y) of an epoch, from a batch on; one is made when it is asked for.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a sampler
 
-    def __init__(self) -> None:
+    def __init__(self, number: int, batches: Callable[[int, int], Iterable[Batch]]):
+        self.number, self.batches = number, batches
         self.epoch = 0
         self.batch = 0  # batches handed out in this epoch
         self._skip = 0  # batches that the next pass leaves out, since they were handed out before a restart
 
-    @abstractmethod
     def __len__(self) -> int:
-        """The number of batches in an epoch."""
-
-    @abstractmethod
-    def batches(self, start: int) -> Iterator[Batch]:
-        """Fresh pairs (x float, y) of the present epoch, from this one on; one is made when it is asked for."""
+        return self.number
 
     @property
-    def sampler(self) -> "Places":
+    def sampler(self) -> "Loader":
         """Where Lightning looks for `set_epoch`."""
         return self
 
@@ -55,7 +55,7 @@ class Places(ABC):
         # A generator: nothing happens before the first batch is asked for. Lightning restores a loader, makes its
         # iterator, and only then says which epoch it is.
         self.batch, self._skip = self._skip, 0
-        for pair in self.batches(self.batch):
+        for pair in self.batches(self.epoch, self.batch):
             self.batch += 1
             yield pair
 
@@ -108,20 +108,8 @@ def generator(*seeds: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
 
 
-class Order(ABC):
-    """Which rows are read in which batch of which epoch."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """The number of batches in an epoch."""
-
-    @abstractmethod
-    def epoch(self, epoch: int) -> tuple[Int[Tensor, " _"], ...]:
-        """The row numbers of each batch."""
-
-
 @dataclass(frozen=True)
-class Shuffled(Order):
+class Shuffled:
     """Training order: π = permutation(seed, epoch); batch i of replica r is π[i B : (i + 1) B][r :: R].
 
     What does not fill a last joint batch is left out: each row is read at most once in an epoch.
@@ -147,13 +135,14 @@ class Shuffled(Order):
         return self.rows // self.batch_size
 
     def epoch(self, epoch: int) -> tuple[Int[Tensor, " _"], ...]:
+        """The row numbers of each batch."""
         permutation = torch.randperm(self.rows, generator=generator(self.seed, epoch))
         joint = permutation[: len(self) * self.batch_size].view(len(self), self.batch_size)
         return joint[:, self.replica :: self.replicas].contiguous().unbind()
 
 
 @dataclass(frozen=True)
-class InOrder(Order):
+class InOrder:
     """Evaluation order: replica r reads rows r, r + R, r + 2R, ...; every row is read once, by one replica.
 
     Every replica has the same number of batches, none of them empty, so that collective calls per batch match.
@@ -192,31 +181,22 @@ def gather(x: Shaped[Tensor, " rows *shape"] | Pages, index: Int[Tensor, " batch
     return batch
 
 
-class Loader(Places):
-    """Reads rows in an order, a fresh pair (x float, y) per batch; it would be slower to stack rows one by one.
+def reading(
+    rows: Rows,
+    order: Shuffled | InOrder,
+    prepare: Callable[[Tensor], Tensor],
+    augment: Callable[[Tensor, int, int], Tensor] | None = None,
+) -> Loader:
+    """Reads rows in an order; it would be slower to stack rows one by one.
 
     Args:
         prepare: what is done to the rows of any batch, last of all.
         augment: what is done before that to the rows of a batch, by its epoch and its number.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        order: Order,
-        prepare: Callable[[Tensor], Tensor],
-        augment: Callable[[Tensor, int, int], Tensor] | None = None,
-    ):
-        super().__init__()
-        self.rows = rows
-        self.order = order
-        self.prepare = prepare
-        self.augment = augment
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
+        pairs = ((gather(rows.x, i), gather(rows.y, i)) for i in order.epoch(epoch)[start:])
+        for i, (x, y) in enumerate(ahead(pairs) if isinstance(rows.x, Pages) else pairs, start):
+            yield prepare(x if augment is None else augment(x, epoch, i)), y
 
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        pairs = ((gather(self.rows.x, i), gather(self.rows.y, i)) for i in self.order.epoch(self.epoch)[start:])
-        for i, (x, y) in enumerate(ahead(pairs) if isinstance(self.rows.x, Pages) else pairs, start):
-            yield self.prepare(x if self.augment is None else self.augment(x, self.epoch, i)), y
+    return Loader(len(order), batches)

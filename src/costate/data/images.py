@@ -12,19 +12,20 @@ import socket
 import tempfile
 from abc import ABC
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from costate.config.settings import Count, Size
+from costate.config.settings import Count
 from costate.core.tasks import Classification
 from costate.core.types import Shape
 from costate.data import store
-from costate.data.augment import Kind
+from costate.data.augment import Kind, change
 from costate.data.batches import Rows
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pictures import Gallery
@@ -120,6 +121,7 @@ class Source:
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
+@dataclass(kw_only=True, eq=False)
 class Images(InMemory, ABC):
     """An image set with an official test part; validation comes out of the training part.
 
@@ -136,45 +138,34 @@ class Images(InMemory, ABC):
             corrupt, or the parts ask for more rows than there are.
     """
 
-    source: Source
+    source: ClassVar[Source]
+    root: str
+    cache: str
+    download: bool
+    train: Count | None
+    validation: Count
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        cache: str,
-        download: bool,
-        train: Count | None,
-        validation: Count,
-        batch_size: Count,
-        augment: Kind,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        task, shape = Classification(self.source.classes), self.source.shape
-        super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
-        self.root = _home("data.root", root)
-        self.path = _home("data.cache", cache) / f"{self.source.name}.h5"
-        self.download = download
-        self.sizes = train, validation
+    def __post_init__(self) -> None:
+        self.describe(self.source.shape, Classification(self.source.classes))
+        self.folder = _home("data.root", self.root)
+        self.path = _home("data.cache", self.cache) / f"{self.source.name}.h5"
 
     def read(self) -> Parts:
-        if not self.root.is_dir() and self.path.is_file():
-            log.warning("data.root=%s is not there: the pictures are those of %s.", self.root, self.path)
-        archive = self.root / f"{self.source.name}.zip"
-        if self.source.missing(self.root) and archive.is_file():
+        if not self.folder.is_dir() and self.path.is_file():
+            log.warning("data.root=%s is not there: the pictures are those of %s.", self.folder, self.path)
+        archive = self.folder / f"{self.source.name}.zip"
+        if self.source.missing(self.folder) and archive.is_file():
             # The same pictures, one a file.
             gallery = Gallery(archive, "data.root")
             size, colour = self.source.shape[1], self.source.shape[0] == 3
             path = self.path.with_name(f"{self.source.name}_zip.h5")
             arrays = store.load(path, gallery.signature(), lambda: gallery.arrays(size, colour, skip=False))
         else:
-            arrays = store.load(
-                self.path, self.source.signature(self.root), lambda: self.source.read(self.root, self.download)
-            )
+            made = partial(self.source.read, self.folder, self.download)
+            arrays = store.load(self.path, self.source.signature(self.folder), made)
         self.class_names = [name.decode() for name in arrays.get("classes", ())]
         learn, test = (Rows.of(arrays, part) for part in ("train", "test"))
-        train, validation, _ = divide(len(learn.y), *self.sizes, 0, self.seed)
+        train, validation, _ = divide(len(learn.y), self.train, self.validation, 0, self.seed)
         return Parts(learn.take(train), learn.take(validation), test)
 
 
@@ -188,19 +179,37 @@ def _home(setting: str, path: str) -> Path:
         ) from error
 
 
-class Mnist(Images):
+@dataclass(kw_only=True, eq=False)
+class Pictures(Images, ABC):
+    """Those whose training pictures may be changed.
+
+    Args:
+        augment: how.
+    """
+
+    augment: Kind
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.change = change(self.augment)
+
+
+@final
+class Mnist(Pictures):
     """Handwritten digits (LeCun, Cortes & Burges, 1998): 60,000 + 10,000 grey images of 28 × 28, ten classes."""
 
     source = Source("mnist", datasets.MNIST, "MNIST/raw", IDX, (1, 28, 28), 10)
 
 
-class FashionMnist(Images):
+@final
+class FashionMnist(Pictures):
     """Articles of clothing (Xiao, Rasul & Vollgraf, 2017): as MNIST in every size."""
 
     source = Source("fashion_mnist", datasets.FashionMNIST, "FashionMNIST/raw", IDX, (1, 28, 28), 10)
 
 
-class Cifar10(Images):
+@final
+class Cifar10(Pictures):
     """Things and animals (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32 × 32, ten classes."""
 
     source = Source(
@@ -213,12 +222,15 @@ class Cifar10(Images):
     )
 
 
-class Cifar100(Images):
+@final
+class Cifar100(Pictures):
     """As CIFAR-10 in size, with a hundred classes (Krizhevsky, 2009)."""
 
     source = Source("cifar100", datasets.CIFAR100, "cifar-100-python", ("train", "test", "meta"), (3, 32, 32), 100)
 
 
+@final
+@dataclass(kw_only=True, eq=False)
 class Digits(InMemory):
     """1797 images of 8 × 8 with values 0 to 16, ten classes (Alpaydin & Kaynak, UCI, 1998): no files, no network.
 
@@ -229,13 +241,14 @@ class Digits(InMemory):
         ValueError: (on reading) the parts ask for more rows than there are.
     """
 
-    def __init__(
-        self, *, train: Count | None, validation: Count, test: Count, batch_size: Count, seed: Size, shuffle_seed: Size
-    ):
-        super().__init__((1, 8, 8), Classification(10), batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
-        self.sizes = train, validation, test
+    train: Count | None
+    validation: Count
+    test: Count
+
+    def __post_init__(self) -> None:
+        self.describe((1, 8, 8), Classification(10))
 
     def read(self) -> Parts:
         images, labels = load_digits(return_X_y=True)
         rows = Rows(torch.from_numpy(images).to(torch.uint8).view(-1, *self.shape), torch.from_numpy(labels).long())
-        return Parts(*map(rows.take, divide(len(labels), *self.sizes, self.seed)))
+        return Parts(*map(rows.take, divide(len(labels), self.train, self.validation, self.test, self.seed)))

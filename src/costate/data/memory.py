@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from costate.config.settings import Count, Size
 from costate.core.tasks import Task
-from costate.core.types import Shape, State
-from costate.data.augment import Augmentation, Kind, change
-from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator, share
+from costate.core.types import Shape
+from costate.data.augment import Augmentation, Change
+from costate.data.batches import InOrder, Loader, Rows, Shuffled, generator, reading, share
 from costate.data.store import Pages
 
 EVALUATION_ROWS = 500  # rows in a batch of validation and test; no result depends on it
@@ -70,16 +71,6 @@ def _of_bytes(pieces: Iterable[UInt8[Tensor, "_ channels *place"]]) -> tuple[Ten
     return mean, ((part @ value**2) - mean**2).clamp_min(0).sqrt()
 
 
-def untouched(x: State) -> State:
-    """What is done to rows that are floats already."""
-    return x
-
-
-def as_asked(batch_size: int, most: int) -> int:
-    """A step has data.batch_size rows."""
-    return batch_size
-
-
 def divide(rows: int, train: int | None, validation: int, test: int, seed: int) -> tuple[Int[Tensor, " _"], ...]:
     """Row numbers of three disjoint parts, drawn by the seed; None stands for all rows that are left.
 
@@ -109,45 +100,51 @@ def _check_numbers(parts: Parts) -> None:
                 )
 
 
-class InMemory(LightningDataModule, ABC):
-    """A data set held in memory; batches are (x float (batch, *shape), y).
+@dataclass(kw_only=True, eq=False)
+class Data(LightningDataModule, ABC):
+    """What is learned from. A subclass is a dataclass whose fields are its settings, and describes its samples.
 
     Args:
+        batch_size: training rows in a step, of all processes together.
+        seed: of the division into parts, or of what is drawn.
+        shuffle_seed: of the order of training batches.
+
+    Attributes:
         shape: of one sample.
         task: what is learned from it.
-        batch_size: training rows in a step, of all processes together.
-        seed: of the division into parts, or of the points that are drawn.
-        shuffle_seed: of the order of training batches.
-        augment: how pictures of training batches are changed.
+        rows: of a step, from batch_size and from how many there are at most; a method may have its own idea.
+    """
+
+    batch_size: Count
+    seed: Size
+    shuffle_seed: Size
+
+    def describe(self, shape: Shape, task: Task) -> None:
+        """Says what samples are, and what is learned from them."""
+        super().__init__()
+        self.shape, self.task = shape, task
+        self.rows: Callable[[int, int], int] = lambda batch_size, most: batch_size
+
+
+@dataclass(kw_only=True, eq=False)
+class InMemory(Data):
+    """A data set held in memory; batches are (x float (batch, *shape), y).
 
     Attributes:
         standardised: whether floats are brought to mean 0 and variance 1 per column, by the training rows, as bytes
             always are; for tables whose columns have units of their own.
-
-    Raises:
-        ValueError: samples that are no pictures are to be changed like ones.
+        class_names: those of the data set, if it has any.
     """
 
     standardised: ClassVar[bool] = False
 
-    def __init__(
-        self, shape: Shape, task: Task, *, batch_size: Count, seed: Size, shuffle_seed: Size, augment: Kind = "none"
-    ):
-        super().__init__()
-        if augment != "none" and len(shape) != 3:
-            raise ValueError(f"data.augment={augment} is for pictures, and samples are {shape}: use data.augment=none.")
-        self.augment = change(augment)
-        self.shape = shape
-        self.task = task
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle_seed = shuffle_seed
+    def describe(self, shape: Shape, task: Task) -> None:
+        super().describe(shape, task)
+        self.change: Change | None = None
+        """How pictures of training batches are changed."""
         self.class_names: list[str] = []
-        """Those of the data set, if it has any."""
         self.parts: Parts | None = None
-        self.prepare: Callable[[Tensor], Tensor] = untouched
-        self.rows: Callable[[int, int], int] = as_asked
-        """Rows of a step, from batch_size and from how many there are at most; a method may have its own idea."""
+        self.prepare: Callable[[Tensor], Tensor] = lambda x: x
 
     @abstractmethod
     def read(self) -> Parts:
@@ -174,23 +171,20 @@ class InMemory(LightningDataModule, ABC):
     def train_dataloader(self) -> Loader:
         """Shuffled joint batches, of which this process reads its share."""
         assert self.parts
-        rows = self.parts.train
-        replica, replicas = share(self)
+        rows, (replica, replicas) = self.parts.train, share(self)
         step = self.rows(self.batch_size, len(rows.y) // replicas * replicas)
         order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
-        change = self.augment and Augmentation(self.augment, self.shuffle_seed, replica, replicas)
-        return Loader(rows, order, self.prepare, change)
+        augment = self.change and Augmentation(self.change, self.shuffle_seed, replica, replicas)
+        return reading(rows, order, self.prepare, augment)
 
     def val_dataloader(self) -> Loader:
-        """All validation rows in order."""
-        assert self.parts
-        return self.in_order(self.parts.validation)
+        return self.in_order("validation")
 
     def test_dataloader(self) -> Loader:
-        """All test rows in order."""
-        assert self.parts
-        return self.in_order(self.parts.test)
+        return self.in_order("test")
 
-    def in_order(self, rows: Rows) -> Loader:
-        """Some rows in order, as they are for validation and test."""
-        return Loader(rows, InOrder(len(rows.y), EVALUATION_ROWS, *share(self)), self.prepare)
+    def in_order(self, part: str) -> Loader:
+        """All rows of a part in order, as they are for validation and test."""
+        assert self.parts
+        rows = self.parts._asdict()[part]
+        return reading(rows, InOrder(len(rows.y), EVALUATION_ROWS, *share(self)), self.prepare)

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+from abc import ABC
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -13,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from costate.config import lookup
-from costate.config.settings import Count, Share, Size
+from costate.config.settings import Count, Share
 from costate.core.tasks import Classification, Regression, Task
 from costate.data import store
-from costate.data.augment import Kind
+from costate.data.augment import Kind, change
 from costate.data.batches import Rows
 from costate.data.memory import InMemory, Parts, divide
 from costate.data.pictures import Gallery
@@ -24,8 +26,35 @@ from costate.data.pictures import Gallery
 PIECE = 256  # samples that are stacked at once
 
 
+@dataclass(kw_only=True, eq=False)
+class Own(InMemory, ABC):
+    """Data that may come in parts: what is not there is a share of the training rows.
+
+    Args:
+        augment: how pictures of training batches are changed.
+        train: training rows; null for all that are left.
+        validation: share of the training rows that is held out where there is no part for that.
+        test: the same.
+    """
+
+    augment: Kind
+    train: Count | None
+    validation: Share
+    test: Share
+
+    def split(self, rows: Rows, validation: Rows | None, test: Rows | None) -> Parts:
+        """Three parts; a share is a row at least."""
+        held, tested = (
+            0 if part is not None else max(1, round(share * len(rows.y)))
+            for part, share in ((validation, self.validation), (test, self.test))
+        )
+        own = Parts(*map(rows.take, divide(len(rows.y), self.train, held, tested, self.seed)))
+        return Parts(own.train, validation or own.validation, test or own.test)
+
+
 @final
-class Folder(InMemory):
+@dataclass(kw_only=True, eq=False)
+class Folder(Own):
     """Pictures in class folders, in a directory or in a .zip; decoded once, and kept in memory as bytes.
 
     Args:
@@ -36,72 +65,46 @@ class Folder(InMemory):
             file, by a thread that is a batch ahead.
         colour: whether samples have three channels, else one.
         unreadable: whether files that cannot be read are refused or left out.
-        train: training rows; null for all that are left.
-        validation: share of the training pictures that is held out where there is no folder for that.
-        test: the same.
 
     Raises:
         ValueError: there are no such folders, or (on reading) files that cannot be read.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str | None,
-        cache: str,
-        size: Count,
-        colour: bool,
-        memory: Share,
-        unreadable: Literal["refuse", "skip"],
-        augment: Kind,
-        train: Count | None,
-        validation: Share,
-        test: Share,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        if root is None:
+    root: str | None
+    cache: str
+    size: Count
+    memory: Share
+    colour: bool
+    unreadable: Literal["refuse", "skip"]
+
+    def __post_init__(self) -> None:
+        if self.root is None:
             raise ValueError("data=folder needs data.root, a folder or a .zip that holds the class folders.")
-        self.gallery = Gallery(Path(root).expanduser(), "data.root")
-        self.size, self.colour, self.skip = size, colour, unreadable == "skip"
-        shape, task = (3 if colour else 1, size, size), Classification(len(self.gallery.classes))
-        super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
+        self.gallery = Gallery(Path(self.root).expanduser(), "data.root")
+        shape = (3 if self.colour else 1, self.size, self.size)
+        self.describe(shape, Classification(len(self.gallery.classes)))
+        self.change = change(self.augment)
         self.class_names = self.gallery.classes
-        kind = f"{self.gallery.root.absolute()} {shape} {self.skip}"
+        kind = f"{self.gallery.root.absolute()} {shape} {self.unreadable == 'skip'}"
         name = f"{self.gallery.root.stem}_{hashlib.sha256(kind.encode()).hexdigest()[:12]}.h5"
-        self.path = Path(cache).expanduser() / name
-        self.most, self.shares, self.bytes = train, (validation, test), memory * store.memory()
+        self.path = Path(self.cache).expanduser() / name
+        self.bytes = self.memory * store.memory()
 
     def read(self) -> Parts:
         arrays = store.load(self.path, self.gallery.signature(), self._decode, self.bytes)
         there = {part: Rows.of(arrays, part) for part in ("all", "train", "val", "test") if f"{part}_x" in arrays}
-        rows = there["train"] if "train" in there else there["all"]
-        return split(rows, there.get("val"), there.get("test"), self.most, self.shares, self.seed)
+        return self.split(there.get("train") or there["all"], there.get("val"), there.get("test"))
 
     def _decode(self) -> store.Arrays:
         large = len(self.gallery.files) * math.prod(self.shape) > self.bytes
-        return self.gallery.arrays(self.size, self.colour, self.skip, self.path.parent if large else None)
-
-
-def split(
-    rows: Rows, validation: Rows | None, test: Rows | None, train: int | None, shares: tuple[float, float], seed: int
-) -> Parts:
-    """Three parts; what is not there is a share of the first one, at least a row.
-
-    Args:
-        shares: of validation and test.
-    """
-    held, tested = (
-        0 if part is not None else max(1, round(share * len(rows.y)))
-        for part, share in zip((validation, test), shares, strict=True)
-    )
-    own = Parts(*map(rows.take, divide(len(rows.y), train, held, tested, seed)))
-    return Parts(own.train, validation or own.validation, test or own.test)
+        return self.gallery.arrays(
+            self.size, self.colour, self.unreadable == "skip", self.path.parent if large else None
+        )
 
 
 @final
-class Module(InMemory):
+@dataclass(kw_only=True, eq=False)
+class Module(Own):
     """What a function returns, a LightningDataModule or Datasets, read once into memory.
 
     A sample is a pair (x, y) of tensors or numbers; y is a class (an integer) or what a regression is to give (floats).
@@ -112,34 +115,25 @@ class Module(InMemory):
         module: package.module:function.
         settings: its arguments.
         classes: how many there are; null: one more than the highest label of the training samples.
-        train: training rows; null for all that are left.
-        validation: share of the training samples that is held out where the function returns none.
-        test: the same.
 
     Raises:
-        ValueError: there is no such function, or it returns something else.
+        ValueError: there is no such function, it returns something else, or what is no picture is to be changed.
     """
 
-    def __init__(
-        self,
-        *,
-        module: str | None,
-        settings: dict[str, Any] | None,
-        classes: Count | None,
-        augment: Kind,
-        train: Count | None,
-        validation: Share,
-        test: Share,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        told = f"data.module={module}"
-        rows, held, tested = parts(told, lookup.call("data", module, settings or {}, {}))
-        self.own = split(rows, held, tested, train, (validation, test), seed)
-        task = _task(told, rows, classes)
-        shape = tuple(rows.x[:1].shape[1:])
-        super().__init__(shape, task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed, augment=augment)
+    module: str | None
+    settings: dict[str, Any] | None
+    classes: Count | None
+
+    def __post_init__(self) -> None:
+        told = f"data.module={self.module}"
+        rows, *others = parts(told, lookup.call("data", self.module, self.settings or {}, {}))
+        self.own = self.split(rows, *others)
+        self.describe(tuple(rows.x[:1].shape[1:]), _task(told, rows, self.classes))
+        if self.augment != "none" and len(self.shape) != 3:
+            raise ValueError(
+                f"data.augment={self.augment} is for pictures, and samples are {self.shape}: use data.augment=none."
+            )
+        self.change = change(self.augment)
 
     def read(self) -> Parts:
         return self.own

@@ -42,11 +42,6 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-def _hidden(file: PurePosixPath) -> bool:
-    """What file managers leave."""
-    return any(part.startswith((".", "__MACOSX")) for part in file.parts)
-
-
 @final
 class Gallery:
     """All pictures below a folder or in a .zip.
@@ -81,7 +76,9 @@ class Gallery:
         else:
             with zipfile.ZipFile(self.root) as archive:
                 found = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
-        return sorted(file for file in found if file.suffix.lower() in IMG_EXTENSIONS and not _hidden(file))
+        # File managers leave hidden ones.
+        hidden = {file for file in found if any(part.startswith((".", "__MACOSX")) for part in file.parts)}
+        return sorted(file for file in found if file.suffix.lower() in IMG_EXTENSIONS and file not in hidden)
 
     @cached_property
     def parts(self) -> dict[str, list[PurePosixPath]]:

@@ -5,18 +5,21 @@ A point is x = (x₁, x₂); r and θ are its polar coordinates. Nothing is nois
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from costate.config.settings import Count, Size
+from costate.config.settings import Count
 from costate.core.tasks import Classification, Regression, Task
 from costate.core.types import Labels
 from costate.data.batches import Rows, generator
 from costate.data.memory import InMemory, Parts
 
 
+@dataclass(kw_only=True, eq=False)
 class Planar(InMemory, ABC):
     """Points in the plane, drawn by a seed and divided into disjoint parts.
 
@@ -24,22 +27,22 @@ class Planar(InMemory, ABC):
         train, validation, test: numbers of points.
     """
 
-    task: Task
+    kind: ClassVar[Task]
+    train: Count
+    validation: Count
+    test: Count
 
-    def __init__(
-        self, *, train: Count, validation: Count, test: Count, batch_size: Count, seed: Size, shuffle_seed: Size
-    ):
-        super().__init__((2,), self.task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
-        self.sizes = [train, validation, test]
+    def __post_init__(self) -> None:
+        self.describe((2,), self.kind)
 
     @abstractmethod
     def points(self, n: int, random: torch.Generator) -> tuple[Float[Tensor, "n 2"], Labels]:
         """n points, no two alike, in any order, and their labels."""
 
     def read(self) -> Parts:
-        random = generator(self.seed)
-        x, y = self.points(sum(self.sizes), random)
-        order = torch.randperm(len(y), generator=random).split(self.sizes)
+        random, sizes = generator(self.seed), [self.train, self.validation, self.test]
+        x, y = self.points(sum(sizes), random)
+        order = torch.randperm(len(y), generator=random).split(sizes)
         return Parts(*(Rows(x[part], y[part]) for part in order))
 
 
@@ -57,7 +60,7 @@ class Ellipse(Planar):
     After Haber & Ruthotto (2017), section 6.1; the gap between the classes is ours.
     """
 
-    task = Classification(2)
+    kind = Classification(2)
 
     def points(self, n: int, random: torch.Generator) -> tuple[Float[Tensor, "n 2"], Labels]:
         y = torch.arange(n) % 2
@@ -71,7 +74,7 @@ class SwissRoll(Planar):
     Haber & Ruthotto (2017), section 6.2. Points of the parts alternate at random along the curves.
     """
 
-    task = Classification(2)
+    kind = Classification(2)
 
     def points(self, n: int, random: torch.Generator) -> tuple[Float[Tensor, "n 2"], Labels]:
         y = torch.arange(n) % 2
@@ -87,7 +90,7 @@ class Peaks(Planar):
     Haber & Ruthotto (2017), section 6.3: the intervals divide the range of z on a grid of 256 × 256.
     """
 
-    task = Classification(5)
+    kind = Classification(5)
 
     def points(self, n: int, random: torch.Generator) -> tuple[Float[Tensor, "n 2"], Labels]:
         axis = torch.linspace(-3, 3, 256, dtype=torch.float64)
@@ -119,7 +122,7 @@ class Surface(Planar):
     k = 0.3 (sin θ + 1);  z = k sin(4r² − r/4) + (1−k)/2 · sin 2θ sin θ + (1−k)/2 · cos 6(θ + 0.1)
     """
 
-    task = Regression(1)
+    kind = Regression(1)
 
     def points(self, n: int, random: torch.Generator) -> tuple[Float[Tensor, "n 2"], Labels]:
         x = _uniform(2 * n, -1, 1, random).float().view(n, 2)

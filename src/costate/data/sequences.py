@@ -6,27 +6,27 @@ uninterrupted one would have.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
 
-from costate.config.settings import Count, Size
+from costate.config.settings import Count
 from costate.core.tasks import SILENT, AtEnd, Classification, Regression, Symbols
-from costate.core.types import Shape
-from costate.data.batches import Batch, Places, Rows, check_share, generator, share
+from costate.data.batches import Batch, Loader, Rows, check_share, generator, share
 from costate.data.images import Images, Mnist
-from costate.data.memory import InMemory, Parts
+from costate.data.memory import Data, InMemory, Parts
 
 HELD, TESTED = 1, 2
 """What validation and test sequences are drawn with beside the seed; training ones with 0."""
 
 
-class Drawn(LightningDataModule, ABC):
+@dataclass(kw_only=True, eq=False)
+class Drawn(Data, ABC):
     """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
 
     x_t is a symbol as one-hot with a mark beside it, y_t the symbol that is asked for, or -1 where none is.
@@ -34,40 +34,26 @@ class Drawn(LightningDataModule, ABC):
     Args:
         symbols: that there are; with two of them each has one bit.
         longest: the greatest length.
-        length: at which training begins.
+        length: at which training begins, and from then on that of the next batch; it is the curriculum's to change.
         batches: in an epoch.
-        batch_size: rows of a training batch, of all processes together.
         validation: rows of each length, for validation and again for the test.
         seed: of validation and test sequences.
         shuffle_seed: of training ones.
-
-    Attributes:
-        length: of training sequences, from the next batch on; it is the curriculum's to change.
 
     Raises:
         ValueError: training is to begin with what is longer than the longest.
     """
 
-    def __init__(
-        self,
-        *,
-        symbols: Count,
-        longest: Count,
-        length: Count,
-        batches: Count,
-        batch_size: Count,
-        validation: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        super().__init__()
-        if length > longest:
-            raise ValueError(f"data.length={length} is more than data.longest={longest}: begin with less.")
-        self.shape: Shape = (self.steps(longest), symbols + 1)
-        self.task, self.symbols = Symbols(symbols), symbols
-        self.longest, self.length, self.batches, self.batch_size = longest, length, batches, batch_size
-        self.validation, self.seed, self.shuffle_seed = validation, seed, shuffle_seed
-        self.rows: Any = None
+    symbols: Count
+    longest: Count
+    length: Count
+    batches: Count
+    validation: Count
+
+    def __post_init__(self) -> None:
+        if self.length > self.longest:
+            raise ValueError(f"data.length={self.length} is more than data.longest={self.longest}: begin with less.")
+        self.describe((self.steps(self.longest), self.symbols + 1), Symbols(self.symbols))
 
     @abstractmethod
     def steps(self, length: int) -> int:
@@ -79,49 +65,37 @@ class Drawn(LightningDataModule, ABC):
     ) -> tuple[Float[Tensor, "rows steps features"], Int[Tensor, "rows steps"]]:
         """So many sequences, and what is asked for at their steps."""
 
-    def train_dataloader(self) -> Places:
+    def train_dataloader(self) -> Loader:
         r, R = share(self)
         check_share(self.batch_size, R)
 
-        def fresh(epoch: int, i: int) -> Batch:
-            x, y = self.draw(self.batch_size, self.length, generator(self.shuffle_seed, 0, epoch, i))
-            return x[r::R], y[r::R]
+        def fresh(epoch: int, start: int) -> Iterator[Batch]:
+            for i in range(start, self.batches):
+                x, y = self.draw(self.batch_size, self.length, generator(self.shuffle_seed, 0, epoch, i))
+                yield x[r::R], y[r::R]
 
-        return _Drawings(self.batches, fresh)
+        return Loader(self.batches, fresh)
 
-    def val_dataloader(self) -> Places:
+    def val_dataloader(self) -> Loader:
         return self._each_length(HELD)
 
-    def test_dataloader(self) -> Places:
+    def test_dataloader(self) -> Loader:
         return self._each_length(TESTED)
 
-    def _each_length(self, part: int) -> Places:
+    def _each_length(self, part: int) -> Loader:
         """A batch of each length, the same ones every time; all processes look at all of them."""
 
-        def same(epoch: int, i: int) -> Batch:
-            return self.draw(self.validation, i + 1, generator(self.seed, part, i + 1))
+        def same(epoch: int, start: int) -> Iterator[Batch]:
+            for N in range(start + 1, self.longest + 1):
+                yield self.draw(self.validation, N, generator(self.seed, part, N))
 
-        return _Drawings(self.longest, same)
+        return Loader(self.longest, same)
 
     def state_dict(self) -> dict[str, Any]:
         return {"length": self.length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.length = state_dict["length"]
-
-
-class _Drawings(Places):
-    """So many batches, each drawn by its number when it is asked for."""
-
-    def __init__(self, number: int, draw: Callable[[int, int], Batch]):
-        super().__init__()
-        self.number, self.draw = number, draw
-
-    def __len__(self) -> int:
-        return self.number
-
-    def batches(self, start: int) -> Iterator[Batch]:
-        return (self.draw(self.epoch, i) for i in range(start, len(self)))
 
 
 @final
@@ -168,6 +142,7 @@ def _repeated(rows: int, N: int, R: int, mark: float, symbols: int, random: torc
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Adding(InMemory):
     """The adding problem (Hochreiter & Schmidhuber, 1997): two marked numbers of a sequence are to be added up.
 
@@ -182,35 +157,30 @@ class Adding(InMemory):
         ValueError: there are fewer than two steps.
     """
 
-    def __init__(
-        self,
-        *,
-        length: Count,
-        train: Count,
-        validation: Count,
-        test: Count,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        if length < 2:
-            raise ValueError(f"data.length={length} has no two steps to mark: choose 2 or more.")
-        task = AtEnd(Regression(1))
-        super().__init__((length, 2), task, batch_size=batch_size, seed=seed, shuffle_seed=shuffle_seed)
-        self.length, self.sizes = length, [train, validation, test]
+    length: Count
+    train: Count
+    validation: Count
+    test: Count
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(f"data.length={self.length} has no two steps to mark: choose 2 or more.")
+        self.describe((self.length, 2), AtEnd(Regression(1)))
 
     def read(self) -> Parts:
-        rows, half, random = sum(self.sizes), self.length // 2, generator(self.seed)
+        sizes, half, random = [self.train, self.validation, self.test], self.length // 2, generator(self.seed)
+        rows = sum(sizes)
         x = torch.zeros(rows, self.length, 2)
         x[..., 0] = torch.rand(rows, self.length, generator=random)
         each = torch.arange(rows)
         for low, high in ((0, half), (half, self.length)):
             x[each, torch.randint(low, high, (rows,), generator=random), 1] = 1
         y = (x[..., 0] * x[..., 1]).sum(dim=1, keepdim=True)
-        return Parts(*(Rows(*part) for part in zip(x.split(self.sizes), y.split(self.sizes), strict=True)))
+        return Parts(*(Rows(*part) for part in zip(x.split(sizes), y.split(sizes), strict=True)))
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class SequentialMnist(Images):
     """MNIST as 28 steps of 28 pixels or as 784 steps of one; the class is asked for last (Le, Jaitly & Hinton, 2015).
 
@@ -219,30 +189,9 @@ class SequentialMnist(Images):
     """
 
     source = Mnist.source
+    by: Literal["row", "pixel"]
 
-    def __init__(
-        self,
-        *,
-        by: Literal["row", "pixel"],
-        root: str,
-        cache: str,
-        download: bool,
-        train: Count | None,
-        validation: Count,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        super().__init__(
-            root=root,
-            cache=cache,
-            download=download,
-            train=train,
-            validation=validation,
-            batch_size=batch_size,
-            augment="none",
-            seed=seed,
-            shuffle_seed=shuffle_seed,
-        )
-        self.shape = (28, 28) if by == "row" else (784, 1)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.shape = (28, 28) if self.by == "row" else (784, 1)
         self.task = AtEnd(Classification(self.source.classes))

@@ -5,25 +5,27 @@ n characters, B streams of n / B; batch i has steps i L, ..., (i + 1) L − 1 of
 
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 import torch
 from jaxtyping import Int
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.nn import functional as F
 
-from costate.config.settings import Count, Size
+from costate.config.settings import Count
 from costate.core.tasks import Characters
-from costate.data.batches import Places, check_share, share
+from costate.data.batches import Batch, Loader, check_share, share
+from costate.data.memory import Data
 
 HELD_STREAMS = 20
 """Streams of validation and test: long ones, each read from its beginning to its end in one batch."""
 
 
 @final
-class Text(LightningDataModule):
+@dataclass(kw_only=True, eq=False)
+class Text(Data):
     """A text in three parts, one behind the other; characters that the training part has not are all one.
 
     By default it is the source of Python's standard library: the modules at its top, in alphabetical order.
@@ -40,69 +42,55 @@ class Text(LightningDataModule):
         ValueError: the text cannot be read, or is too short for its streams.
     """
 
-    def __init__(
-        self,
-        *,
-        file: str | None,
-        size: Count,
-        held: float,
-        length: Count,
-        batch_size: Count,
-        seed: Size,
-        shuffle_seed: Size,
-    ):
-        super().__init__()
-        if not 0 < held < 0.5:
-            raise ValueError(f"data.held={held} is a share for validation and again for the test: choose 0.05.")
-        text = _library(size) if file is None else _read(file, size)
-        cuts = round(len(text) * (1 - 2 * held)), round(len(text) * (1 - held))
-        train = text[: cuts[0]]
-        self.known = sorted(set(train))
-        self.length, self.batch_size, self.rows = length, batch_size, None
+    file: str | None
+    size: Count
+    held: float
+    length: Count
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held < 0.5:
+            raise ValueError(f"data.held={self.held} is a share for validation and again for the test: choose 0.05.")
+        text = _library(self.size) if self.file is None else _read(self.file, self.size)
+        cuts = round(len(text) * (1 - 2 * self.held)), round(len(text) * (1 - self.held))
+        self.known = sorted(set(text[: cuts[0]]))
         codes = {character: i for i, character in enumerate(self.known)}
         # One more for those that are new.
         coded = torch.tensor([codes.get(character, len(codes)) for character in text])
         self.parts = coded[: cuts[0]], coded[cuts[0] : cuts[1]], coded[cuts[1] :]
-        self.task = Characters(len(codes) + 1)
-        self.shape = (length, len(codes) + 1)
-        for streams, part in zip((batch_size, HELD_STREAMS, HELD_STREAMS), self.parts, strict=True):
-            if len(part) < streams * (1 + (length if part is self.parts[0] else 1)):
+        self.describe((self.length, len(codes) + 1), Characters(len(codes) + 1))
+        for streams, part in zip((self.batch_size, HELD_STREAMS, HELD_STREAMS), self.parts, strict=True):
+            if len(part) < streams * (1 + (self.length if part is self.parts[0] else 1)):
                 raise ValueError(
                     f"A part of {len(part)} characters is too short for {streams} streams: raise data.size, or lower "
                     "data.batch_size and data.length."
                 )
 
-    def train_dataloader(self) -> Places:
+    def train_dataloader(self) -> Loader:
         r, R = share(self)
         check_share(self.batch_size, R)
-        return _Streams(self.parts[0], self.batch_size, self.length, self.task.outputs, slice(r, None, R))
+        return self._streams(self.parts[0], self.batch_size, self.length, slice(r, None, R))
 
-    def val_dataloader(self) -> Places:
+    def val_dataloader(self) -> Loader:
         return self._whole(self.parts[1])
 
-    def test_dataloader(self) -> Places:
+    def test_dataloader(self) -> Loader:
         return self._whole(self.parts[2])
 
-    def _whole(self, part: Tensor) -> Places:
-        return _Streams(part, HELD_STREAMS, len(part) // HELD_STREAMS - 1, self.task.outputs, slice(None))
+    def _whole(self, part: Tensor) -> Loader:
+        return self._streams(part, HELD_STREAMS, len(part) // HELD_STREAMS - 1, slice(None))
 
-
-class _Streams(Places):
-    """Streams side by side, as one-hot, so many steps a batch."""
-
-    def __init__(self, text: Int[Tensor, " n"], streams: int, length: int, classes: int, own: slice):
-        super().__init__()
+    def _streams(self, text: Int[Tensor, " n"], streams: int, length: int, own: slice) -> Loader:
+        """Streams side by side, as one-hot, so many steps a batch."""
         each = len(text) // streams
-        self.text = text[: streams * each].view(streams, each)[own]
-        self.length, self.classes = length, classes
+        rows = text[: streams * each].view(streams, each)[own]
+        number = (each - 1) // length
 
-    def __len__(self) -> int:
-        return (self.text.shape[1] - 1) // self.length
+        def batches(epoch: int, start: int) -> Iterator[Batch]:
+            for i in range(start * length, number * length, length):
+                part = rows[:, i : i + length + 1]
+                yield F.one_hot(part[:, :-1], self.task.outputs).float(), part[:, 1:].contiguous()
 
-    def batches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for i in range(start * self.length, len(self) * self.length, self.length):
-            part = self.text[:, i : i + self.length + 1]
-            yield F.one_hot(part[:, :-1], self.classes).float(), part[:, 1:].contiguous()
+        return Loader(number, batches)
 
 
 def _library(size: int) -> str:

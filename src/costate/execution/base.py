@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from costate.core.copies import CopiedBlocks
 from costate.core.interface import EachSpan, Learning, Loss
-from costate.core.memory import Flight
 from costate.core.method import Method
 from costate.core.post import GradientAndState, Post, Reply
 from costate.core.schedules import Event, Operation
-from costate.core.stage import Stage
+from costate.core.stage import Flight, Stage
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, State
 from costate.execution.clock import Span
@@ -273,7 +273,7 @@ class Execution(ABC):
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Takes up where `state_dict` left off."""
-        state = _on(state, device)
+        state = move_data_to_device(state, device)
         for k, stage in enumerate(self.stages):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
@@ -286,12 +286,3 @@ def _saved(flight: Flight) -> dict[str, Any]:
     rows = {name: rows.detach() for name, rows in (("y", flight.y), ("x", flight.x)) if rows is not None}
     weights = flight.weights and {name: weight.detach() for name, weight in flight.weights.items()}
     return {**rows, "weights": weights, "origin": flight.origin}
-
-
-def _on(state: Any, device: torch.device) -> Any:
-    """The same with its tensors on a device."""
-    if isinstance(state, torch.Tensor):
-        return state.to(device)
-    if isinstance(state, dict):
-        return {key: _on(value, device) for key, value in state.items()}
-    return [_on(value, device) for value in state] if isinstance(state, list | tuple) else state

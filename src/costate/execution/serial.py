@@ -1,13 +1,23 @@
-"""All stages in one process, under any trainer; several processes are replicas of each other."""
+"""Every process holds the whole network: all stages in one process, replicas of it, or the workers of method=pvd.
+
+Parallel variable distribution, one worker a process, all on the same batches:
+
+    rank 0   S W A Y   S W A Y        S   f and its gradient, on all ranks alike
+    rank 1   S W A Y   S W A Y        W   rank l minimises over block l
+                                      A   everybody gets all results
+                                      Y   synchronisation, on all ranks alike
+"""
 
 from abc import ABC
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, final
 
 import torch
+import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
-from costate.config.settings import Size
+from costate.config.settings import Count, Size
 from costate.core.method import Method
 from costate.core.post import Post
 from costate.core.schedules import Event, Operation, waits
@@ -17,7 +27,8 @@ from costate.execution.base import Execution
 from costate.execution.clock import Clock
 from costate.execution.replicas import any_rank, average_gradients, joint_mean, joint_rows, own_rows, place, with_rows
 from costate.methods.compression import Precision
-from costate.pvd import InTurn, Team
+from costate.methods.variable_distribution import VariableDistribution
+from costate.pvd import InTurn, Result, Team
 
 
 class Replicated(Execution, ABC):
@@ -86,3 +97,83 @@ class Serial(Replicated):
             stage.learn(batch, self.replies.pop((k, batch)).g)
             self.note(event, n)
         return h
+
+
+@final
+class OneEach(Team):
+    """Rank l does the work of worker l, and tells all others."""
+
+    def results(self, work: Callable[[int], Result], p: int) -> list[Result]:
+        z, value, mu, seconds = work(dist.get_rank())
+        points = _gather(z, p)
+        numbers = _gather(torch.tensor([value, seconds, *mu], dtype=torch.float64, device=z.device), p)
+        told = [row.tolist() for row in numbers]
+        return [Result(z, value, mu, seconds) for z, (value, seconds, *mu) in zip(points, told, strict=True)]
+
+    def agree(self, decision: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """Rank 0's: where processors differ, so may the last bits of what they have found."""
+        dist.broadcast(decision, src=0)
+        return decision
+
+    def busy(self, seconds: Sequence[float]) -> float:
+        return max(seconds)
+
+    def mean(self, numbers: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Every rank has all samples."""
+        return numbers
+
+
+def _gather(message: Tensor, p: int) -> list[Tensor]:
+    parts = [torch.empty_like(message) for _ in range(p)]
+    dist.all_gather(parts, message)
+    return parts
+
+
+@final
+class Parallel(Execution):
+    """Rank l does what worker l has to do; weights stay equal on all ranks, bit for bit.
+
+    Args:
+        workers: number of processes, one for each block.
+
+    Raises:
+        ValueError: the method has no workers, or not so many, or one alone.
+    """
+
+    alike = True
+
+    def __init__(self, stages: Sequence[Stage], method: Method, *, workers: Count):
+        super().__init__(stages, method, 0)
+        if not isinstance(method, VariableDistribution):
+            raise ValueError(
+                "execution=parallel runs the workers of method=pvd: choose that method, or another execution."
+            )
+        if workers != method.blocks:
+            raise ValueError(
+                f"workers={workers} and method.blocks={method.blocks}: execution=parallel runs one worker a process, "
+                f"each with its block; set method.blocks and leave workers out."
+            )
+        if workers == 1:
+            raise ValueError("execution=parallel runs one worker a process: choose method.blocks=2 or more.")
+        self.workers = workers
+
+    def connect(self) -> None:
+        """Counts the ranks.
+
+        Raises:
+            ValueError: there are not as many as workers.
+        """
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        if ranks != self.workers:
+            raise ValueError(
+                f"execution=parallel runs one worker a process: workers={self.workers}, but ranks={ranks}."
+            )
+
+    def team(self) -> Team:
+        return OneEach()
+
+    def step(self, n: int, x: Input, y: Labels, more: bool) -> NoReturn:
+        raise AssertionError("there are workers and no stages to play a schedule with")
+
+    def average(self) -> None:
+        self.stopping = any_rank(self.asked, next(self.stages[0].parameters()).device)

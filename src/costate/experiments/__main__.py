@@ -93,14 +93,12 @@ def _perform(runs: Sequence[Run], workers: int) -> Iterator[tuple[Run, Result, s
         result = run.perform()
         return run, result, line(run, result, since)
 
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = [pool.submit(timed, run) for run in runs]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            for one in waiting:
-                one.cancel()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for done in as_completed([pool.submit(timed, run) for run in runs]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _write(path: Path, experiments: Sequence[Experiment], seeds: Seeds) -> table.Results:

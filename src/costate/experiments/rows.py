@@ -9,6 +9,7 @@ first row. `Expects no number, in N minutes.` has no mark. Other lines are for r
 """
 
 import json
+import operator
 import re
 import shlex
 import shutil
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -39,6 +40,7 @@ EXPECTS = re.compile(
 MADE_OF = ("src", "conf", "train.py")
 ORDER = "run.json"
 """What was asked for, in the folder of each run."""
+COMPARE = {">=": operator.ge, "<=": operator.le}
 METRICS = {"test/accuracy": 1, "test/mse": -1}
 """What is measured, with the sign by which more of it is better."""
 
@@ -55,9 +57,7 @@ class Mark:
     def missed(self, value: float, reference: float | None) -> bool | None:
         """Whether the value misses the mark; None where what it is relative to is not known."""
         unit = 1.0 if self.other is None else reference
-        if unit is None:
-            return None
-        return not (value >= self.bound * unit if self.sign == ">=" else value <= self.bound * unit)
+        return None if unit is None else not COMPARE[self.sign](value, self.bound * unit)
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ class Run:
             return Result()
         numbers = RunFolder(self.folder).results()
         if not numbers:
-            return Result(None, order.get("error"))
-        return Result(numbers, None, order.get("day", ""), order.get("commit", ""))
+            return Result(error=order.get("error"))
+        return Result(numbers, day=order.get("day", ""), commit=order.get("commit", ""))
 
     def perform(self) -> Result:
         """Runs it, in place of what an earlier version, or one that was stopped, has left in the folder.
@@ -212,18 +212,15 @@ class Run:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
         # The commit is no part of the order: a result is not done again for every commit.
-        started = self.order | {"commit": commit()}
-        self._keep(started)
+        order = self.order | {"commit": commit()}
+        write(self.folder / ORDER, json.dumps(order))
         try:
             program.run(self.folder, *self.order["given"])
+            order["day"] = date.today().isoformat()
         except ValueError as error:
-            self._keep(started | {"error": str(error)})
-        else:
-            self._keep(started | {"day": date.today().isoformat()})
-        return self.result()
-
-    def _keep(self, order: dict[str, Any]) -> None:
+            order["error"] = str(error)
         write(self.folder / ORDER, json.dumps(order, indent=2) + "\n")
+        return self.result()
 
 
 def known_seeds(row: Row, folder: Path) -> list[int]:
@@ -232,6 +229,7 @@ def known_seeds(row: Row, folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
+@cache
 def settings(*overrides: str) -> dict[str, Any]:
     """What train.py would make of these overrides, without the place of the data."""
     cfg: Any = OmegaConf.to_container(composed(*overrides), resolve=True)

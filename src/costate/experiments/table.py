@@ -4,7 +4,6 @@ ours; and its short form, a line an experiment, in docs/results.md.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from costate.experiments.rows import METRICS, Experiment, Mark, Result, Row
 from costate.reports.groups import statistics
@@ -47,19 +46,16 @@ def values(results: Sequence[Result], metric: str) -> list[float]:
 
 
 def mean(results: Sequence[Result], metric: str) -> float | None:
-    found = values(results, metric)
-    return fmean(found) if found else None
+    return statistics(values(results, metric))[0]
 
 
 def score(results: Sequence[Result]) -> str:
     """Mean ± standard deviation over the seeds, accuracies in %, and what has failed or is missing."""
     words = []
-    for metric in METRICS:
-        percent, unit = (100, " %") if metric == "test/accuracy" else (1, "")
+    for metric, percent, unit in (("test/accuracy", 100, " %"), ("test/mse", 1, "")):
         if found := [percent * value for value in values(results, metric)]:
-            words.append(f"{plus_minus(*statistics(found))}{unit}")
-            if len(found) < len(results):
-                words.append(f"(n = {len(found)})")
+            missing = f" (n = {len(found)})" if len(found) < len(results) else ""
+            words.append(f"{plus_minus(*statistics(found))}{unit}{missing}")
     words += [f"**failed**: {result.error}" for result in results if result.error]
     return " ".join(words).replace("|", "\\|") or "not run"
 
@@ -68,18 +64,18 @@ def expected(mark: Mark | None) -> str:
     """The mark, in the units of `score`."""
     if mark is None:
         return ""
-    if mark.other is not None:
-        return f"{SIGNS[mark.sign]} {mark.bound:g} × {mark.other}"
-    return f"{SIGNS[mark.sign]} " + (f"{100 * mark.bound:g} %" if mark.metric == "test/accuracy" else f"{mark.bound:g}")
+    percent = mark.metric == "test/accuracy" and mark.other is None
+    bound = f"{100 * mark.bound:g} %" if percent else f"{mark.bound:g}"
+    return f"{SIGNS[mark.sign]} {bound}" + (f" × {mark.other}" if mark.other else "")
 
 
 def missed(row: Row, results: Results) -> bool | None:
     """Whether the mean over the seeds misses the row's mark; None if that cannot be said."""
-    value = mean(results[row], row.mark.metric) if row.mark else None
-    if row.mark is None or value is None:
+    mark = row.mark
+    if mark is None or (value := mean(results[row], mark.metric)) is None:
         return None
-    first = next((found for other, found in results.items() if other.experiment == row.mark.other), ())
-    return row.mark.missed(value, mean(first, row.mark.metric))
+    first = next((found for other, found in results.items() if other.experiment == mark.other), ())
+    return mark.missed(value, mean(first, mark.metric))
 
 
 def page(experiments: Sequence[Experiment], results: Results) -> str:
@@ -112,22 +108,20 @@ def rows(experiments: Sequence[Experiment], results: Results) -> str:
 
 def origin(results: Sequence[Result]) -> str:
     """Versions, commits and days of the runs."""
-    done = [(result, result.numbers) for result in results if result.numbers]
+    done = [result for result in results if result.numbers]
     if not done:
         return "Nothing has been run yet."
-    versions = sorted({", ".join(f"{k} {v}" for k, v in numbers["versions"].items()) for _, numbers in done})
-    days = sorted({result.day for result, _ in done if result.day})
-    seeds = sorted({numbers["seed"] for _, numbers in done})
-    commits = sorted({result.commit for result, _ in done if result.commit})
-    unknown = sum(not result.commit for result, _ in done)
+    numbers = [result.numbers or {} for result in done]
+    versions = sorted({", ".join(f"{k} {v}" for k, v in own["versions"].items()) for own in numbers})
+    seeds = ", ".join(map(str, sorted({own["seed"] for own in numbers})))
+    days, commits = (sorted({getattr(result, what) for result in done} - {""}) for what in ("day", "commit"))
+    unknown = sum(not result.commit for result in done)
     made = [f"commit {', '.join(commits)}"] if commits else []
     made += [f"{unknown} of a commit that is not known"] if unknown else []
     changed = " (+: with changes to it)" if any(name.endswith("+") for name in commits) else ""
     span = " to ".join(dict.fromkeys((days[0], days[-1]))) if days else "a day that is not known"
-    return (
-        f"{len(done)} runs of {span}, {' and '.join(made)}{changed}, seeds {', '.join(map(str, seeds))}, "
-        f"with {'; '.join(versions)}."
-    )
+    told = f"{len(done)} runs of {span}, {' and '.join(made)}{changed}, seeds {seeds}"
+    return f"{told}, with {'; '.join(versions)}."
 
 
 def speed(results: Results) -> str:
@@ -201,28 +195,24 @@ def short(experiments: Sequence[Experiment], results: Results) -> str:
 
     Where some of the rows have a mark and some have none, the means are of those that have one.
     """
+
+    def goodness(row: Row) -> float | None:
+        """The mean of what is measured, with the sign by which more is better."""
+        found = (sign * x for metric, sign in METRICS.items() if (x := mean(results[row], metric)) is not None)
+        return next(found, None)
+
     lines = []
     for experiment in experiments:
         rows = experiment.rows
-        marks = dict.fromkeys(expected(row.mark) for row in rows if row.mark)
+        marked = [row for row in rows if row.mark] or rows
+        means = {row: value for row in marked if (value := goodness(row)) is not None}
+        ends = dict.fromkeys([min(means, key=means.__getitem__), max(means, key=means.__getitem__)] if means else [])
         misses = sum(bool(missed(row, results)) for row in rows)
         of_all = f"{misses} of {len(rows)} " if len(rows) > 1 else ""
-        span = _span(experiment, results) + (f" **{of_all}miss**" if misses else "")
-        lines.append([f"`{experiment.name}`", experiment.program or "", ", ".join(marks), span])
+        span = " to ".join(score(results[row]) for row in ends) + (f" **{of_all}miss**" if misses else "")
+        marks = ", ".join(dict.fromkeys(expected(row.mark) for row in rows if row.mark))
+        lines.append([f"`{experiment.name}`", experiment.program or "", marks, span])
     return markdown(("experiment", "answers to", " expected", " measured"), lines)
-
-
-def _span(experiment: Experiment, results: Results) -> str:
-    def goodness(row: Row) -> float | None:
-        """The mean of what is measured, with the sign by which more is better."""
-        return next(
-            (sign * x for metric, sign in METRICS.items() if (x := mean(results[row], metric)) is not None), None
-        )
-
-    marked = [row for row in experiment.rows if row.mark] or experiment.rows
-    means = {row: value for row in marked if (value := goodness(row)) is not None}
-    ends = dict.fromkeys([min(means, key=means.__getitem__), max(means, key=means.__getitem__)] if means else [])
-    return " to ".join(score(results[row]) for row in ends)
 
 
 def update(path: Path, experiments: Sequence[Experiment], results: Results) -> None:

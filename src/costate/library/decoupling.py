@@ -122,7 +122,7 @@ class Behind(nn.Module):
         # In a tuple, so that they are not this module's too.
         self.live = (nn.Sequential(*layers),)
         self.copies = copy.deepcopy(self.live[0]).requires_grad_(False)
-        self.refresh, self.loss = refresh, loss or _classes
+        self.refresh, self.loss = refresh, loss or (lambda output, c: F.cross_entropy(output, c.argmax(dim=1)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def forward(self, h: State, c: Tensor | None) -> State:
@@ -140,7 +140,3 @@ class Behind(nn.Module):
             end = h.detach().requires_grad_()
             (g,) = torch.autograd.grad(self.loss(self.copies(end), c), end)
         return g * len(h)
-
-
-def _classes(output: Tensor, c: Tensor) -> Tensor:
-    return F.cross_entropy(output, c.argmax(dim=1))

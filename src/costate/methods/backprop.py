@@ -9,9 +9,9 @@ from torch import Tensor
 from costate.config.settings import Count, Share
 from costate.core.block import Block
 from costate.core.interface import Interface, Loss
-from costate.core.memory import Graph, Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.schedules import Event, locked
+from costate.core.stage import Graph, Memory
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.methods.compression import Compress, compressed
@@ -92,6 +92,3 @@ class Accumulation(Iteration):
         loss.value = torch.stack(losses).mean()
         found = [output for output in outputs if output is not None]
         return torch.cat(found) if found else None
-
-    def advance(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()

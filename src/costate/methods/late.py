@@ -10,10 +10,10 @@ from torch import Tensor
 from costate.config.settings import Count, Share, Size
 from costate.core.block import Block
 from costate.core.interface import Interface
-from costate.core.memory import Memory
 from costate.core.method import Iteration, Method, OptimizerStep, Player
 from costate.core.post import GradientAndState, Post
 from costate.core.schedules import Event, delayed
+from costate.core.stage import Memory
 from costate.core.tasks import Task
 from costate.core.types import Input, Labels, Shape, State
 from costate.methods.compression import Compress, compressed

@@ -68,12 +68,10 @@ class LocalLoss(Interface):
         if self.head is not None:
             parts.append((1 - self.similarity) * self.task.loss(self.head(h), y))
         if self.features is not None:
-            parts.append(self.similarity * self._dissimilarity(self.features(h), y))
+            A = self.features(h)
+            labels = self.task.describe(y).to(A.dtype)
+            parts.append(self.similarity * F.mse_loss(cosines(self._joint(A)), cosines(self._joint(labels))))
         return sum(parts[1:], start=parts[0])
-
-    def _dissimilarity(self, A: Float[Tensor, "batch features"], y: Labels) -> Float[Tensor, ""]:
-        labels = self.task.describe(y).to(A.dtype)
-        return F.mse_loss(cosines(self._joint(A)), cosines(self._joint(labels)))
 
     def _joint(self, A: Float[Tensor, "rows features"]) -> Float[Tensor, "joint features"]:
         return A if self.gather is None else self.gather(A.reshape(-1)).view(-1, A.shape[1])

@@ -23,9 +23,9 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from costate.architectures.chain import still
-from costate.architectures.integrators import ONE_WAY
+from costate.architectures.integrators import one_way
 from costate.core.block import Block
-from costate.core.memory import Flight, Kept, Memory, leaf
+from costate.core.stage import Flight, Kept, Memory, leaf
 from costate.core.types import Input, Labels, State
 
 Weights = dict[str, Tensor]
@@ -108,7 +108,7 @@ class Rebuild(Memory):
 
     def __init__(self, block: Block):
         if not block.reversible:
-            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {ONE_WAY}")
+            raise ValueError(f"method=petra rebuilds a stage's input from its output, and {one_way()}")
 
     @torch.no_grad()
     def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:

@@ -20,7 +20,7 @@ from costate.core.types import Input, Labels, Shape, State
 from costate.methods.backprop import Exact
 from costate.methods.network_loss import NetworkLoss
 from costate.pvd import Blocks, Distribution, Outcome, Solver, Start
-from costate.pvd.solvers import Adam
+from costate.pvd.objective import Adam
 
 
 @final

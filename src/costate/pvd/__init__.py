@@ -10,7 +10,6 @@ Both are inexact, and neither ends above what it began with. Pure mathematics: n
 """
 
 from costate.pvd.distribution import Distribution, InTurn, Outcome, Result, Start, Team
-from costate.pvd.objective import Blocks, Objective
-from costate.pvd.solvers import Solver
+from costate.pvd.objective import Blocks, Objective, Solver
 
 __all__ = ["Blocks", "Distribution", "InTurn", "Objective", "Outcome", "Result", "Solver", "Start", "Team"]

@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from costate.pvd.objective import Blocks, Objective, Restriction, Vector
-from costate.pvd.solvers import Lbfgs, Solver
+from costate.pvd.objective import Blocks, Lbfgs, Objective, Restriction, Solver, Vector
 
 ARMIJO, SHRINK, TRIES = 1e-4, 0.25, 12
 

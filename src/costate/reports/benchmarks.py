@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from costate.reports import style
 
@@ -19,17 +18,18 @@ SERIAL = "serial backprop"
 
 
 def speed_ups(results: dict[str, Any]) -> Figure:
-    """Bars of the speed-up over backpropagation on one thread, a panel for each network; ours in colour."""
+    """Bars of the speed-up over backpropagation on one thread, a panel for each network; decoupled ways in colour."""
     figure, panels = style.table(len(results), 1, 2.7)
     for axes, found in zip(panels[:, 0], results.values(), strict=True):
         rows = {name: row["speed-up"] for name, row in found["rows"].items()}
         names = list(rows)[::-1]
-        colours = [OURS if name.startswith("pipeline sg") else OTHERS for name in names]
+        ours = [name.startswith("pipeline") and "backprop" not in name for name in names]
+        colours = [OURS if own else OTHERS for own in ours]
         bars = axes.barh(names, [rows[name] for name in names], color=colours)
         axes.bar_label(bars, fmt="%.2f", padding=3)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xlim(0, max(2.1, 1.12 * max(rows.values())))
-        axes.set_title(found["name"], loc="left")
+        axes.set_title(style.wrapped(found["name"], style.HALF), loc="left")
         axes.grid(False)
     axes.set_xlabel("batches a second, over backprop\non one thread (two cores: at most 2)")
     return figure
@@ -37,13 +37,13 @@ def speed_ups(results: dict[str, Any]) -> Figure:
 
 def throughput(found: dict[str, Any]) -> Figure:
     """Samples a second against processes for each way, and of R × K grids of decoupled stages."""
-    figure, (left, right) = style.panels(["", ""], 3.0)
+    figure, (left, right) = style.panels(["samples a second", "of decoupled stages"], 1.9)
     for marker, (name, line) in zip(MARKERS, found["samples_per_second"].items(), strict=False):
         counts = [int(K) for K in line]
-        left.loglog(counts, list(line.values()), marker=marker, markersize=4, label=name)
-    style.doubling(left, counts, "processes (stages, or replicas of the whole network)")
-    left.set_ylabel("samples a second (predicted)")
-    left.legend()
+        left.plot(counts, list(line.values()), marker=marker, markersize=4, label=name)
+    style.logarithmic(left)
+    style.doubling(left, counts, "processes")
+    left.set_ylabel("predicted")
     grid = np.full((len(counts), len(counts)), np.nan)
     for key, value in found["grid"].items():
         R, K = map(int, key.split("x"))
@@ -53,32 +53,37 @@ def throughput(found: dict[str, Any]) -> Figure:
     right.set_yticks(range(len(counts)), [str(R) for R in counts])
     right.set_xlabel("stages K")
     right.set_ylabel("replicas R")
-    right.set_title("decoupled: samples a second on R × K processes")
     right.grid(False)
-    figure.colorbar(image, ax=right)
-    figure.suptitle(found["name"])
+    style.colour_bar(figure, image, right, most=3)
+    figure.suptitle(found["name"], fontsize=8)
+    style.legend(figure, [left])
     return figure
 
 
 def check(found: dict[str, Any]) -> Figure:
     """Predicted and measured milliseconds a batch on two processes."""
-    figure, ((axes,),) = style.table(1, 1, 2.2)
-    places = np.arange(len(found["check"]))
-    for shift, key, colour in ((-0.2, "predicted", OURS), (0.2, "measured", OTHERS)):
-        bars = axes.bar(places + shift, [row[key] for row in found["check"]], 0.38, label=key, color=colour)
-        axes.bar_label(bars, fmt="%.1f")
-    axes.set_xticks(places, [row["name"].replace(", ", "\n") for row in found["check"]])
-    axes.set_ylabel("ms a batch")
-    axes.legend()
+    rows = found["check"][::-1]
+    figure, ((axes,),) = style.table(1, 1, 0.4 * len(rows))
+    places = np.arange(len(rows))
+    for shift, key, colour in ((0.2, "predicted", OURS), (-0.2, "measured", OTHERS)):
+        bars = axes.barh(places + shift, [row[key] for row in rows], 0.38, label=key, color=colour)
+        axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=7)
+    axes.set_yticks(places, [row["name"].replace(", ", "\n") for row in rows])
+    axes.set_xlabel("ms a batch")
+    axes.margins(x=0.12)
     axes.grid(False)
+    style.legend(figure, [axes])
     return figure
 
 
 def links(result: dict[str, Any]) -> Figure:
     """Samples a second of two hosts against rate and against round trip: marks measured, dashed lines predicted."""
-    figure, places = style.panels(["rate of the link", "round trip"], height=2.6, sharey=True)
+    kinds = {"rate": "rate of the link, Mb/s", "trip": "round trip, ms"}
+    known = {key: label for key, label in kinds.items() if any(link[key] for link in result["links"].values())}
+    kinds = known or {"rate": "no limit"}
+    figure, places = style.panels([""] * len(kinds), height=2.3, sharey=True)
     looks = _looks(result)
-    for place, key, label in zip(places, ("rate", "trip"), ("Mb/s", "ms"), strict=True):
+    for place, (key, label) in zip(places, kinds.items(), strict=True):
         names = [name for name, link in result["links"].items() if link[key]]
         at = [result["links"][name][key] for name in names]
         for way, row in result["measured"]["no limit"].items():
@@ -89,13 +94,11 @@ def links(result: dict[str, Any]) -> Figure:
             guess = [result["links"][name]["predicted"][way] for name in names]
             place.plot(at, found, label=way, linestyle="", **looks[way])
             place.plot(at, guess, color=looks[way]["color"], linewidth=0.9, linestyle="--")
-        _logarithmic(place, label)
+        place.set_xscale("log")
         place.set_xticks(at, [f"{x:g}" for x in at])
-    places[0].set_ylabel("samples a second")
-    kinds = [Line2D([], [], color="black", marker="o", linestyle="", label="measured, two hosts")]
-    kinds.append(Line2D([], [], color="black", linestyle="--", label="predicted"))
-    places[1].legend(handles=kinds, loc="lower left")
-    style.legend(figure, places[:1])
+        place.minorticks_off()
+        place.set_xlabel(label)
+    _finish(figure, places)
     return figure
 
 
@@ -107,9 +110,8 @@ def many(result: dict[str, Any], counts: Sequence[int]) -> Figure:
         for way, line in link["many"].items():
             place.plot(counts, [line[str(K)] for K in counts], "--", color=looks[way]["color"], linewidth=0.9)
             place.plot([2], [result["measured"][name][way]["per_second"]], label=way, linestyle="", **looks[way])
-        _logarithmic(place, "")
-        style.doubling(place, counts, "hosts (marks: measured, lines: predicted)")
-    style.legend(figure, places[:1])
+        style.doubling(place, counts, "hosts")
+    _finish(figure, places)
     return figure
 
 
@@ -125,8 +127,10 @@ def _looks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _logarithmic(place: Axes, label: str) -> None:
-    place.set_xscale("log")
-    place.set_yscale("log")
-    place.set_xlabel(label)
-    place.minorticks_off()
+def _finish(figure: Figure, places: Sequence[Axes]) -> None:
+    """One ordinate and one legend, which says what is measured and what is not."""
+    style.logarithmic(places[0])
+    places[0].set_ylabel("samples a second")
+    places[0].plot([], [], "ko", markersize=4, label="measured, two hosts")
+    places[0].plot([], [], "k--", linewidth=0.9, label="predicted")
+    style.legend(figure, places[:1])

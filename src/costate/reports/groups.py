@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,31 +91,20 @@ class Run:
         found: dict[str, Column] = {}
         file = self.folder / "metrics.csv"
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ()
-        for step, numbers in rows(lines):
-            for name, value in numbers:
-                column = found.setdefault(name, Column([], []))
-                column.steps.append(step + 1)
-                column.values.append(value)
+        for row in csv.DictReader(lines):
+            # A line that is being written is too short yet, and its last number as well.
+            with suppress(KeyError, TypeError, ValueError):
+                step = int(row.pop("step"))
+                for name, value in [(name, float(value)) for name, value in row.items() if value != ""]:
+                    column = found.setdefault(name, Column([], []))
+                    column.steps.append(step + 1)
+                    column.values.append(value)
         return found
 
     def timed(self, metric: str) -> list[tuple[float, float]]:
         """Seconds of the fit, and the metric, where both were logged."""
         clock = dict(zip(*self.columns.get("fit_seconds", ((), ())), strict=True))
         return [(clock[n], y) for n, y in zip(*self.columns.get(metric, ((), ())), strict=True) if n in clock]
-
-
-def rows(file: Iterable[str]) -> Iterator[tuple[int, list[tuple[str, float]]]]:
-    """The lines of a metrics.csv, as far as they have been written: step, and the numbers that there are."""
-    reader = csv.reader(file)
-    header = next(reader, [])
-    if "step" not in header:
-        return
-    place = header.index("step")
-    for row in reader:
-        try:
-            yield int(row[place]), [(n, float(v)) for n, v in zip(header, row, strict=True) if v and n != "step"]
-        except (ValueError, IndexError):
-            continue
 
 
 def flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

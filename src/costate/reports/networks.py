@@ -181,7 +181,8 @@ def robustness(networks: Sequence[Trained]) -> Figure:
         look |= {"markersize": 4, "markerfacecolor": colour if j == 0 else "white"}
         growth = grown(network)
         time = np.linspace(0, 1, len(growth))
-        inside.plot(time, growth, markevery=max(1, len(time) // 6), label=f"{arch}, {method}", **look)
+        name = f"{arch}, {method}" if len(methods) > 1 else arch
+        inside.plot(time, growth, markevery=max(1, len(time) // 6), label=name, **look)
         same = sorted((n for n in networks if (n.arch, n.method) == (arch, method)), key=lambda n: n.depth)
         for outside in axes[0, 1:]:
             outside.plot([n.depth for n in same], [change(n) for n in same], **look)

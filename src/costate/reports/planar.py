@@ -47,7 +47,7 @@ def of_one(data: str, networks: list[Trained]) -> Figures:
         caption = f"decision regions {FIRST}, the paler the less sure; a cross is a test point on the wrong side."
         yield f"regions_{data}", f"{data}: {caption}", regions(some)
     else:
-        yield f"surface_{data}", f"{data}: the surface {FIRST} beside its target.", heights(some)
+        yield f"surface_{data}", f"{data}: the surface {FIRST} beside its target, and their difference.", heights(some)
     caption = f"{data}: the test points on their way through the layers, along the two main directions of all states."
     yield f"features_{data}", caption, features(some)
     few = [network for network in some if small(network)]
@@ -84,7 +84,7 @@ def regions(networks: Sequence[Trained]) -> Figure:
 def features(networks: Sequence[Trained]) -> Figure:
     """The state at a few times, a row a network: the two directions in which all its states vary most."""
     networks = networks[: style.MOST_PANELS // 2]
-    figure, axes = style.table(len(networks), MOMENTS, 1.5)
+    figure, axes = style.table(len(networks), MOMENTS, 0.85)
     for row, network in zip(axes, networks, strict=True):
         x, y = network.test(POINTS)
         flat = [Y.flatten(1) for Y in network.states(x)]
@@ -98,14 +98,14 @@ def features(networks: Sequence[Trained]) -> Figure:
             _scatter(place, shown[j], y, s=4, linewidths=0)
             place.set_title("opening" if j == 0 else f"layer {j}")
             style.plain(place)
-        row[0].set_ylabel(style.wrapped(network.title, 1.3))
+        row[0].set_ylabel(style.wrapped(network.title, 0.9), fontsize=7)
     return figure
 
 
 def heights(networks: Sequence[Trained]) -> Figure:
     """A row a network: the target, what the network says, and the difference."""
     networks = networks[: style.MOST_PANELS // 2]
-    figure, axes = style.table(len(networks), 3, 1.8, sharex=True, sharey=True)
+    figure, axes = style.table(len(networks), 3, 1.6, sharex=True, sharey=True)
     for row, network in zip(axes, networks, strict=True):
         x, y = network.test(4000)
         target, told = y[:, 0].numpy(), network(x)[:, 0].numpy()
@@ -114,7 +114,7 @@ def heights(networks: Sequence[Trained]) -> Figure:
         pictures = (
             ("target", target, low, high, "viridis"),
             ("network", told, low, high, "viridis"),
-            ("network − target", told - target, -worst, worst, "PuOr"),
+            ("difference", told - target, -worst, worst, "PuOr"),
         )
         for place, (title, z, a, b, colours) in zip(row, pictures, strict=True):
             levels = np.linspace(a, b, 21)
@@ -125,8 +125,11 @@ def heights(networks: Sequence[Trained]) -> Figure:
             place.set_aspect("equal")
             place.grid(False)
             if title != "target":
-                style.colour_bar(figure, drawn, place)
-    style.outer(axes, ["$x_1$"] * 3, [f"{style.wrapped(network.title, 1.5)}\n$x_2$" for network in networks])
+                # Of target and network, which have one scale, and of the difference.
+                beside = list(row[:2]) if title == "network" else place
+                style.colour_bar(figure, drawn, beside, most=3, location="bottom", format="%g")
+    axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlim=(-1, 1), ylim=(-1, 1))
+    style.outer(axes, ["$x_1$"] * 3, [f"{style.wrapped(network.title, 0.9)}\n$x_2$" for network in networks])
     return figure
 
 
@@ -189,7 +192,7 @@ def learned(folder: Path, title: str) -> Learned:
 def learning(runs: Sequence[Learned]) -> Figure:
     """The target on the left, the network's epochs beside it, evenly chosen, the last one last."""
     columns = max(min(MOMENTS - 1, len(run.epochs)) for run in runs)
-    figure, axes = style.table(len(runs), columns + 1, 1.5, sharex=True, sharey=True)
+    figure, axes = style.table(len(runs), columns + 1, 0.9, sharex=True, sharey=True)
     low, high = runs[0].target.min(), runs[0].target.max()
     for row, run in zip(axes, runs, strict=True):
         names = sorted(run.epochs)
@@ -200,7 +203,7 @@ def learning(runs: Sequence[Learned]) -> Figure:
             place.set_title(title)
             place.grid(False)
     axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
-    names = [f"{style.wrapped(run.title, 1.3)}\n$x_2$".lstrip() for run in runs]
-    style.outer(axes, ["$x_1$"] * len(axes.T), names)
+    left = [f"{style.wrapped(run.title, 0.9)}\n$x_2$".lstrip() for run in runs]
+    style.outer(axes, ["$x_1$"] * len(axes.T), left)
     style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None], label="height")
     return figure

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from costate.reports.groups import natural
@@ -49,9 +50,7 @@ mpl.rcParams.update(
 
 MOST_PANELS, ACROSS = 16, 2
 COLUMN, HALF = 3.4, 1.5
-"""Inches of a column of a paper, as wide is a figure, and of a panel's title where two are side by side; more than two
-take two columns.
-"""
+"""Inches of a column of a paper, as wide is a figure, and of a panel's title where two are side by side."""
 
 
 def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple[Figure, list[Axes]]:
@@ -66,9 +65,9 @@ def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple
     return figure, axes[: len(titles)]
 
 
-def table(rows: int, columns: int, height: float, **settings: Any) -> tuple[Figure, np.ndarray]:
+def table(rows: int, columns: int, height: float, width: float = COLUMN, **settings: Any) -> tuple[Figure, np.ndarray]:
     """A figure with rows × columns panels."""
-    figure = blank(COLUMN if columns <= ACROSS else 2 * COLUMN, rows * height + 0.5)
+    figure = blank(width, rows * height + 0.5)
     return figure, figure.subplots(rows, columns, squeeze=False, **settings)
 
 
@@ -101,6 +100,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
             entries.setdefault(name, handle)
     if factors(list(entries)):
         entries = factored(entries)
+    if (more := len(entries) - MOST_NAMES) > 0:
+        entries = dict(list(entries.items())[:MOST_NAMES]) | {f"and {more} more: see the table": Patch(alpha=0)}
     if entries:
         names = [wrapped(name, figure.get_figwidth() - 0.7) for name in entries]
         inches = 0.5 + 0.062 * max(len(part) for name in names for part in name.splitlines())
@@ -116,8 +117,8 @@ def wrapped(text: str, inches: float) -> str:
     return "\n".join(part for line in lines for part in line)
 
 
-FEW = 6
-"""Names up to which each has an entry of its own in a legend."""
+FEW, MOST_NAMES = 6, 16
+"""Names up to which each has an entry of its own in a legend; entries of a legend that can be read."""
 
 
 def factors(names: Sequence[str]) -> tuple[list[str], list[str]] | None:
@@ -204,9 +205,9 @@ def doubling(place: Axes, ticks: Iterable[float], label: str) -> None:
     place.set_xlabel(label)
 
 
-def colour_bar(figure: Figure, drawn: Any, axes: Any, **settings: Any) -> Any:
+def colour_bar(figure: Figure, drawn: Any, axes: Any, most: int = 5, **settings: Any) -> Any:
     """Beside some panels, with ticks at round numbers an equal way apart."""
-    return figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]), **settings)
+    return figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]), **settings)
 
 
 def plain(place: Axes) -> None:

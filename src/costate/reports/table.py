@@ -105,6 +105,8 @@ def _row(group: Group, groups: Sequence[Group], extras: Sequence[str]) -> list[s
     percent = 100 if group.score == "accuracy" else 1
     average, deviation = group.statistics(f"test/{group.score}")
     score = plus_minus(average and average * percent, deviation and deviation * percent)
+    if percent == 100 and average is not None and not deviation:
+        score = f"{100 * average:.2f}"
     unit = " %" if percent == 100 else f" {group.score}"
     difference, faster = gap(group, groups), speed_up(group, groups)
     return [

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from sqlalchemy import URL
 
 from costate.config.words import override
 from costate.reports import sweep
-from costate.reports.groups import rows
+from costate.reports.groups import Run
 from costate.runs import JOB, RunFolder
 from costate.runs.program import reason, start
 from costate.runs.writing import write
@@ -99,9 +99,6 @@ class TrialRun:
     """One trial: a run of train.py in a folder of its own, watched epoch by epoch, stopped and taken up again.
 
     Args:
-        folder: of the run.
-        number: of the trial.
-        overrides: for train.py.
         metric: that is watched, a number of each epoch.
     """
 
@@ -141,12 +138,8 @@ class TrialRun:
 
     def epochs(self) -> Iterator[tuple[int, float]]:
         """The metric by epochs, from 1, as far as metrics.csv has been written."""
-        path = self.folder / "metrics.csv"
-        if not path.exists():
-            return
-        with path.open(newline="", encoding="utf-8") as file:
-            values = (value for _, numbers in rows(file) for name, value in numbers if name == self.metric)
-            yield from enumerate(values, start=1)
+        column = Run(self.folder, {}, {}).columns.get(self.metric)
+        return enumerate(column.values if column else (), start=1)
 
     def _words(self) -> list[str]:
         if (self.folder / "checkpoints" / "last.ckpt").exists():
@@ -222,28 +215,21 @@ class Search:
     def _next(self, trials: int) -> Iterator[Trial | None]:
         """A trial that nobody else runs, under its lock."""
         # Under a lock of the study: between a new trial and its lock nobody may take it for one that was left.
-        with FileLock(self.folder / "study.lock"):
-            trial, lock = self._left()
-            if trial is None and len(self.study.get_trials(deepcopy=False)) < trials:
-                trial = self.study.ask(self.space.searched)
-                lock = self._lock(trial)
-                lock.acquire()
-        try:
+        with ExitStack() as held:
+            with FileLock(self.folder / "study.lock"):
+                trial = self._left(held)
+                if trial is None and len(self.study.get_trials(deepcopy=False)) < trials:
+                    trial = self.study.ask(self.space.searched)
+                    held.enter_context(self._lock(trial))
             yield trial
-        finally:
-            if lock is not None:
-                lock.release()
 
-    def _left(self) -> tuple[Trial | None, FileLock | None]:
+    def _left(self, held: ExitStack) -> Trial | None:
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             trial = Trial(self.study, frozen._trial_id)
-            lock = self._lock(trial)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            return trial, lock
-        return None, None
+            with suppress(Timeout):
+                held.enter_context(self._lock(trial).acquire(timeout=0))
+                return trial
+        return None
 
     def _lock(self, trial: Trial) -> FileLock:
         return FileLock(self.folder / f".{trial.number}.lock")

@@ -87,7 +87,9 @@ def _answers(interface: Interface, method: Method, task: Task, h: Tensor) -> Non
 
 
 class _Operations(TorchDispatchMode):
-    """Adds up the floating-point operations of products and convolutions, of backward passes, too."""
+    """Adds up the floating-point operations of products and convolutions, of backward passes, too. Torch's own counter
+    has hooks on modules, which `torch.autograd.grad` to a leaf refuses.
+    """
 
     total = 0
 

@@ -3,6 +3,7 @@
 A logger is made from the run's folder, the number of batches that are done if the run is resumed, and its settings.
 """
 
+import contextlib
 import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -60,20 +61,14 @@ class MetricsFile(Logger):
         rows: that it is to begin with.
     """
 
+    name = version = ""
+
     def __init__(self, path: Path, rows: Sequence[Row] = ()):
         super().__init__()
         self.path = path
         self._columns: list[str] = []
         self._waiting: list[Row] = list(rows)
         self._begun = False
-
-    @property
-    def name(self) -> str:
-        return ""
-
-    @property
-    def version(self) -> str:
-        return ""
 
     @property
     def save_dir(self) -> str:
@@ -113,20 +108,15 @@ def read(path: Path) -> list[Row]:
     lines = reader(line for line in whole if "\0" not in line)
     header = next(lines, [])
     rows: list[Row] = []
-    for cells in lines:
-        row = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
-        if len(cells) != len(header) or not all(map(_is_number, row.values())) or not row.get("step", "").isdecimal():
-            break
-        rows.append(row)
+    with contextlib.suppress(ValueError):  # what is no number
+        for cells in lines:
+            row = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+            if len(cells) != len(header) or not row.get("step", "").isdecimal():
+                break
+            for cell in row.values():
+                float(cell)
+            rows.append(row)
     return rows
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(columns: Sequence[str], rows: Sequence[Row], header: bool = False) -> str:
@@ -147,23 +137,15 @@ class Tolerant(Logger):
         leave: called when it has failed, so that nobody else asks the service.
     """
 
+    name: str | None = None
+    version: int | str | None = None
+    save_dir: str | None = None
+
     def __init__(self, logger: Logger, called: str, leave: Callable[[], None] = lambda: None):
         super().__init__()
         self.logger, self.called, self.leave = logger, called, leave
+        self.name, self.version, self.save_dir = logger.name, logger.version, logger.save_dir
         self.failed = False
-        self._names = logger.name, logger.version, logger.save_dir
-
-    @property
-    def name(self) -> str | None:
-        return self._names[0]
-
-    @property
-    def version(self) -> int | str | None:
-        return self._names[1]
-
-    @property
-    def save_dir(self) -> str | None:
-        return self._names[2]
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self._try(self.logger.log_metrics, metrics, step)

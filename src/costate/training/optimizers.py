@@ -14,6 +14,7 @@ LLM training, 2502.16982 (0.2, weight decay). Torch's own takes single matrices,
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -35,7 +36,8 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        stacks = [(p, group) for group in self.param_groups for p in group["params"] if _stacked(p)]
+        found = [(p, group) for group in self.param_groups for p in group["params"]]
+        stacks = [(p, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
         held = [(p, p.grad) for p, _ in stacks]
         for p, group in stacks:
             self._turn(p, group)
@@ -68,10 +70,6 @@ def orthogonal(G: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows colu
     return X.mT if G.shape[1] > G.shape[2] else X
 
 
-def _stacked(p: Tensor) -> bool:
-    return p.grad is not None and p.ndim in (3, 5)
-
-
 Groups = list[dict[str, Any]]
 
 
@@ -86,10 +84,11 @@ class Optimizer(ABC):
     moments: ClassVar[dict[str, int]]
     lr: float
     interfaces: float
+    made: Callable[[Groups], torch.optim.Optimizer]
 
-    @abstractmethod
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         """One parameter group a stage and an interface."""
+        return self.made(groups)
 
 
 class Averaging(Optimizer, ABC):
@@ -99,14 +98,8 @@ class Averaging(Optimizer, ABC):
     kind: ClassVar[type[torch.optim.AdamW]]
 
     def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
-        self.lr, self.interfaces = lr, interfaces
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        first, second = self.betas
-        return self.kind(
-            groups, lr=self.lr, betas=(first, second), eps=self.eps, weight_decay=self.weight_decay, fused=True
-        )
+        self.lr, self.interfaces, (first, second) = lr, interfaces, betas
+        self.made = partial(self.kind, lr=lr, betas=(first, second), eps=eps, weight_decay=weight_decay, fused=True)
 
 
 class Adam(Averaging):
@@ -133,21 +126,15 @@ class NAdam(Optimizer):
     def __init__(
         self, *, lr: Rate, interfaces: Rate, first: Share, betas: list[float], eps: Rate, weight_decay: Amount
     ):
-        self.lr, self.interfaces, self.first = lr, interfaces, first
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.lr, self.interfaces, self.first, self.betas = lr, interfaces, first, betas
+        settings: dict[str, Any] = {"eps": eps, "weight_decay": weight_decay, "decoupled_weight_decay": True}
+        self.made = partial(torch.optim.NAdam, lr=lr, foreach=True, **settings)
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         last, second = self.betas
         rise = (self.first - last) / max(len(groups) - 1, 1)
         firsts = [last + rise * behind for behind in reversed(range(len(groups)))]
-        return torch.optim.NAdam(
-            [group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)],
-            lr=self.lr,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            decoupled_weight_decay=True,
-            foreach=True,
-        )
+        return self.made([group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)])
 
 
 class Sgd(Optimizer):
@@ -157,17 +144,8 @@ class Sgd(Optimizer):
 
     def __init__(self, *, lr: Rate, interfaces: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
         self.lr, self.interfaces = lr, interfaces
-        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
-
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            groups,
-            lr=self.lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )
+        settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        self.made = partial(torch.optim.SGD, lr=lr, fused=True, **settings)
 
 
 class Annealing(ABC):

@@ -139,7 +139,7 @@ class _Rank:
                 stdout=None if number == 0 else log,
                 stderr=None if number == 0 else log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     @property
@@ -293,7 +293,7 @@ def advice(folder: Path | None) -> str:
     return "there is no checkpoint yet to resume from."
 
 
-def _end_with_parent() -> None:
-    """In the child, before it becomes the rank: should the supervisor be killed, so is the rank (Linux)."""
+def end_with_parent() -> None:
+    """In a child, before it becomes what it is started for: should its parent be killed, so is it (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
