@@ -78,7 +78,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         compile_blocks(blocks)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
-    interruption = Interruption(checkpoints, model.execution, f"Interrupted. To go on: python train.py {folder.resume}")
+    interruption = Interruption(checkpoints, model.execution, f"Interrupted. {folder.advice}")
     refinement = Refinement(plan, checkpoints)
     measurements = [build(node) for node in cfg.callbacks.values() if node is not None]
     place = folder.path, checkpoints.batches(cfg.epochs), config

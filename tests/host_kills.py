@@ -60,6 +60,8 @@ def once(place: Path, batches: int, moment: float, victim: str, fault: str, whol
     with Hosts(2) as hosts:
         started = begun(hosts, place / "first", run.path, batches)
         time.sleep(moment)
+        # Before they have met, nobody but torchrun knows who the others are.
+        met = run.path.exists()
         strike(hosts, victim, fault)
         (other,) = set(hosts.names) - {victim}
         since = time.monotonic()
@@ -70,7 +72,7 @@ def once(place: Path, batches: int, moment: float, victim: str, fault: str, whol
         time.sleep(1)
         if processes(hosts, other):
             faults.append("processes stay")
-        if started.programs[other].returncode and " on host" not in started.told(other):
+        if met and started.programs[other].returncode and " on host" not in started.told(other):
             faults.append("no host is named")
     with Hosts(2) as hosts:
         codes = torchrun(hosts, place / "second", 1, *words(run.path, batches)).codes()

@@ -175,7 +175,9 @@ def kill(run: RunFolder, mode: str, moment: Moment, chance: random.Random) -> tu
         if left := ranks_of(run.path):
             return f"{len(left)} processes stay", ["orphans"]
     shown, kept, done = max(epochs(run.path), default=0), saved(run), run.results() != {}
-    faults = ["wrong exit codes"] if (code == 0) != done else []
+    # A signal that finds a run at its very end, with all that it had to do done, has the exit code as everywhere.
+    right = (code == 0) == done or (done and code in (-moment.signum, 128 + moment.signum))
+    faults = [] if right else ["wrong exit codes"]
     # The line of an epoch comes before its checkpoint.
     faults += ["lost epochs"] if kept < shown - 1 else []
     return f"exit code {code}, {shown} epochs shown, {kept} kept{', done' if done else ''}", faults

@@ -1,6 +1,7 @@
 """A user's own modules become stages as they are; what cannot be is said in one sentence."""
 
 from functools import reduce
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from own_network import layers
 from small import refusal
 
 SHAPE, CLASSES = (2, 3), 4
+WRONG = {"no_syntax": "\nprint(", "imports": "import no_such_package", "no_name": "nothing"}
 OWN = ("arch=sequential", "arch.module=own_network:layers")
 
 
@@ -72,10 +74,16 @@ def test_modules_may_be_listed_named_and_of_sizes_that_the_data_decides():
         ("own_network.one", "=own_network.one has to be package.module:function, where the function is found."),
         ("no_such:thing", "=no_such:thing: there is no module no_such, neither in "),
         ("torch.no_such:thing", "=torch.no_such:thing: there is no module torch.no_such, neither in "),
-        ("own_network:onee", "=own_network:onee: own_network has no onee (did you mean one?)."),
+        ("own_network:onee", "=own_network:onee: own_network ({here}own_network.py) has no onee (did you mean one?)."),
         ("own_network:MADE", "=own_network:MADE is a Sequential: name a function that returns what is wanted."),
         ("own_network:one", "=own_network:one returns a Linear, and not an nn.Sequential or a list of modules."),
-        ("own_network:nothing", "=own_network:nothing returns None"),
+        ("own_network:nothing", "=own_network:nothing returns None, and not an nn.Sequential or a list of modules."),
+        ("no/such.py:thing", "=no/such.py:thing: a module is named with dots and without .py, no.such:thing."),
+        ("a_folder:thing", "=a_folder:thing: a_folder (a folder) has no thing."),
+        ("no_syntax:thing", "=no_syntax:thing: SyntaxError in {tmp}no_syntax.py, line 2: '(' was never closed."),
+        ("imports:thing", "=imports:thing: there is no module no_such_package, neither in "),
+        ("no_name:thing", "=no_name:thing: NameError in {tmp}no_name.py, line 1: name 'nothing' is not defined."),
+        ("own_network:faulty", "=own_network:faulty: RuntimeError in {here}own_network.py, line "),
         ("own_network:none", "=own_network:none returns no modules"),
         ("own_network:text", "=own_network:text returns a list whose item 1 is a str"),
         ("own_network:skip", "=own_network:skip returns a Skip, whose forward is its own"),
@@ -90,8 +98,13 @@ def test_modules_may_be_listed_named_and_of_sizes_that_the_data_decides():
         ("own_network:asks", "=own_network:asks: missing a required argument: 'width', give it in arch.settings."),
     ],
 )
-def test_what_is_not_there_or_something_else_is_said_in_one_sentence(module, sentence):
+def test_what_is_not_there_or_something_else_is_said_in_one_sentence(tmp_path, monkeypatch, module, sentence):
+    (tmp_path / "a_folder").mkdir()
+    for name, text in WRONG.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
     told = refusal(lambda: network(SHAPE, CLASSES, "arch=sequential", f"arch.module={module}"))
+    sentence = sentence.replace("{here}", f"{Path(__file__).parents[1]}/").replace("{tmp}", f"{tmp_path}/")
     assert told.startswith("arch.module" + sentence)
     assert "\n" not in told
 
@@ -120,11 +133,6 @@ def test_layers_that_share_parameters_stay_together():
     front, _ = own.cut(2, [4, 1])
     assert front.chain[1].weight is front.chain[3].weight
     assert refusal(lambda: own.cut(2)).startswith("stages=2 parts layers that share parameters")
-
-
-def test_a_fault_inside_of_the_function_is_its_own():
-    with pytest.raises(Exception, match="a fault of mine"):
-        network(SHAPE, CLASSES, "arch=sequential", "arch.module=own_network:faulty")
 
 
 def test_a_module_that_draws_while_it_is_imported_changes_no_weight_of_a_later_job(tmp_path, monkeypatch):

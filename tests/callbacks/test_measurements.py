@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.conftest import Recorder
 from composing import config, options
 from costate.callbacks.gradients import GradientCosine, GradientNorms, GradientQuality
-from costate.callbacks.measurement import Measurement
+from costate.callbacks.measurement import Measurement, TrainingScore
 from costate.core.measures import cosine, explained_variance, relative_error
 
 
@@ -52,6 +52,15 @@ def test_callback_metrics_hold_the_mean_over_the_last_epoch(fit):
         column = run.recorder.column(name)
         assert sorted(column) == list(range(16))
         assert run.means[name] == pytest.approx(fmean(column[n] for n in range(8, 16)))
+
+
+def test_the_training_score_is_the_mean_over_all_batches_of_an_epoch(fit):
+    """It was that of the batches which are logged: of short epochs the last one alone."""
+    each, some = (fit(callbacks=[TrainingScore(every=every)]) for every in (1, 3))
+    for name in ("train/loss", "train/accuracy"):
+        column = each.recorder.column(name)
+        assert some.recorder.column(name) == {n: column[n] for n in (2, 5, 7, 8, 11, 14, 15)}
+        assert some.means[name] == pytest.approx(fmean(column[n] for n in range(8, 16)))
 
 
 class Together:

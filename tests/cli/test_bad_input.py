@@ -70,6 +70,11 @@ def test_a_gpu_that_is_absent_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        (
+            "seed=0..2",
+            "seed must be an integer at least 0 and at most 4294967295, not '0..2' (several values are a sweep: "
+            "-m seed=0,1,... or -m 'seed=range(0,3)').",
+        ),
         ("stages=0", "stages must be an integer at least 1, not 0."),
         ("arch.depth=-1", "arch.depth must be an integer at least 1, not -1."),
         ("optimizer.lr=fast", "optimizer.lr must be a number above 0, not 'fast'."),

@@ -161,6 +161,20 @@ def test_a_checkpoint_in_place_of_its_run_is_refused_with_the_run(tmp_path, name
     assert fresh(str(folder.checkpoints / name), "", "", "") == str(folder.checkpoints)
 
 
+def test_of_a_sweep_it_is_said_how_to_go_on(tmp_path):
+    folder = tmp_path / "0"
+    folder.mkdir()
+    (folder / "job.json").write_text("{}")
+    again = f"give the same command once more with hydra.sweep.dir={tmp_path}: it leaves alone what has ended."
+    assert RunFolder(folder).advice == f"To go on with the sweep, {again}"
+    with pytest.raises(SettingError, match="a sweep is there, of several runs") as told:
+        RunFolder(tmp_path).saved(OmegaConf.create())
+    assert str(told.value).endswith(again)
+    (tmp_path / "study.db").touch()
+    with pytest.raises(SettingError, match=f"to go on, python -m costate.search --folder {tmp_path}"):
+        RunFolder(tmp_path).saved(OmegaConf.create())
+
+
 def test_data_may_have_moved_when_a_run_is_resumed(tmp_path, monkeypatch):
     """`data.root cannot change when a run is resumed`, after advice to change it."""
     _, cfg = begun(tmp_path, data={"root": "old", "cache": "old"})

@@ -1,8 +1,11 @@
 """A search asks, runs and remembers: each trial is a run folder, and a search that was stopped goes on."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -205,6 +208,18 @@ def test_a_trial_is_a_run_that_is_pruned_with_a_checkpoint(tmp_path):
     assert told == list(trial.epochs())[:2]
     assert (tmp_path / "0" / "checkpoints" / "last.ckpt").exists()
     assert "pruned" in json.loads((tmp_path / "0" / "summary.json").read_text())["error"]
+
+
+def test_a_search_that_alone_is_told_to_stop_ends_its_run(tmp_path, monkeypatch):
+    """`kill -INT` of the search waited for the end of the trial, and then said how to go on."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]) as sleeper:
+        monkeypatch.setattr(studies, "start", lambda words, log: sleeper)
+        monkeypatch.setattr(studies, "GRACE", 2)
+        trial = TrialRun(tmp_path, 0, [], "val/loss")
+        monkeypatch.setattr(trial, "epochs", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trial.run(lambda epoch, value: False)
+        assert sleeper.poll() is not None
 
 
 @pytest.mark.thorough

@@ -401,6 +401,15 @@ def test_names_of_many_lines_are_told_by_their_factors():
     ]
 
 
+def test_a_legend_that_none_could_read_says_where_names_are():
+    figure, (place,) = style.panels(["verlet"])
+    for i in range(40):
+        place.plot([0, 1], [0, i], label=f"trial {i}")
+    style.legend(figure, [place])
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told[-2:] == ["trial 15", "and 24 more: see the table"]
+
+
 def test_empty_panels_are_taken_away_and_their_neighbours_name_the_axes():
     figure, axes = style.table(2, 2, 1.0, sharex=True, sharey=True)
     for place in (axes[0, 0], axes[0, 1], axes[1, 1]):
@@ -427,10 +436,12 @@ def test_a_figure_promises_what_it_has(tmp_path):
 
 def test_backpropagation_on_one_number_of_stages_is_a_line_across(tmp_path):
     run(tmp_path / "b", "verlet", "backprop", 0, 0.98, stages=1)
+    run(tmp_path / "r", "resnet", "sg", 0, 0.98, stages=2)
     for stages in (2, 4):
         run(tmp_path / str(stages), "verlet", "sg", 0, 0.9, stages=stages)
     ((_, _, figure),) = scaling.stages(grouped(find([tmp_path])[0]))
-    drawn = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    (place,) = figure.axes
+    drawn = {line.get_label(): line.get_xydata() for line in place.lines}
     assert drawn["backprop"] == pytest.approx(np.array([[2, 2], [4, 2]]))
 
 

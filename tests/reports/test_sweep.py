@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from costate.reports.sweep import SweepTable
+from costate.reports.sweep import SweepTable, show
 
 
 def config(folder: Path, number: int = 0, overrides: tuple[str, ...] = (), mode: RunMode = RunMode.MULTIRUN):
@@ -111,6 +111,17 @@ def test_the_screen_shows_the_same(sweep: Path, capsys: pytest.CaptureFixture[st
     assert "0.910 ± 0.014" in shown
     assert "1 (1 failed)" in shown
     assert "failed: arch=cnn seed=0: No image." in shown
+
+
+def test_on_80_columns_numbers_stay_whole_and_what_has_no_room_is_named(sweep, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")  # of 80 columns, without colours
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    job(sweep, 5, "data=digits arch=mlp seed=2 method=greedy_with_a_head", **measured(0.91))
+    show(sweep)
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown[1:])) <= 80
+    assert "0.910 ± 0.014" in "".join(shown)
+    assert "No room here for fit_seconds, samples_per_second: they are in summary.md there." in shown
 
 
 def test_a_sweep_over_seeds_alone_is_one_row(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from composing import config, network
-from costate.core.tasks import SILENT, Characters, Classification
+from costate.core.tasks import SILENT, AtEnd, Characters, Classification, Regression, Symbols
 from costate.data.planar import Ellipse
 from costate.runs import RunFolder
 from costate.training.module import Training, _Scores
@@ -83,6 +83,30 @@ def test_rows_count_alike_however_they_are_dealt(sizes):
     found = scores.compute("val")
     torch.testing.assert_close(found["val/loss"], Classification(3).loss(output, y))
     torch.testing.assert_close(found["val/accuracy"], (output.argmax(1) == y).float().mean())
+
+
+@pytest.mark.parametrize(
+    ("task", "steps"),
+    [
+        (Classification(5), ()),
+        (Regression(3), ()),
+        (Symbols(5), (4,)),
+        (Characters(5), (4,)),
+        (AtEnd(Classification(5)), (4,)),
+        (AtEnd(Regression(1)), (4,)),
+    ],
+)
+def test_the_total_of_a_batch_is_its_score_times_its_answers(task, steps):
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(6, *steps, task.outputs, generator=generator)
+    rows = (6, *steps) if isinstance(task, Symbols | Characters) else (6,)
+    y = torch.randint(5, rows, generator=generator)
+    if rows != (6,):
+        y[0] = SILENT
+    if task.score == "mse":
+        y = torch.randn(6, task.outputs, generator=generator)
+    metric = task.metric(across_ranks=False)
+    torch.testing.assert_close((task.total(output, y).double() / task.answers(y)).float(), metric(output, y))
 
 
 def test_the_loss_of_a_sequence_is_that_of_one_of_its_answers():

@@ -248,4 +248,4 @@ def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> No
 
 def _named(thing: Any) -> str:
     kind = type(thing).__name__
-    return kind if thing is None else f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    return "None" if thing is None else f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"

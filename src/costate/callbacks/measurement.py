@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from statistics import fmean
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,12 +26,7 @@ class Measurement(Callback, ABC):
 
     Args:
         every: batches from one measurement to the next.
-
-    Attributes:
-        shown: whether the numbers are for the progress bar and the line of an epoch.
     """
-
-    shown: ClassVar[bool] = False
 
     def __init__(self, *, every: Count):
         self.every = every
@@ -61,8 +56,6 @@ class Measurement(Callback, ABC):
         numbers = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
         self.rows.append((n, numbers))
         self._log(trainer, n, numbers)
-        if self.shown and trainer.progress_bar_callback is not None:
-            pl_module.log_dict(numbers, prog_bar=True, logger=False)
 
     @final
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,7 +66,7 @@ class Measurement(Callback, ABC):
         for name, number in (item for _, numbers in logged + waiting for item in numbers.items()):
             values[name].append(number)
         means = {name: fmean(numbers) for name, numbers in values.items()}
-        pl_module.log_dict(means, prog_bar=self.shown, logger=False)
+        pl_module.log_dict(means, logger=False)
         self.rows, self.logged, self.waiting = [], [], []
 
     def _together(self) -> tuple[list[Row], list[Row]]:
@@ -107,26 +100,69 @@ def watch(stages: Iterable[Any], see: Callable[[int, Tensor], None]) -> ExitStac
 
 
 @final
-class TrainingScore(Measurement):
-    """Logs `train/loss`, of one answer, and the score of the batch, `train/accuracy`, from before the batch's step.
+class TrainingScore(Callback):
+    """Logs `train/loss`, of one answer, and the score, `train/accuracy`, from before a batch's step: every few batches
+    those of the batch, of this process's rows alone; on the screen and in the results the epoch's mean over all answers
+    of all ranks.
 
-    Of this process's rows alone: replicas do not wait for each other here.
+    Args:
+        every: batches from one line of a logger to the next.
 
     Raises:
         ValueError: the loss is no number any more.
     """
 
-    shown = True
+    def __init__(self, *, every: Count):
+        self.every = every
+        # Σ answers · (loss, score, 1): what this process has seen of the epoch, and what all had when it was resumed.
+        self.own = torch.zeros(3, dtype=torch.float64)
+        self.before = torch.zeros(3, dtype=torch.float64)
 
-    def measure(self, module: Any) -> dict[str, Tensor]:
-        if module.seen is None:
-            return {}
-        output, y = module.seen
-        loss, n, task = module.execution.stages[-1].interface.value, module.trainer.global_step, module.task
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        self.names = "train/loss", f"train/{pl_module.task.score}"
+        self.strategy = trainer.strategy
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Optimizer) -> None:
+        if pl_module.seen is None:
+            return
+        (output, y), n, task = pl_module.seen, trainer.global_step, pl_module.task
+        value, answers = pl_module.execution.stages[-1].interface.value, task.answers(y)
+        total = task.total(output, y).double()
+        self.own = self.own.to(output.device)
+        self.own[:2] += torch.stack([value.double() * len(y), total])
+        self.own[2] += answers
+        if (n + 1) % self.every and not trainer.is_last_batch:
+            return
+        loss, score = value * len(y) / answers, (total / answers).float()
         if not loss.isfinite():
             raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
-        loss = loss * len(y) / task.answers(y)
-        return {"train/loss": loss, f"train/{task.score}": task.metric().to(output.device)(output, y)}
+        for logger in trainer.loggers:
+            numbers = dict(zip(self.names, (loss.item(), score.item()), strict=True))
+            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
+        if trainer.progress_bar_callback is not None:
+            self._show(pl_module, self.before + self.own.cpu())
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._show(pl_module, self._sums())
+        self.own, self.before = torch.zeros_like(self.own), torch.zeros_like(self.before)
+
+    def _show(self, module: LightningModule, sums: Tensor) -> None:
+        if sums[2]:
+            means = (sums[:2] / sums[2]).tolist()
+            module.log_dict(dict(zip(self.names, means, strict=True)), prog_bar=True, logger=False)
+
+    def _sums(self) -> Tensor:
+        """Over all ranks, which all call it."""
+        own: Any = self.own.to(self.strategy.root_device, copy=True)
+        return self.before + self.strategy.reduce(own, reduce_op="sum").cpu()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Earlier versions have kept the rows of the epoch.
+        self.before = state_dict.get("sums", self.before)
 
 
 @final

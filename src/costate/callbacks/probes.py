@@ -5,6 +5,7 @@ T   labels as numbers, one-hot or targets                          (n, outputs)
 W   argmin_W ‖H W − T‖² + r ‖W‖², r = RIDGE n                      (Alain & Bengio, 2016)
 """
 
+import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -71,7 +72,7 @@ class LinearProbes(Callback):
     """Fits W on training rows after each epoch and logs its score on validation rows, `stage/<k>/probe_<score>`.
 
     Every process comes to the same numbers: after an epoch each holds the whole network, and all read the same rows.
-    Of a recurrent network, which is one stage, it logs nothing.
+    At the end it tells those of the last epoch. Of a recurrent network, which is one stage, it logs nothing.
 
     Args:
         rows: of training and of validation that are looked at, the first ones.
@@ -79,6 +80,7 @@ class LinearProbes(Callback):
 
     def __init__(self, *, rows: Count):
         self.rows = rows
+        self.found: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -92,6 +94,13 @@ class LinearProbes(Callback):
             h, seen = stage(h), stage(seen)
             numbers[f"stage/{k}/probe_{task.score}"] = task.metric().to(h.device)(read(h, T, seen), seen_y)
         pl_module.log_dict(numbers)
+        self.found = numbers
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if self.found and trainer.is_global_zero:
+            told = ", ".join(f"{score:.4g}" for score in self.found.values())
+            line = f"Linear probes, validation {pl_module.task.score} behind each stage: {told}"
+            print(textwrap.fill(line, 80, subsequent_indent="  "))
 
     def _rows(self, trainer: Any, part: str) -> tuple[Tensor, Tensor]:
         """Of the whole set, not of this process's share; in the network's precision, as its batches are."""

@@ -1,13 +1,15 @@
 """What a run shows while it trains: bars of 80 columns that count epochs from 1, or a line for each epoch."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-FIRST = ("val/", "train/loss")
-"""What is shown in front of the rest: a terminal cuts off what has no room."""
+COLUMNS, DIGITS, BAR = 80, 9, 41
+"""Of a terminal, of a number, and of the bar in front of its numbers."""
 
 
 def epoch(trainer: Trainer) -> str:
@@ -15,15 +17,16 @@ def epoch(trainer: Trainer) -> str:
 
 
 def numbers(bar: ProgressBar, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """Of the latest validation and of the latest batches, three digits each."""
-    shown = trainer.progress_bar_metrics
-    order = sorted(shown, key=lambda name: ([not name.startswith(first) for first in FIRST], name))
-    return {name: f"{shown[name]:.3g}" for name in order}
+    """Of the latest validation and of the epoch so far, three digits each, as many as have room behind the bar."""
+    shown = {name: f"{value:.3g}" for name, value in trainer.progress_bar_metrics.items()}
+    names = sorted(shown, key=_place)
+    ends = itertools.accumulate(len(f", {name}={shown[name]}") for name in names)
+    return {name: shown[name] for name, end in zip(names, ends, strict=True) if end <= COLUMNS - BAR}
 
 
 @final
 class Bar(TQDMProgressBar):
-    """One bar, of the training; the validation's would come and go with every epoch."""
+    """One bar, of the training; those of validation and test come and go."""
 
     BAR_FORMAT = "{desc}{percentage:3.0f}%|{bar:8}| {rate_fmt}{postfix}"
 
@@ -33,6 +36,8 @@ class Bar(TQDMProgressBar):
 
     def init_validation_tqdm(self) -> Tqdm:
         return Tqdm(disable=True)
+
+    init_test_tqdm = init_validation_tqdm
 
     def on_train_epoch_start(self, trainer: Trainer, *modules: Any) -> None:
         self.train_progress_bar.set_description(epoch(trainer), refresh=False)
@@ -52,11 +57,29 @@ class RichBar(RichProgressBar):
 
 
 class Lines(Callback):
-    """Epoch, loss and score, of training and of validation; in 50 lines at most, and as readable in a file."""
+    """A line an epoch under the names of its numbers, losses and scores; in 50 lines at most, as readable in a file."""
+
+    names: Sequence[str] = ()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
-        if done % -(-epochs // 50) == 0 or done == epochs:
-            shown = sorted(trainer.progress_bar_metrics.items())
-            told = "  ".join(f"{name} {value:.4g}" for name, value in shown if isinstance(value, float))
-            pl_module.print(f"{epoch(trainer)}  {told}")
+        if done % -(-epochs // 50) and done != epochs:
+            return
+        shown, begin = trainer.progress_bar_metrics, epoch(trainer)
+        names = _fitting(sorted(shown, key=_place), COLUMNS - len(begin))
+        if names != self.names:
+            pl_module.print(" " * len(begin) + "".join(f" {name:>{DIGITS}}" for name in names))
+            self.names = names
+        pl_module.print(begin + "".join(f" {shown[name]:>{max(DIGITS, len(name))}.4g}" for name in names))
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    """Validation first, then training, then what else there is, short names first."""
+    kinds = "val/", "train/"
+    return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds)), len(name), name
+
+
+def _fitting(names: Sequence[str], room: int) -> list[str]:
+    """As many of them as have room for their numbers beside each other."""
+    ends = itertools.accumulate(1 + max(DIGITS, len(name)) for name in names)
+    return [name for name, end in zip(names, ends, strict=True) if end <= room]

@@ -4,7 +4,9 @@ An axis is described where a `defaults` list takes a file from it, an option by 
 that says what it is, a setting by the comment beside it.
 """
 
+import itertools
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ from costate.config import CONF
 DEFAULT = re.compile(r"\s+- (?:override /?)?([\w/]+): \S+ *(?:# (.*))?$")
 OTHER = re.compile(r"\s+- (\w+)$")
 SETTING = re.compile(r"( *)(\w+):(?: [^#]*)?(?:# (.*))?$")
-ASIDE_LINES = ("# @package", "# python ", "# Expects ")
+FURTHER = re.compile(r" +# (.*)$")
+ASIDE_LINES = ("# @package", "# python ", "# Expects ", "# Tests use")
+COLUMNS, MARGIN = 80, 36
+"""Of a terminal, and of what a line is about."""
 ASIDE = ("callbacks", "experiment", "debug", "logger")
 """Axes whose options' settings are not listed: their names say it all, or there are too many of them."""
 
@@ -31,18 +36,29 @@ def text(cfg: DictConfig, chosen: dict[str, str]) -> str:
     """
     lines = ["Axes (axis=option); an asterisk is what is taken now", ""]
     for axis, told in axes().items():
-        lines.append(f"  {axis}: {told}")
+        lines += textwrap.wrap(f"  {axis}: {told}", COLUMNS, subsequent_indent="    ")
         now = re.split(r"[\[\],\s]+", str(chosen.get(axis)))
         options = sorted((CONF / axis).glob("*.yaml"))
         width = max(len(path.stem) for path in options)
-        lines += [f"   {'*' if p.stem in now else ' '} {p.stem:<{width}}  {comment(p)}".rstrip() for p in options]
+        for path in options:
+            lines += _entry(f"   {'*' if path.stem in now else ' '} {path.stem:<{width}}  ", comment(path), width + 7)
     lines += ["", "Settings (setting=value), as they would be now", ""]
     files = [(CONF / "config.yaml", "")]
     files += [(CONF / axis / f"{chosen.get(axis)}.yaml", axis) for axis in axes() if axis.split("/")[0] not in ASIDE]
     found = {key: told for path, axis in files if path.exists() for key, told in settings(path, axis)}
     pairs = [(f"{key}={value}", told) for key, told in found.items() if (value := _value(cfg, key)) is not None]
-    width = min(40, max(len(pair) for pair, _ in pairs))
-    return "\n".join([*lines, *(f"  {pair:<{width}}  {told}" for pair, told in pairs)])
+    width = min(MARGIN, max(len(pair) for pair, _ in pairs))
+    for pair, told in pairs:
+        lines += _entry(f"  {pair:<{width}}  ", told, width + 4)
+    return "\n".join(lines)
+
+
+def _entry(name: str, told: str, margin: int) -> list[str]:
+    """A name and what it is, in lines of a terminal's width; a name that is wider than the margin has its own."""
+    above = [name.rstrip()] if len(name) > margin else []
+    line = " " * margin + told if above else name + told
+    wrap = textwrap.TextWrapper(COLUMNS, subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False)
+    return above + wrap.wrap(line)
 
 
 def axes() -> dict[str, str]:
@@ -60,13 +76,14 @@ def axes() -> dict[str, str]:
 
 
 def comment(path: Path) -> str:
-    """The first line of a file's comment that is no command and no expectation."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            return ""
-        if not line.startswith(ASIDE_LINES):
-            return line.removeprefix("#").strip()
-    return ""
+    """The first line of a file's comment that is no command and no expectation, and those on which it goes on."""
+    above = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    told: list[str] = []
+    for line in (line for line in above if not line.startswith(ASIDE_LINES)):
+        told.append(line.removeprefix("#").strip())
+        if told[-1].endswith("."):
+            break
+    return " ".join(told)
 
 
 def settings(path: Path, axis: str) -> Iterator[tuple[str, str]]:
@@ -78,12 +95,14 @@ def settings(path: Path, axis: str) -> Iterator[tuple[str, str]]:
         if other[1] != "_self_":
             yield from settings(path.with_name(f"{other[1]}.yaml"), axis)
     above: list[tuple[int, str]] = []
-    for found in map(SETTING.match, lines):
+    for i, found in enumerate(map(SETTING.match, lines)):
         if found:
             depth = len(found[1])
             above = [*(pair for pair in above if pair[0] < depth), (depth, found[2])]
             if found[3]:
-                yield ".".join([*place, *(name for _, name in above)]), found[3]
+                further = itertools.takewhile(bool, map(FURTHER.match, lines[i + 1 :]))
+                told = " ".join([found[3], *(line[1] for line in further if line)])
+                yield ".".join([*place, *(name for _, name in above)]), told
 
 
 def _value(cfg: DictConfig, key: str) -> str | None:

@@ -9,7 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from costate.config.settings import Count, Rate, Seed, Setting, Share, Signature, signature
-from costate.config.words import suggestion
+from costate.config.words import ranged, suggestion
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -104,7 +104,7 @@ def _convert(key: str, kind: Any, value: Any) -> Any:
         if _holds(alternative, converted):
             return converted
     choices = [choice for inner in _alternatives(kind) if get_origin(inner) is Literal for choice in get_args(inner)]
-    hint = suggestion(str(value), map(str, choices))
+    hint = suggestion(str(value), map(str, choices)) or ranged(key, value)
     raise SettingError(f"{key} must be {_describe(kind)}, not {'null' if value is None else repr(value)}{hint}.")
 
 

@@ -89,6 +89,23 @@ def leaves(node: Any, prefix: str = "") -> list[str]:
     return [leaf for name in names for leaf in leaves(node._get_node(name), f"{prefix}{name}.")]
 
 
+def ranged(key: str, value: Any) -> str:
+    """What to say of 0..2, 0-2 or [0,1,2] where one number is asked for; else nothing."""
+    found = re.fullmatch(r"(\d+)(?:\.\.+|-|:)(\d+)", str(value))
+    if not (found or isinstance(value, list)):
+        return ""
+    first, last = (int(found[1]), int(found[2])) if found else (0, 2)
+    return f" (several values are a sweep: -m {key}={first},{first + 1},... or -m '{key}=range({first},{last + 1})')"
+
+
+def nowhere(words: Iterable[str]) -> str | None:
+    """What to say of a folder without a name, hydra.run.dir=, which would be the working directory."""
+    for word in words:
+        if found := re.fullmatch(r"\+*(hydra\.(?:run\.dir|sweep\.dir|sweep\.subdir))=(?:null|''|\"\")?", word.strip()):
+            return f"{word.strip()} names no folder: give one, as {found[1]}=runs/mine, or leave it out."
+    return None
+
+
 def flags(words: Iterable[str], known: Iterable[str]) -> str | None:
     """What to say of an option with hyphens that is none of Hydra's: --arch verlet, --epochs=3.
 

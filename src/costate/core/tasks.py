@@ -53,6 +53,10 @@ class Task(ABC):
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         """A fresh metric that accumulates the score over batches and, where asked to, over ranks."""
 
+    @abstractmethod
+    def total(self, output: Tensor, y: Labels) -> Tensor:
+        """The score of a batch times its answers, quickly: for each batch that is trained on."""
+
     def readings(self, score: Tensor) -> dict[str, Tensor]:
         """The score by its name, and what else people read it as."""
         return {self.score: score}
@@ -82,6 +86,9 @@ class Classification(Task):
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         return MulticlassAccuracy(self.outputs, average="micro", sync_on_compute=across_ranks)
 
+    def total(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Tensor:
+        return (output.argmax(dim=-1) == y).sum()
+
 
 class Regression(Task):
     """Mean squared error over the outputs of a sample; the targets are their own description."""
@@ -106,6 +113,9 @@ class Regression(Task):
 
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         return torchmetrics.MeanSquaredError(sync_on_compute=across_ranks)
+
+    def total(self, output: Float[Tensor, "batch outputs"], y: Labels) -> Tensor:
+        return (output - y).square().sum() / self.outputs
 
 
 SILENT = -1
@@ -173,6 +183,9 @@ class Symbols(EachStep):
         right = MulticlassAccuracy(self.outputs, average="micro", ignore_index=SILENT, sync_on_compute=across_ranks)
         return LambdaInputTransformer(right, lambda output: output.flatten(0, -2), lambda y: y.flatten())
 
+    def total(self, output: Outputs, y: Int[Tensor, "batch steps"]) -> Tensor:
+        return (output.argmax(dim=-1) == y).sum()
+
 
 @final
 class Characters(EachStep):
@@ -184,6 +197,9 @@ class Characters(EachStep):
 
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         return Bits(across_ranks)
+
+    def total(self, output: Outputs, y: Int[Tensor, "batch steps"]) -> Tensor:
+        return cross_entropy(output, y, "sum") / torch.log(torch.tensor(2.0))
 
     def readings(self, score: Tensor) -> dict[str, Tensor]:
         return {self.score: score, "perplexity": score.exp2()}
@@ -234,3 +250,6 @@ class AtEnd(SequenceTask):
 
     def metric(self, across_ranks: bool = True) -> torchmetrics.Metric:
         return LambdaInputTransformer(self.task.metric(across_ranks), lambda output: output[:, -1])
+
+    def total(self, output: Outputs, y: Labels) -> Tensor:
+        return self.task.total(output[:, -1], y)

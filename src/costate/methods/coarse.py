@@ -9,6 +9,7 @@ globally, correct locally" (Parpas & Muir, 1902.02542), with the coarse network 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -44,6 +45,7 @@ class Coarse(Interface):
         return torch.autograd.grad(self.task.loss(self.copies(end), y), end)[0]
 
 
+@dataclass(kw_only=True, eq=False)
 class CoarseCopies(Method):
     """Coarse interfaces, decoupled schedule.
 
@@ -61,23 +63,20 @@ class CoarseCopies(Method):
     """
 
     sent = None
+    factor: Count
+    step: Rate
+    refresh: Rate
+    travel: Size
+    tune: Size
+    inputs: Literal["received", "coarse"] = "received"
 
-    def __init__(
-        self,
-        *,
-        factor: Count,
-        step: Rate,
-        refresh: Rate,
-        travel: Size,
-        tune: Size,
-        inputs: Literal["received", "coarse"] = "received",
-    ):
-        if refresh > 1 and refresh % 1:
+    def __post_init__(self) -> None:
+        if self.refresh > 1 and self.refresh % 1:
             raise ValueError(
-                f"method.refresh={refresh:g}: a number of batches is whole; below 1 it is a share of the run's."
+                f"method.refresh={self.refresh:g}: a number of batches is whole; below 1 it is a share of the run's."
             )
-        self.rule, self.inputs = Coarsening(factor, step), inputs
-        self.copies = Copies(refresh, travel, tune if factor > 1 else 0)
+        self.rule = Coarsening(self.factor, self.step)
+        self.copies = Copies(self.refresh, self.travel, self.tune if self.factor > 1 else 0)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.rule)

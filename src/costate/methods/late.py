@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -11,7 +12,7 @@ from costate.config.settings import Count, Share, Size
 from costate.core.block import Block
 from costate.core.interface import Interface
 from costate.core.method import Iteration, Method, OptimizerStep, Player
-from costate.core.post import GradientAndState, Post
+from costate.core.post import GradientAndState
 from costate.core.schedules import Event, delayed
 from costate.core.stage import Memory
 from costate.core.tasks import Task
@@ -40,17 +41,21 @@ class Late(Interface):
         return arrived if self.shrink == 1 else self.shrink * arrived
 
 
+@dataclass(kw_only=True, eq=False)
 class LateGradients(Method):
     """Late interfaces, delayed schedule.
+
+    Args:
+        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
+        accumulate: a, the batches from one step of the optimizer to the next.
 
     Attributes:
         shrink: β, by which a gradient is multiplied at each boundary.
     """
 
-    shrink: float = 1.0
-
-    def __init__(self, delay: int, accumulate: int, post: Post):
-        self.delay, self.accumulate, self.sent = delay, accumulate, post
+    delay: Size
+    accumulate: Count
+    shrink = 1.0
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Late:
         return Late(self.shrink)
@@ -65,51 +70,44 @@ class LateGradients(Method):
         return OptimizerStep(player) if self.accumulate == 1 else AccumulatedStep(player, self.accumulate)
 
 
-@final
-class Delayed(LateGradients):
-    """A backward pass runs under the weights that its forward pass saw (Huo et al., 2018, 1804.10574).
+@dataclass(kw_only=True, eq=False)
+class Foreseeing(LateGradients):
+    """Weights are predicted, and gradients may be compressed.
 
     Args:
-        delay: batches by which a gradient gets older at each boundary; 0 waits for it.
-        accumulate: a, the batches from one step of the optimizer to the next.
         predict: whether forward passes run under the weights that their gradient is expected to find;
             not where these stand still from one batch to the next.
-        shrink: β, by which a gradient is multiplied at each boundary.
         compress: what is sent of a gradient: all of it, signs with one size a sample, or its largest entries.
         share: of the entries, where the largest are sent.
     """
 
-    def __init__(
-        self,
-        *,
-        delay: Size,
-        accumulate: Count,
-        predict: bool,
-        shrink: Share,
-        compress: Compress = "none",
-        share: Share = 1.0,
-    ):
-        super().__init__(delay, accumulate, compressed(compress, share))
-        self.shrink = shrink
-        self.ahead = delay if predict and accumulate == 1 else 0
+    predict: bool
+    compress: Compress = "none"
+    share: Share = 1.0
+
+    def __post_init__(self) -> None:
+        self.sent = compressed(self.compress, self.share)
+        self.ahead = self.delay if self.predict and self.accumulate == 1 else 0
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Delayed(Foreseeing):
+    """A backward pass runs under the weights that its forward pass saw (Huo et al., 2018, 1804.10574).
+
+    Args:
+        shrink: β, by which a gradient is multiplied at each boundary.
+    """
+
+    shrink: Share
 
     def memory(self, block: Block, behind: int) -> Stash:
         return Stash(self.ahead * behind)
 
 
 @final
-class FeaturesReplay(LateGradients):
-    """A stage keeps its inputs and replays its forward pass under today's weights (Huo et al., 2018, 1807.04511).
-
-    Args:
-        delay, accumulate, predict, compress, share: as of `Delayed`.
-    """
-
-    def __init__(
-        self, *, delay: Size, accumulate: Count, predict: bool, compress: Compress = "none", share: Share = 1.0
-    ):
-        super().__init__(delay, accumulate, compressed(compress, share))
-        self.ahead = delay if predict and accumulate == 1 else 0
+class FeaturesReplay(Foreseeing):
+    """A stage keeps its inputs and replays its forward pass under today's weights (Huo et al., 2018, 1807.04511)."""
 
     def memory(self, block: Block, behind: int) -> Replay:
         return Replay(self.ahead * behind)
@@ -119,13 +117,9 @@ class FeaturesReplay(LateGradients):
 class Petra(LateGradients):
     """A reversible stage rebuilds its input from its output under today's weights, and stores neither activations nor
     old weights (PETRA: Rivaud et al., 2025, 2406.02052).
-
-    Args:
-        delay, accumulate: as of `Delayed`.
     """
 
-    def __init__(self, *, delay: Size, accumulate: Count):
-        super().__init__(delay, accumulate, GradientAndState())
+    sent = GradientAndState()
 
     def memory(self, block: Block, behind: int) -> Rebuild:
         return Rebuild(block)

@@ -5,6 +5,7 @@ f   mean loss over the rows + penalties;  rows go through the network in pieces,
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -19,6 +20,7 @@ from costate.pvd import Objective
 
 
 @final
+@dataclass(eq=False)
 class NetworkLoss(Objective):
     """f: the batch is fixed, and so f is deterministic; batch norms take the statistics of a piece.
 
@@ -31,20 +33,17 @@ class NetworkLoss(Objective):
         minibatch: rows of a sample, or None, where f itself is its only sample.
     """
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        parameters: Sequence[nn.Parameter],
-        task: Task,
-        X: Input,
-        y: Labels,
-        piece: int,
-        mean: Callable[[Tensor], Tensor],
-        minibatch: int | None = None,
-    ):
-        self.blocks, self.parameters, self.task = blocks, parameters, task
-        self.X, self.y, self.piece, self.mean, self.minibatch = X, y, piece, mean, minibatch
-        self.network = nn.Sequential(*blocks)
+    blocks: Sequence[Block]
+    parameters: Sequence[nn.Parameter]
+    task: Task
+    X: Input
+    y: Labels
+    piece: int
+    mean: Callable[[Tensor], Tensor]
+    minibatch: int | None = None
+
+    def __post_init__(self) -> None:
+        self.network = nn.Sequential(*self.blocks)
         owned = [(m, b) for m in self.network.modules() for b in m.buffers(recurse=False)]
         self.owners = [module for module, b in owned if b.is_floating_point()]
         self.buffers = [b for _, b in owned if b.is_floating_point()]

@@ -5,6 +5,7 @@ A batch is an outer iteration; `costate.pvd` has what happens in one, `network_l
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, final
 
 import torch
@@ -24,6 +25,7 @@ from costate.pvd.objective import Adam
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class VariableDistribution(Method):
     """Gradients are exact; what is done with them is an outer iteration of the algorithm.
 
@@ -44,27 +46,23 @@ class VariableDistribution(Method):
         ValueError: the settings contradict each other.
     """
 
-    def __init__(
-        self,
-        *,
-        blocks: Count,
-        head: Literal["every", "own"],
-        directions: Literal["steepest", "optimizer"],
-        forget_me_not: bool,
-        solver: Solver,
-        synchronisation: Count,
-        decrease: Amount,
-        outer_batch: Count | None,
-        minibatch: Count | None,
-        piece: Count,
-    ):
-        if minibatch is not None and not isinstance(solver, Adam):
-            raise ValueError(f"method.minibatch={minibatch} needs method/solver=adam: line searches need one f.")
-        if head == "own" and blocks == 1:
+    blocks: Count
+    head: Literal["every", "own"]
+    directions: Literal["steepest", "optimizer"]
+    forget_me_not: bool
+    solver: Solver
+    synchronisation: Count
+    decrease: Amount
+    outer_batch: Count | None
+    minibatch: Count | None
+    piece: Count
+
+    def __post_init__(self) -> None:
+        if self.minibatch is not None and not isinstance(self.solver, Adam):
+            raise ValueError(f"method.minibatch={self.minibatch} needs method/solver=adam: line searches need one f.")
+        if self.head == "own" and self.blocks == 1:
             raise ValueError("method.head=own is a block beside the layers: choose method.blocks=2 or more.")
-        self.blocks, self.head, self.directions, self.forget_me_not = blocks, head, directions, forget_me_not
-        self.distribution = Distribution(solver, synchronisation, decrease)
-        self.outer_batch, self.minibatch, self.piece = outer_batch, minibatch, piece
+        self.distribution = Distribution(self.solver, self.synchronisation, self.decrease)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Exact:
         return Exact()

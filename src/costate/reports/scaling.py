@@ -83,8 +83,10 @@ def by_stages(groups: Sequence[Group]) -> Figure:
     Backpropagation on one number of stages is a line across, as it is the same on any.
     """
     found = lines(groups, STAGES)
-    networks = list(dict.fromkeys(network for network, _ in found))[: 2 * style.ACROSS]
-    looks = style.look(list(dict.fromkeys(way for _, way in found)))
+    # A network that was cut in one way alone has nothing to be seen here.
+    several = dict.fromkeys(network for (network, _), points in found.items() if len(points) > 1)
+    networks = list(several)[: 2 * style.ACROSS]
+    looks = style.look(list(dict.fromkeys(way for network, way in found if network in networks)))
     counts = sorted({x for (_, way), points in found.items() for x in points if len(points) > 1})
     wrong = groups[0].score == "accuracy"
     # More networks than two take two columns of a paper.

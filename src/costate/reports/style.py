@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 from costate.reports.groups import natural
@@ -99,6 +100,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
             entries.setdefault(name, handle)
     if factors(list(entries)):
         entries = factored(entries)
+    if (more := len(entries) - MOST_NAMES) > 0:
+        entries = dict(list(entries.items())[:MOST_NAMES]) | {f"and {more} more: see the table": Patch(alpha=0)}
     if entries:
         names = [wrapped(name, figure.get_figwidth() - 0.7) for name in entries]
         inches = 0.5 + 0.062 * max(len(part) for name in names for part in name.splitlines())
@@ -114,8 +117,8 @@ def wrapped(text: str, inches: float) -> str:
     return "\n".join(part for line in lines for part in line)
 
 
-FEW = 6
-"""Names up to which each has an entry of its own in a legend."""
+FEW, MOST_NAMES = 6, 16
+"""Names up to which each has an entry of its own in a legend; entries of a legend that can be read."""
 
 
 def factors(names: Sequence[str]) -> tuple[list[str], list[str]] | None:

@@ -6,6 +6,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +176,24 @@ def write(folder: Path, sweep: str | None = None) -> None:
 
 
 def show(folder: Path, sweep: str | None = None) -> None:
-    """Prints the table, and the jobs that failed."""
+    """Prints the table, as many of its columns as have room, and the jobs that failed."""
     jobs = read(folder, sweep)
-    head, *body = cells(jobs)
-    table = Table(title=f"{folder} (mean ± standard deviation over n seeds)", title_justify="left")
-    for i, column in enumerate(head):
-        table.add_column(column, justify="left" if i < head.index("n") else "right")
-    for row in body:
-        table.add_row(*row)
+    rows = cells(jobs)
+    settings = rows[0].index("n")
     # A file has no width to fit in.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    heads = [name.replace("_", "\n", 1) if i > settings else name for i, name in enumerate(rows[0])]
+    columns = zip(heads, *rows[1:], strict=True)
+    ends = accumulate(3 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns)
+    shown = max(settings + 2, sum(1 + end <= console.width for end in ends))
+    table = Table()
+    for i, column in enumerate(heads[:shown]):
+        table.add_column(column, justify="left" if i < settings else "right", overflow="fold", no_wrap=i >= settings)
+    for row in rows[1:]:
+        table.add_row(*row[:shown])
+    console.print(f"{folder} (mean ± standard deviation over n seeds)", soft_wrap=True)
     console.print(table)
+    if shown < len(heads):
+        console.print(f"No room here for {', '.join(rows[0][shown:])}: they are in summary.md there.")
     for line in failures(jobs):
         console.print(f"failed: {line}", soft_wrap=True)

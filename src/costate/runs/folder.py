@@ -117,6 +117,19 @@ class RunFolder:
         """The word that goes on with this run, to be pasted."""
         return pasted("resume", self)
 
+    @property
+    def advice(self) -> str:
+        """How to go on with this run, or with the sweep that it is a job of."""
+        if (self.path / JOB).exists():
+            return f"To go on with the sweep, {self._again(self.path.parent)}"
+        return f"To go on: python train.py {self.resume}"
+
+    def _again(self, sweep: Path) -> str:
+        if (sweep / "study.db").exists():
+            return f"python -m costate.search --folder {shlex.quote(str(RunFolder(sweep)))}."
+        place = pasted("hydra.sweep.dir", RunFolder(sweep))
+        return f"give the same command once more with {place}: it leaves alone what has ended."
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps others from training this run; it ends with the process, however that ends.
@@ -218,6 +231,10 @@ class RunFolder:
             SettingError: there is no run in the folder, or the command line asks for another one.
         """
         if not self.config.exists():
+            if any(self.path.glob(f"*/{JOB}")):
+                raise SettingError(
+                    f"{self.resume}: a sweep is there, of several runs: to go on, {self._again(self.path)}"
+                )
             at = next((f": {RunFolder(p).resume}" for p in self.path.parents if (p / "config.yaml").exists()), "")
             raise SettingError(f"{self.resume}: no run is there (a run's folder has a config.yaml){at}.")
         saved = self._load()

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from costate.config import CONF
-from costate.config.words import flags, forced, meant, override, suggestion
+from costate.config.words import flags, forced, meant, nowhere, override, suggestion
 from costate.execution import launching
 from costate.execution.launching import meeting
 from costate.runs.folder import RunFolder, TakenError
@@ -48,7 +48,7 @@ class CommandLine:
         speak()
         # Hydra hands composition errors on, instead of printing them and leaving with code 1.
         os.environ[FULL] = "1"
-        told = flags(sys.argv[1:], get_args_parser()._option_string_actions)
+        told = flags(sys.argv[1:], get_args_parser()._option_string_actions) or nowhere(sys.argv[1:])
         if told:
             print(told, file=sys.stderr)
             return REFUSED
@@ -174,15 +174,29 @@ def _no_option(error: ValueError, words: Sequence[str]) -> str:
     return str(error)
 
 
+MANY, TOO_MANY = 2, 8
+"""Processes a core that take turns, and so many that the machine has no room for them."""
+FEWER = "trainer.devices, or stages and execution.replicas"
+
+
 def crowd(processes: int, accelerator: str) -> None:
-    """Says it where many processes have few cores."""
+    """Says it where many processes have few cores.
+
+    Raises:
+        ValueError: they are too many.
+    """
     cores = os.cpu_count() or 1
-    if accelerator != "gpu" and processes > 2 * cores:
-        print(
-            f"{processes} processes share the {cores} cores of this machine and take turns: fewer are as fast "
-            "(trainer.devices, or stages and execution.replicas).",
-            file=sys.stderr,
+    if accelerator == "gpu" or processes <= MANY * cores:
+        return
+    if processes > TOO_MANY * cores:
+        raise ValueError(
+            f"{processes} processes are more than {TOO_MANY} on each of the {cores} cores of this machine: ask for "
+            f"fewer ({FEWER}), or start them yourself, torchrun --nproc-per-node {processes} train.py ..."
         )
+    print(
+        f"{processes} processes share the {cores} cores of this machine and take turns: fewer are as fast ({FEWER}).",
+        file=sys.stderr,
+    )
 
 
 def start(overrides: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:

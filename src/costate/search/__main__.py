@@ -7,6 +7,7 @@ times at once, it searches in parallel.
 
 import argparse
 import shlex
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,4 +63,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     speak()
+    # As Ctrl-C does, `kill` has it say how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -35,7 +35,7 @@ Direction = Literal["minimize", "maximize"]
 STARTUP = 5
 """Trials before anything is pruned."""
 EVERY, GRACE = 0.5, 60
-"""Seconds between two looks at metrics.csv; seconds that a run has to save itself when its trial is pruned."""
+"""Seconds between two looks at metrics.csv; seconds that a run has to save itself when it is stopped."""
 
 
 class Space:
@@ -125,12 +125,16 @@ class TrialRun:
                 for epoch, value in list(self.epochs())[told:]:
                     told = epoch
                     if prune(epoch, value):
-                        self._stop(process)
+                        self._end(process)
+                        error = "pruned: others were better at this epoch"
+                        write(self.folder / "summary.json", json.dumps({"error": error}))
                         return None
                 time.sleep(0 if over else EVERY)
         except KeyboardInterrupt:
-            # The terminal has told the run as well: it saves a checkpoint and leaves.
-            process.wait()
+            # A terminal has told the run as well, `kill` has not: it saves a checkpoint and leaves.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE / 4)
+            self._end(process)
             raise
         if process.returncode or (result := self._result()) is None:
             raise TrialError(reason(process.returncode, self.log))
@@ -154,14 +158,13 @@ class TrialRun:
     def _result(self) -> float | None:
         return RunFolder(self.folder).results().get(self.metric)
 
-    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        write(self.folder / "summary.json", json.dumps({"error": "pruned: others were better at this epoch"}))
 
 
 class Search:

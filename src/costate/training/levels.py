@@ -115,6 +115,7 @@ class OneLevel(Levels):
 
 
 @final
+@dataclass(kw_only=True, eq=False)
 class Doubling(Levels):
     """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
 
@@ -133,22 +134,17 @@ class Doubling(Levels):
             run's own method.
     """
 
-    def __init__(
-        self,
-        *,
-        count: Count | None,
-        depths: list[Count] | None,
-        epochs: list[Count] | None,
-        lr: list[Rate] | None,
-        anneal: Literal["run", "level"],
-        prolong: Literal["linear", "copy"],
-        coarse_method: Literal["backprop", "delayed", "sg"],
-    ):
-        self.count, self.depths, self.epochs, self.lr = count, depths, epochs, lr
-        self.prolong: Literal["linear", "copy"] = prolong
+    count: Count | None
+    depths: list[Count] | None
+    epochs: list[Count] | None
+    lr: list[Rate] | None
+    anneal: Literal["run", "level"]
+    prolong: Literal["linear", "copy"]
+    coarse_method: Literal["backprop", "delayed", "sg"]
+
+    def __post_init__(self) -> None:
         late = Delayed(delay=1, accumulate=1, predict=True, shrink=1.0)
-        exact = {"backprop": Backprop(), "delayed": late, "sg": None}
-        self.exact, self.restarts = exact[coarse_method], anneal == "level"
+        self.exact = {"backprop": Backprop(), "delayed": late, "sg": None}[self.coarse_method]
 
     def plan(
         self, depth: int | None, stages: int, epochs: int, lr: float, balance: Balance = None, T: float | None = None
@@ -169,7 +165,7 @@ class Doubling(Levels):
         ]
         own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
-        return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.restarts)
+        return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.anneal == "level")
 
     def _depths(self, depth: int, T: float | None) -> list[int]:
         if self.depths is None:

@@ -59,7 +59,8 @@ def outline(model: Training) -> None:
     for k, (stage, (h, flops)) in enumerate(zip(stages, operations(model), strict=True)):
         parameters = sum(p.numel() for p in stage.block.parameters())
         shape = " × ".join(map(str, h.shape[1:]))
-        table.add_row(f"{k}", f"{stage.block.layers}", f"{parameters:,}", f"{flops:,}", shape, f"{h.nbytes:,}")
+        behind = (shape, f"{h.nbytes:,}") if k + 1 < len(stages) else ()
+        table.add_row(f"{k}", f"{stage.block.layers}", f"{parameters:,}", f"{flops:,}", *behind)
     Console().print(table)
 
 
@@ -75,7 +76,7 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     # The least loss may be that of a third epoch. Checkpoints of earlier versions say nothing of it.
     best["val/loss"] = results.get("best_epoch/val/loss", best["val/loss"])
     names = sorted({*best, *(k for k in last if k.startswith(("train/", "val/")))}, key=_place)
-    table = Table("", title=folder, title_justify="left")
+    table = Table("")
     best_epoch, last_epoch = f"best epoch, {results.get('best_epoch', 'unknown')}", f"last epoch, {results['epochs']}"
     for column in (best_epoch, last_epoch, "gap to the best"):
         table.add_column(column, justify="right")
@@ -84,6 +85,7 @@ def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
         gap = "" if first is None or latest is None else f"{latest - first:+.3g}"
         table.add_row(name, *("" if number is None else f"{number:.4g}" for number in (first, latest)), gap)
     console = Console(highlight=False, markup=False)
+    console.print(folder, soft_wrap=True)
     console.print(table)
     for line in _closing(results, folder):
         console.print(line, soft_wrap=True)
@@ -101,5 +103,6 @@ def _closing(results: dict[str, Any], folder: str) -> list[str]:
         lines.append(f"The least val/loss was {results['val/loss']:.4g}, in epoch {results.get('least_loss_epoch')}.")
     if "fit_seconds" in results:
         rate = f", {results['samples_per_second']:,.0f} samples a second" if "samples_per_second" in results else ""
-        lines.append(f"It took {results['fit_seconds']:.4g} s{rate}. All numbers: summary.json and metrics.csv there.")
+        lines.append(f"It took {results['fit_seconds']:.4g} s{rate}.")
+    lines.append("All numbers: summary.json and metrics.csv there.")
     return [*lines, f"To look at it: python -m costate.reports {shlex.quote(folder)}"]

@@ -24,6 +24,8 @@ SILENCE, FIRST = 15.0, 45.0
 NAP = 4.0
 """Seconds after which it is we who have slept."""
 END, FAILED = "end", "failed"
+PARENT = os.getppid()
+"""Asked as early as can be: one that is killed while its ranks begin has left them, too."""
 
 
 @final
@@ -49,7 +51,6 @@ class Watch:
         self._awake(time.monotonic())
         self._failed = 0  # beats in a row that did not reach the store
         self._over = threading.Event()
-        self._parent = os.getppid()
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._look)]
 
     def __enter__(self) -> "Watch":
@@ -111,8 +112,10 @@ class Watch:
             if now - last > NAP:
                 self._awake(now)
             last = now
-            if os.getppid() != self._parent and "TORCHELASTIC_RUN_ID" in os.environ:
+            if os.getppid() != PARENT and "TORCHELASTIC_RUN_ID" in os.environ:
                 # Killed, torchrun leaves its ranks behind.
+                self.word = f"{FAILED} what has started it is gone"
+                time.sleep(2 * BEAT)
                 self._leave("What has started this rank is gone")
             if sentence := self._lost(now):
                 self._leave(sentence)
