@@ -43,9 +43,8 @@ def test_the_run_folder(tmp_path, capfd):
     assert noise == ""
     lines = [line for line in told.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3
-    assert all(
-        f"{part}/{name} " in line for line in lines for part in ("train", "val") for name in ("loss", "accuracy")
-    )
+    (header,) = [line for line in told.splitlines() if line.split()[:1] == ["val/loss"]]
+    assert header.split() == [f"{part}/{name}" for part in ("val", "train") for name in ("loss", "accuracy")]
     assert f"{results['test/accuracy']:.4g}" in told
 
 

@@ -37,7 +37,7 @@ class Store:
 def left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The sentences that ranks would have ended with."""
     sentences: list[str] = []
-    monkeypatch.setattr(watch, "_leave", sentences.append)
+    monkeypatch.setattr(watch, "_leave", lambda sentence, alone: sentences.append(sentence))
     for name, seconds in {"BEAT": 0.02, "SILENCE": 0.4, "FIRST": 0.8}.items():
         monkeypatch.setattr(watch, name, seconds)
     return sentences

@@ -58,14 +58,14 @@ def test_several_hosts_end_where_one_process_ends(tmp_path, mode):
         assert unlike(run, alone) == []
 
 
-def gone(hosts: Hosts, fault: str) -> None:
-    """Something happens to host1."""
+def gone(hosts: Hosts, fault: str, name: str = "host1") -> None:
+    """Something happens to a host."""
     if fault == "its link is taken away":
-        hosts.cut("host1")
+        hosts.cut(name)
     elif fault == "it is switched off":
-        hosts.power_off("host1")
+        hosts.power_off(name)
     else:
-        for pid in processes(hosts, "host1", "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
+        for pid in processes(hosts, name, "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -99,17 +99,25 @@ def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts
     assert unlike(RunFolder(tmp_path / "run"), alone) == []
 
 
-def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts):
-    """With it goes what torchrun needs, which ended the ranks of other hosts before they had said a word."""
+@pytest.mark.parametrize(
+    ("fault", "what", "code"),
+    [
+        ("it is switched off", "is not reached any more", 1),
+        # Torchrun, which waits for an answer of it, has to be ended.
+        ("its link is taken away", "has not been heard of for 15 s", -signal.SIGKILL),
+    ],
+)
+def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts, fault, what, code):
+    """With it goes what torchrun needs: it ended its ranks before they had said a word, or it waited for ever."""
     words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
     started = torchrun(hosts, tmp_path / "first", 1, *words)
     started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
-    hosts.power_off("host0")
-    assert started.codes("host1", "host2", seconds=60) == [1, 1]
+    gone(hosts, fault, "host0")
+    assert started.codes("host1", "host2", seconds=60) == [code, code]
     for name in ("host1", "host2"):
         lines = [line for line in started.told(name).splitlines() if "on host0" in line]
         assert lines == [
-            "Rank 0 on host0 is not reached any more, and this run ended with it: go on from its last checkpoint with "
+            f"Rank 0 on host0 {what}, and this run ended with it: go on from its last checkpoint with "
             f"resume={tmp_path / 'run'}."
         ]
         assert processes(hosts, name) == []

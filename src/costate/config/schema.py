@@ -104,8 +104,9 @@ def _convert(key: str, kind: Any, value: Any) -> Any:
         if _holds(alternative, converted):
             return converted
     choices = [choice for inner in _alternatives(kind) if get_origin(inner) is Literal for choice in get_args(inner)]
-    hint = suggestion(str(value), map(str, choices)) or ranged(key, value)
-    raise SettingError(f"{key} must be {_describe(kind)}, not {'null' if value is None else repr(value)}{hint}.")
+    wanted = _describe(kind)
+    hint = suggestion(str(value), map(str, choices)) or ("" if "a list" in wanted else ranged(key, value))
+    raise SettingError(f"{key} must be {wanted}, not {'null' if value is None else repr(value)}{hint}.")
 
 
 @functools.cache

@@ -82,7 +82,7 @@ class Watch:
         while time.monotonic() < end:
             time.sleep(BEAT)
             if self._failed > 1:
-                self._leave(f"Rank 0 on {self.host} is not reached any more")
+                self._end(f"Rank 0 on {self.host} is not reached any more")
 
     def _beat(self) -> None:
         host, count, over = socket.gethostname(), 0, False
@@ -116,9 +116,9 @@ class Watch:
                 # Killed, torchrun leaves its ranks behind.
                 self.word = f"{FAILED} what has started it is gone"
                 time.sleep(2 * BEAT)
-                self._leave("What has started this rank is gone")
+                self._end("What has started this rank is gone")
             if sentence := self._lost(now):
-                self._leave(sentence)
+                self._end(sentence, alone=now - self._reached > SILENCE)
 
     def _parted(self) -> bool:
         """Whether all others have said their last word."""
@@ -145,8 +145,23 @@ class Watch:
         who = f"Rank{'s' * (not one)} {', '.join(map(str, gone))}" + (f" on {', '.join(hosts)}" if hosts else "")
         return f"{who} {'has' if one else 'have'} not been heard of for {SILENCE if hosts else FIRST:g} s"
 
-    def _leave(self, sentence: str) -> None:
-        """The main thread waits for what will not come: the process ends here, and one rank of each host says why."""
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"{sentence}, and this run ended with it: {advice(self.folder)}", file=sys.stderr, flush=True)
-        os._exit(1)
+    def _end(self, sentence: str, alone: bool = False) -> None:
+        _leave(f"{sentence}, and this run ended with it: {advice(self.folder)}", alone)
+
+
+def _leave(sentence: str, alone: bool) -> None:
+    """The main thread waits for what will not come: the process ends here, and one rank of each host says why.
+
+    Args:
+        alone: whether the host does not answer by which torchrun, too, learns what to do next: unless it is to start us
+            again it is ended, or it would wait there for a quarter of an hour.
+    """
+    told = os.environ
+    if told.get("LOCAL_RANK", "0") == "0":
+        print(sentence, file=sys.stderr, flush=True)
+        if alone and told.get("TORCHELASTIC_RESTART_COUNT", "") == told.get("TORCHELASTIC_MAX_RESTARTS"):
+            for signum in (signal.SIGTERM, signal.SIGKILL):
+                if os.getppid() == PARENT:
+                    os.kill(PARENT, signum)
+                    time.sleep(NAP)
+    os._exit(1)
