@@ -67,6 +67,7 @@ def test_a_resumed_run_takes_settings_that_its_own_axes_do_not_have():
         (["arch=leapfrog,verlet"], "arch=leapfrog,verlet: several values are a sweep, which python train.py -m "),
         (["hydra.run.dir="], "hydra.run.dir= names no folder: give one, as hydra.run.dir=runs/mine, or leave it out."),
         (["-m", "hydra.sweep.dir=''", "seed=0,1"], "hydra.sweep.dir='' names no folder"),
+        (["resume="], "resume= names no folder: give one, as resume=runs/mine, or leave it out."),
         (["trainer=ddp", "execution=pipeline"], "trainer=ddp execution=pipeline: ranks of ddp hold the whole network"),
     ],
 )
