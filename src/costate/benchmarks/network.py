@@ -29,12 +29,14 @@ from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, on
 from costate.benchmarks.simulation import Line as Seconds
 from costate.reports import benchmarks as figures
 
+UNLOCKED = "full unlock"
+"""Nobody waits for a message but for a copy, which has some batches for its way."""
 METHODS = {
     "pipeline backprop": ["method=backprop"],
     "pipeline sg": ["method=sg", "method/synthesizer=linear"],
     "pipeline coarse": ["method=coarse", f"method.refresh={REFRESH}"],
     "pipeline delayed": ["method=delayed"],
-    "full unlock": ["method=coarse", f"method.refresh={REFRESH}", "method.inputs=coarse"],
+    UNLOCKED: ["method=coarse", f"method.refresh={REFRESH}", "method.inputs=coarse"],
 }
 LEARNS = "pipeline sg"
 """Its interfaces learn, one batch late."""
@@ -216,6 +218,8 @@ def _played(way: str, work: float, row: dict[str, float], rows: int, ways: tuple
         costs, (order, m) = _costs(work, rows, (row["down"] + row["up"]) / 2), ORDERS[way]
         return synchronous_step(costs, link, rows, K, m, order, expected=way == OURS)
     sizes = row["down"], row["up"]
+    if way == UNLOCKED:
+        return max(work / K, *(size / link.bandwidth for size in sizes))
     return decoupled_step(_costs(work, rows, 0.0), link, rows, K, sizes=sizes, learns=way in WAITING)
 
 
