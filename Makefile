@@ -28,9 +28,8 @@ setup: $(READY) ## make .venv with everything that Costate needs
 train: $(READY) ## run the main job on the digits that come with scikit-learn
 	@$(BIN)/python train.py $(ARGS)
 
-# One process more than there are cores, as many a test waits for processes of its own.
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses=4 --dist=loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 contract: $(READY) ## run the tests that concern one new file of conf/: make contract NAME=midpoint
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --contract "$(NAME)" $(ARGS)
