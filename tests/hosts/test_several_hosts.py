@@ -120,7 +120,7 @@ def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts, fault, what, 
             f"Rank 0 on host0 {what}, and this run ended with it: go on from its last checkpoint with "
             f"resume={tmp_path / 'run'}."
         ]
-        assert processes(hosts, name) == []
+        started.wait(lambda name=name: processes(hosts, name) == [], seconds=5)
 
 
 def test_torchrun_starts_ranks_again_and_the_run_goes_on_by_itself(tmp_path, hosts):

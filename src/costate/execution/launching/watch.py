@@ -161,7 +161,9 @@ def _leave(sentence: str, alone: bool) -> None:
         print(sentence, file=sys.stderr, flush=True)
         if alone and told.get("TORCHELASTIC_RESTART_COUNT", "") == told.get("TORCHELASTIC_MAX_RESTARTS"):
             for signum in (signal.SIGTERM, signal.SIGKILL):
+                end = time.monotonic() + NAP
                 if os.getppid() == PARENT:
                     os.kill(PARENT, signum)
-                    time.sleep(NAP)
+                while os.getppid() == PARENT and time.monotonic() < end:
+                    time.sleep(BEAT / 10)
     os._exit(1)
