@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from costate.reports.sweep import SweepTable, show
+from costate.reports.sweep import SweepTable, failures, read, show
 
 
 def config(folder: Path, number: int = 0, overrides: tuple[str, ...] = (), mode: RunMode = RunMode.MULTIRUN):
@@ -122,6 +122,12 @@ def test_on_80_columns_numbers_stay_whole_and_what_has_no_room_is_named(sweep, c
     assert max(map(len, shown[1:])) <= 80
     assert "0.910 ± 0.014" in "".join(shown)
     assert "No room here for fit_seconds, samples_per_second: they are in summary.md there." in shown
+
+
+def test_a_sweep_of_one_job_that_fails_says_why_alone(tmp_path: Path) -> None:
+    """It began with ": ", as nothing tells one job from another."""
+    job(tmp_path, 0, "seed=0..2", error="seed must be an integer.")
+    assert failures(read(tmp_path, None)) == ["seed must be an integer."]
 
 
 def test_a_sweep_over_seeds_alone_is_one_row(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def failures(jobs: Sequence[Job]) -> list[str]:
     keys = varied(jobs)
     failed = [job for job in jobs if "error" in job.results]
     names = [" ".join(f"{key}={job.settings.get(key, '')}" for key in keys) for job in failed]
-    return [f"{name}: {job.results['error']}" for name, job in zip(names, failed, strict=True)]
+    return [": ".join(filter(None, (name, job.results["error"]))) for name, job in zip(names, failed, strict=True)]
 
 
 def write(folder: Path, sweep: str | None = None) -> None:
