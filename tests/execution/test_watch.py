@@ -99,6 +99,20 @@ def test_a_failure_is_told_at_once_and_an_end_is_no_silence(left):
         assert wait_for(left) == "Rank 1 on host7 failed (KeyError: 'loss')"
 
 
+def test_a_rank_that_is_asked_to_stop_still_hears_why(left):
+    """Its torchrun loses the host of another one that is killed before that one's ranks have said so."""
+    store = Store()
+
+    def asked_to_stop() -> None:
+        with made(store, 2):
+            store.set("beat/1", "host7 failed what has started it is gone")
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        asked_to_stop()
+    assert wait_for(left).startswith("Rank 1 on host7 failed (what has started it is gone)")
+
+
 def test_a_lost_connection_waits_for_its_cause(left):
     store, begin = Store(), time.monotonic()
     with made(store, 1, 2) as one, made(store, 0, 2):

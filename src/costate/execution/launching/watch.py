@@ -58,7 +58,10 @@ class Watch:
             thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and not self.word:
+            # Torchrun may have asked us to stop because of what another rank is about to tell.
+            time.sleep(3 * BEAT)
         self.word = self.word or END
         begin = time.monotonic()
         # With rank 0 goes the store, in which the others would look for it in vain.
