@@ -1,5 +1,6 @@
 """Ranks look after each other by a store: who is silent, who has failed, and who has ended well."""
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,10 @@ def test_a_lost_connection_waits_for_its_cause(left):
         assert time.monotonic() - begin < 0.4
     with made(Store(), 1, 2) as one:
         begin = time.monotonic()
+        heeded = signal.getsignal(signal.SIGTERM)
         one.tell(RuntimeError("Connection closed by peer"))
         assert time.monotonic() - begin > 0.4
+        assert signal.getsignal(signal.SIGTERM) == heeded, "it is unheard no longer than that"
 
 
 def test_rank_0_keeps_the_store_until_all_have_ended(left):

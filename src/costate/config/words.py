@@ -100,8 +100,8 @@ def ranged(key: str, value: Any) -> str:
 
 def nowhere(words: Iterable[str]) -> str | None:
     """What to say of a folder without a name, hydra.run.dir=, which would be the working directory."""
+    keys = r"resume=(?!null)|hydra\.(?:run\.dir|sweep\.dir|sweep\.subdir)="
     for word in words:
-        keys = r"resume=(?!null)|hydra\.(?:run\.dir|sweep\.dir|sweep\.subdir)="
         if found := re.fullmatch(rf"\+*({keys})(?:null|''|\"\")?", word.strip()):
             return f"{word.strip()} names no folder: give one, as {found[1]}runs/mine, or leave it out."
     return None

@@ -80,12 +80,13 @@ class Watch:
 
     def _wait_for_cause(self) -> None:
         # Torchrun loses its own connection to the same host at once, and asks its ranks to end before one has spoken.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end = time.monotonic() + SILENCE + 2 * BEAT
         while time.monotonic() < end:
             time.sleep(BEAT)
             if self._failed > 1:
                 self._end(f"Rank 0 on {self.host} is not reached any more")
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
     def _beat(self) -> None:
         host, count, over = socket.gethostname(), 0, False
