@@ -15,6 +15,9 @@ from costate.config import CONF
 from costate.config.composing import composed
 from costate.core.method import Player
 
+PRODUCTS: dict[tuple[str, ...], DictConfig] = {}
+"""What was composed before, by the choices."""
+
 
 def config(*overrides: str) -> DictConfig:
     """What `composed` makes of them: each product of axes once, and then the settings, in the way that Hydra has.
@@ -22,12 +25,11 @@ def config(*overrides: str) -> DictConfig:
     Composing takes a quarter of a second, and the tests do it some thousand times.
     """
     choices = tuple(word for word in overrides if (CONF / word.partition("=")[0]).is_dir())
-    cfg = copy.deepcopy(_product(choices))
+    if choices not in PRODUCTS:
+        PRODUCTS[choices] = composed(*choices)
+    cfg = copy.deepcopy(PRODUCTS[choices])
     ConfigLoaderImpl._apply_overrides_to_config([_parsed(word) for word in overrides if word not in choices], cfg)
     return cfg
-
-
-_product = functools.cache(lambda choices: composed(*choices))
 
 
 @functools.cache

@@ -4,14 +4,14 @@ import os
 import re
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+import typechecker
 
 # Processes that a test starts inherit this; on a busy machine two threads for small operations are many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Before anything of costate is imported: the hook rewrites modules while they load. Checks come before the body of a
-# function, so a test of a ValueError passes values of the right type, as the settings' schema does.
-install_import_hook("costate", "typechecker.check")
+# Checks come before the body of a function, so a test of a ValueError passes values of the right type, as the settings'
+# schema does.
+typechecker.install("costate")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -56,5 +56,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         concerned = [item for item in items if word.search(item.nodeid) or item.get_closest_marker("members")]
         config.hook.pytest_deselected(items=[item for item in items if item not in set(concerned)])
         items[:] = concerned
-    # Files whose tests start processes come first: begun last, one of them would keep the others waiting.
-    items.sort(key=lambda item: item.path.parent.name not in ("cli", "execution"))
+    # Files whose tests start processes, or take long, come first: begun last, one of them would keep the others waiting
+    items.sort(key=lambda item: item.path.parent.name not in ("cli", "execution", "tests", "benchmarks"))

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from composing import PRODUCTS
+
 # One server imports what takes long, and every rank is forked from it.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["costate.training.module", "costate.execution.replicas"])
+CONTEXT.set_forkserver_preload(["pytest", "composing", "costate.training.module", "costate.execution.replicas"])
 
 
 def on_ranks(ranks: int, folder: Path, function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -23,11 +25,14 @@ def on_ranks(ranks: int, folder: Path, function: Callable[..., Any], *arguments:
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with ProcessPoolExecutor(ranks, CONTEXT) as pool:
-        work = [pool.submit(_work, rank, ranks, folder, function, arguments) for rank in range(ranks)]
+        work = [pool.submit(_work, rank, ranks, folder, PRODUCTS, function, arguments) for rank in range(ranks)]
         return [torch.load(io.BytesIO(done.result()), weights_only=False) for done in work]
 
 
-def _work(rank: int, ranks: int, folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+def _work(
+    rank: int, ranks: int, folder: Path, products: Any, function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> bytes:
+    PRODUCTS.update(products)
     torch.set_num_threads(1)
     minute = datetime.timedelta(minutes=1)
     dist.init_process_group("gloo", f"file://{folder}/ranks", timeout=minute, rank=rank, world_size=ranks)

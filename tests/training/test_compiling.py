@@ -32,6 +32,7 @@ def errors(backend: str, *products: str) -> dict[str, float]:
 
 
 @needs_a_compiler
+@pytest.mark.thorough
 def test_a_product_that_is_added_with_a_factor_keeps_it():
     """A pattern of torch's compiler left h out of V - h f(Y) K: leapfrog diverged, without a word."""
     (error,) = errors("inductor", "arch=leapfrog arch.depth=2 arch.width=4").values()
