@@ -3,7 +3,19 @@
 import pytest
 
 from costate.benchmarks.costs import SIZES
-from costate.benchmarks.network import COUNTS, METHODS, SERIAL, Line, Over, Pair, foretold, many, result_of, table
+from costate.benchmarks.network import (
+    COUNTS,
+    FEWER,
+    METHODS,
+    SERIAL,
+    Line,
+    Over,
+    Pair,
+    foretold,
+    many,
+    result_of,
+    table,
+)
 from costate.reports import benchmarks as figures
 
 ROWS, STATE, WEIGHTS = 256, 524_288.0, 5e6
@@ -20,6 +32,7 @@ FREE = {
     "torch 1F1B": way(11_000, STATE, STATE),
     "torch GPipe": way(11_000, STATE, STATE),
     **{name: way(17_000, STATE, STATE) for name in METHODS},
+    FEWER: way(17_000, STATE / 2, 0),
     "full unlock": way(14_000, 8e3, 8e3),
 }
 

@@ -25,6 +25,7 @@ from costate.core.method import Method
 from costate.core.tasks import Classification
 from costate.execution.pipeline import Pipeline
 from costate.execution.serial import Serial
+from costate.methods.compression import Precision
 from costate.training.balance import by_work
 from costate.training.module import stages
 
@@ -134,12 +135,14 @@ class Ddp(Contestant):
 class Stages(Contestant):
     """Costate's stages, a method's, by its serial execution or, a stage a process, by its pipeline."""
 
-    def __init__(self, setting: Setting, method: dict[str, Any], lag: int, apart: bool = True):
+    def __init__(
+        self, setting: Setting, method: dict[str, Any], lag: int, apart: bool = True, wire: Precision = "full"
+    ):
         super().__init__(setting)
         rule = build(method)
         self.copies = rule.copies
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
-        self.pipeline = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False) if apart else None
+        self.pipeline = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False, wire=wire) if apart else None
         self.execution = self.pipeline or Serial(parts, rule, lag=lag)
         self.execution.connect()
         own = parts if self.pipeline is None else [parts[self.pipeline.own]]

@@ -1,6 +1,6 @@
 """Hosts on one machine: Linux namespaces with their own address, name, loopback and processes, joined by a switch.
 
-    host0 — eth0 — switch — eth0 — host1        10.77.0.1, 10.77.0.2, ...; each sends no faster than a rate
+    host0 — eth0 — switch — eth0 — host1        10.77.0.1, 10.77.0.2, ...
 
 A host is one process in namespaces of its own. When that ends, as it does when we end, however we end, the kernel ends
 the others in it and takes its links away. Needs root, `ip` and `tc` (iproute2), `unshare` and `nsenter` (util-linux).
@@ -10,7 +10,8 @@ A switch that takes its time is this module as a program, as few kernels have ne
     python -m costate.benchmarks.hosts INTERFACE SECONDS PID:ADDRESS ...
 
 Each host, given by a process in its network, gets an interface whose packets come here; each packet goes on to the host
-of its address so many seconds later, whatever its size, and none is lost.
+of its address, whatever its size, and none is lost: so many seconds later from the signal FAR on, at once from NEAR on.
+A link is made slow or far while processes are at work on it (`Throttle`), so that both are measured side by side.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ import fcntl
 import os
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -26,6 +28,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, final
@@ -40,7 +43,9 @@ ROOT = (
 """The first process of a host, in a shell: hosts know each other by name."""
 
 BURST = 1e-4
-"""Seconds of the rate."""
+"""Seconds of the rate that may go at once, above it: with more, a message after a pause is free."""
+FAR, NEAR = signal.SIGUSR1, signal.SIGUSR2
+"""What the switch is told."""
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI, SIOCSIFMTU = 0x400454CA, 0x0001, 0x1000, 0x8922
@@ -56,7 +61,7 @@ def lacking() -> str:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return f"{', '.join(missing)} not there (iproute2, util-linux)"
     try:
-        with Hosts(2, 100):
+        with Hosts(2):
             return ""
     except (OSError, RuntimeError) as fault:
         return f"no network namespaces here ({fault})"
@@ -67,8 +72,8 @@ class Hosts:
     """So many hosts, for as long as it is entered.
 
     Args:
-        rate: Mb/s that each host sends at most; None is as fast as the machine can.
-        delay: seconds that a packet takes from host to host, by a switch of ours; 0 is the kernel's own switch.
+        delay: seconds that a packet takes from host to host where a throttle is on, by a switch of ours; 0 is the
+            kernel's own switch.
 
     Attributes:
         names: of the hosts.
@@ -77,12 +82,13 @@ class Hosts:
 
     interface = "eth0"
 
-    def __init__(self, count: int, rate: float | None = None, delay: float = 0.0):
+    def __init__(self, count: int, delay: float = 0.0):
         self.names = [f"host{i}" for i in range(count)]
-        self.rate, self.delay = rate, delay
+        self.delay = delay
         self._roots: dict[str, subprocess.Popen[bytes]] = {}
         self._inside: dict[str, int] = {}
         self._started: list[subprocess.Popen[Any]] = []
+        self._switch: int | None = None
 
     def address(self, name: str) -> str:
         return f"10.77.0.{1 + self.names.index(name)}"
@@ -140,20 +146,20 @@ class Hosts:
                 self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
             self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
             self._on(name, "ip", "link", "set", self.interface, "up")
-            if self.rate is not None:
-                # What may go at once, above the rate: little, or a message after a pause is free.
-                burst = max(4_000, round(self.rate * 1e6 / 8 * BURST))
-                limit = ["rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
-                self._on(name, "tc", "qdisc", "add", "dev", self.interface, "root", "tbf", *limit)
 
     def _start_switch(self) -> None:
         ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]
         command = [sys.executable, "-m", "costate.benchmarks.hosts", self.interface, str(self.delay), *ports]
         switch = subprocess.Popen(command, preexec_fn=end_with_parent, stdout=subprocess.PIPE)
         self._started.append(switch)
+        self._switch = switch.pid
         assert switch.stdout is not None, "asked for"
         if not switch.stdout.readline():
             raise RuntimeError("the switch has ended")
+
+    def throttle(self, rate: float | None = None) -> "Throttle":
+        """For processes in the hosts' networks."""
+        return Throttle(self.interface, rate, self._switch)
 
     def network(self, name: str) -> int:
         """A process of the host, for others to take its network by `enter`."""
@@ -165,6 +171,33 @@ class Hosts:
         done = subprocess.run(words, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """Makes the links slow or far, and fast and near again; each host turns its own.
+
+    Args:
+        rate: Mb/s that the host sends at most; None is as fast as the machine can.
+        switch: the process of a switch of ours.
+    """
+
+    interface: str
+    rate: float | None
+    switch: int | None
+
+    @property
+    def limits(self) -> bool:
+        return self.rate is not None or self.switch is not None
+
+    def __call__(self, on: bool) -> None:
+        if self.switch is not None:
+            os.kill(self.switch, FAR if on else NEAR)
+        if self.rate is not None:
+            burst = max(4_000, round(self.rate * 1e6 / 8 * BURST))
+            slow = ["tbf", "rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
+            words = ["tc", "qdisc", "replace", "dev", self.interface, "root", *(slow if on else ["noqueue"])]
+            subprocess.run(words, check=True)
 
 
 def _root(name: str, folder: Path) -> subprocess.Popen[bytes]:
@@ -203,14 +236,22 @@ def plug(pid: int, interface: str) -> int:
 def forward(wires: dict[bytes, int], delay: float) -> None:
     """For ever."""
     under_way: deque[tuple[float, int, bytes]] = deque()
-    ports = list(wires.values())
+    ports, far = list(wires.values()), False
+
+    def turn(signum: int, frame: object) -> None:
+        nonlocal far
+        far = signum == FAR
+
+    for signum in (FAR, NEAR):
+        signal.signal(signum, turn)
+    print("ready", flush=True)
     while True:
         due = under_way[0][0] - time.monotonic() if under_way else None
         for port in select.select(ports, [], [], due if due is None else max(0.0, due))[0]:
             packet = os.read(port, 65535)
             to = wires.get(packet[16:20])  # of whom a packet of IPv4 is for
             if to is not None:
-                under_way.append((time.monotonic() + delay, to, packet))
+                under_way.append((time.monotonic() + far * delay, to, packet))
         while under_way and under_way[0][0] <= time.monotonic():
             _, to, packet = under_way.popleft()
             os.write(to, packet)
@@ -221,7 +262,6 @@ def main() -> None:
     wires = {}
     for pid, address in (host.split(":") for host in hosts):
         wires[socket.inet_aton(address)] = plug(int(pid), interface)
-    print("ready", flush=True)
     forward(wires, float(delay))
 
 

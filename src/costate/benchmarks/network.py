@@ -1,9 +1,10 @@
 """The same network, batch and two ranks over links that are slow or far, and what a simulation says of many hosts.
 
 Each rank is a host of its own (`costate.benchmarks.hosts`). Rates are the kernel's (`tc tbf`); round trips are made by
-a switch of ours that holds each packet for half of one. Measured: samples a second, CPU seconds a second of the busier
-rank, bytes that leave both hosts for a batch, and how long messages and all-reduces take. Predicted, by a simulation,
-from each way's own speed without a limit, which is measured in the same minute, its bytes, and those seconds:
+a switch of ours that holds each packet for half of one. Measured, of each way with the limit and right before without:
+samples a second, CPU seconds a second of the busier rank, bytes that leave both hosts for a batch; and of the link, how
+long messages and all-reduces take. Predicted, by a simulation, from the way's speed without a limit, its bytes, and
+those seconds of the link:
 
     W      seconds of a network's work for a batch, with which the simulation has the way's speed without a limit
     D, U   bytes a batch that leave the host of the first stage and that of the second, as measured; of copies, which
@@ -18,12 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch.distributed as dist
 from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
 from costate.benchmarks import markdown, write
 from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, launch, pace
 from costate.benchmarks.costs import between, ways
-from costate.benchmarks.hosts import Hosts, lacking
+from costate.benchmarks.hosts import Hosts, Throttle, lacking
 from costate.benchmarks.pipeline import Nodes, nodes_of, setting_of
 from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
@@ -31,10 +33,12 @@ from costate.reports import benchmarks as figures
 
 UNLOCKED = "full unlock"
 """Nobody waits for a message but for a copy, which has some batches for its way."""
+COARSE, FEWER = "pipeline coarse", "coarse, bf16"
+"""The second sends states in half of their bytes (`execution.wire`)."""
 METHODS = {
     "pipeline backprop": ["method=backprop"],
     "pipeline sg": ["method=sg", "method/synthesizer=linear"],
-    "pipeline coarse": ["method=coarse", f"method.refresh={REFRESH}"],
+    COARSE: ["method=coarse", f"method.refresh={REFRESH}"],
     "pipeline delayed": ["method=delayed"],
     UNLOCKED: ["method=coarse", f"method.refresh={REFRESH}", "method.inputs=coarse"],
 }
@@ -60,7 +64,7 @@ class Over(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """The same minute: without a limit, and over a link."""
+    """Each way without a limit, and right after that over a link."""
 
     free: Over
     limited: Over
@@ -101,8 +105,7 @@ def run(options: argparse.Namespace) -> None:
     pairs: dict[Line, list[Pair]] = {line: [] for line in lines}
     for i in range(options.rounds):
         for line, found in pairs.items():
-            free = over(Line(), setting, options.seconds)
-            found.append(Pair(free, over(line, setting, options.seconds) if line.name != FAST else free))
+            found.append(timed(line, setting, options.seconds))
             told = ", ".join(f"{way} {row['per_second']:.0f}" for way, row in found[-1].limited.rows.items())
             print(f"{i + 1}/{options.rounds}, {line.name}: {told}", flush=True)
     result = result_of(setting.name, setting.batch, pairs)
@@ -111,26 +114,45 @@ def run(options: argparse.Namespace) -> None:
     write(options.out, "network", result, table(result), **drawn)
 
 
-def over(line: Line, setting: Setting, seconds: float) -> Over:
+def timed(line: Line, setting: Setting, seconds: float) -> Pair:
     """Every way over one link, in fresh processes."""
-    with Hosts(2, line.rate, line.trip / 2e3) as hosts:
+    with Hosts(2, line.trip / 2e3) as hosts:
         networks = [hosts.network(name) for name in hosts.names]
-        rows = launch(1, 1, _alone, setting, seconds) if line == Line() else {}
-        together, link = launch(2, 1, _together, setting, nodes_of(METHODS), seconds, networks=networks)
-        return Over(rows | together, link)
+        throttle = hosts.throttle(line.rate)
+        pair: Pair = launch(2, 1, _together, setting, nodes_of(METHODS), seconds, throttle, networks=networks)
+    if line != Line():
+        return pair
+    alone: Rows = {SERIAL: launch(1, 1, _alone, setting, seconds)}
+    return Pair(*(over._replace(rows=alone | over.rows) for over in pair))
 
 
-def _alone(setting: Setting, seconds: float) -> Rows:
-    return {SERIAL: _row(Autograd(setting), seconds)}
+def _alone(setting: Setting, seconds: float) -> dict[str, float]:
+    return _row(Autograd(setting), seconds)
 
 
-def _together(setting: Setting, methods: Nodes, seconds: float) -> tuple[Rows, dict[str, dict[str, float]]]:
+def _together(setting: Setting, methods: Nodes, seconds: float, throttle: Throttle) -> Pair:
     made: dict[str, Callable[[], Contestant]] = {DDP: lambda: Ddp(setting)}
     for name, schedule in (("torch 1F1B", Schedule1F1B), ("torch GPipe", ScheduleGPipe)):
         made[name] = partial(TorchPipeline, setting, schedule, MICRO)
     for name, method in methods.items():
         made[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
-    return {name: _row(make(), seconds) for name, make in made.items()}, between()
+    made[FEWER] = partial(Stages, setting, methods[COARSE], lag=0, wire="bf16")
+    found = {on: Over({}, {}) for on in ((False, True) if throttle.limits else (False,))}
+    for name, make in made.items():
+        for on, over in found.items():
+            _turn(throttle, on)
+            over.rows[name] = _row(make(), seconds)
+    for on, over in found.items():
+        _turn(throttle, on)
+        over.link.update(between())
+    return Pair(found[False], found[throttle.limits])
+
+
+def _turn(throttle: Throttle, on: bool) -> None:
+    """All hosts at once, with nothing under way."""
+    dist.barrier()
+    throttle(on)
+    dist.barrier()
 
 
 def _row(way: Contestant, seconds: float) -> dict[str, float]:
@@ -150,8 +172,10 @@ def _left() -> int:
 
 
 def result_of(name: str, rows: int, pairs: dict[Line, list[Pair]]) -> dict[str, Any]:
-    """Medians over the rounds of what was measured and predicted, and of how far predictions are off."""
-    everything = [pair.free for found in pairs.values() for pair in found]
+    """Medians over the rounds of what was measured and predicted, of how far predictions are off, and of the share of
+    its own speed that each way has kept."""
+    # A switch of ours takes of the machine what the kernel's does not.
+    everything = [pair.free for line, found in pairs.items() if not line.trip for pair in found]
     measured, links = {FAST: _middle(everything).rows}, {}
     for line, found in pairs.items():
         guesses = [foretold(pair, rows) for pair in found]
@@ -160,8 +184,13 @@ def result_of(name: str, rows: int, pairs: dict[Line, list[Pair]]) -> dict[str, 
             {way: guess[way] / row["per_second"] - 1 for way, row in one.items()}
             for guess, one in zip(guesses, seen, strict=True)
         ]
+        kept = [
+            {way: row["per_second"] / pair.free.rows[way]["per_second"] for way, row in pair.limited.rows.items()}
+            for pair in found
+        ]
         measured.setdefault(line.name, _medians(seen))
-        links[line.name] = line._asdict() | {"predicted": _median(guesses), "off": _median(misses)}
+        links[line.name] = line._asdict()
+        links[line.name] |= {"predicted": _median(guesses), "off": _median(misses), "kept": _median(kept)}
         links[line.name] |= many(Pair(_middle(everything), _middle([pair.limited for pair in found])), rows)
     return {"name": name, "batch": rows, "measured": measured, "links": links}
 
@@ -171,7 +200,7 @@ def _median(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _medians(rounds: Sequence[Rows]) -> Rows:
-    return {way: _median([found[way] for found in rounds]) for way in rounds[0]}
+    return {way: _median([found[way] for found in rounds if way in found]) for way in rounds[0]}
 
 
 def _middle(found: Sequence[Over]) -> Over:
@@ -203,7 +232,7 @@ def _step(way: str, pair: Pair, rows: int, K: int) -> float:
         return seconds
     free, limited = ways([pair.free.link]), ways([pair.limited.link])
     least, most = 0.0, 4 * seconds
-    for _ in range(30):
+    for _ in range(20):
         work = (least + most) / 2
         least, most = (work, most) if _played(way, work, row, rows, free, 2) < seconds else (least, work)
     return _played(way, most, row, rows, limited, K)
@@ -235,13 +264,19 @@ def _costs(work: float, rows: int, state: float, weights: float = 0.0, ring: Lin
 
 
 def table(result: dict[str, Any]) -> str:
-    """As Markdown: samples a second, in brackets how far the prediction is off; busy share and bytes of the first."""
-    measured, lines = result["measured"], []
+    """As Markdown: samples a second, the share of its own speed that each way has kept, and how far predictions are
+    off; busy share and bytes of the first."""
+    measured, limits = result["measured"], [name for name in result["measured"] if name != FAST]
+    speeds, shares = [], []
     for way, row in measured[FAST].items():
-        cells = [f"{row['per_second']:,.0f}"]
-        for name, found in list(measured.items())[1:]:
-            off = result["links"][name]["off"].get(way)
-            cells.append("" if off is None else f"{found[way]['per_second']:,.0f} ({off:+.0%})")
-        lines.append([way, *cells, f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"])
-    head = ["", *measured, "busy", "kB a batch"]
-    return f"{result['name']}: samples a second (error of the prediction)\n\n{markdown(head, lines)}"
+        cells = [f"{found[way]['per_second']:,.0f}" if way in found else "" for found in measured.values()]
+        speeds.append([way, *cells, f"{row['busy']:.2f}", f"{(row['up'] + row['down']) / 1e3:,.0f}"])
+        links = [result["links"][name] for name in limits]
+        if way != SERIAL:
+            shares.append([way, *(f"{link['kept'][way]:.2f} ({link['off'][way]:+.0%})" for link in links)])
+    first = markdown(["", *measured, "busy", "kB a batch"], speeds)
+    if not limits:
+        return f"{result['name']}: samples a second\n\n{first}"
+    second = markdown(["", *limits], shares)
+    told = "over the same way's without a limit, right before (error of the prediction)"
+    return f"{result['name']}: samples a second\n\n{first}\n\n{told}\n\n{second}"

@@ -1,0 +1,63 @@
+"""Links between hosts of this machine are as slow and as far as they are said to be, for as long as that is said."""
+
+import subprocess
+import sys
+
+import pytest
+
+from costate.benchmarks.hosts import Hosts, lacking
+
+pytestmark = pytest.mark.thorough
+
+EXCHANGE = """
+import sys, time, torch
+import torch.distributed as dist
+from costate.benchmarks.hosts import Throttle, enter
+
+rank, meeting, pid, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+throttle = eval(sys.argv[5])
+enter(pid)
+dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+message = torch.zeros(size // 4)
+
+def seconds(on):
+    dist.barrier()
+    throttle(on)
+    dist.barrier()
+    start = time.perf_counter()
+    for turn in (0, 1):
+        (dist.send if rank == turn else dist.recv)(message, 1 - rank)
+    return time.perf_counter() - start
+
+print([seconds(on) for on in (False, True, False, True, False)])
+dist.barrier()
+"""
+
+
+LINKS = {"slow": (100.0, 0.0, 1_250_000, 0.2), "far": (None, 0.02, 4_000, 0.06)}
+"""Mb/s, seconds, bytes, and what they take there and back. A message waits for word that there is room, the first one
+while that word travels."""
+
+
+@pytest.mark.parametrize(("rate", "delay", "size", "expected"), LINKS.values(), ids=LINKS)
+def test_a_link_is_slow_or_far_while_it_is_throttled(tmp_path, rate, delay, size, expected):
+    """A message there and back. A shaper that lets 128 kB through at once made 100 Mb/s as fast as none."""
+    if reason := lacking():
+        pytest.skip(reason)
+    with Hosts(2, delay) as hosts:
+        words = [str(size), repr(hosts.throttle(rate))]
+        started = [sys.executable, "-c", EXCHANGE]
+        programs = [
+            subprocess.Popen(
+                [*started, str(rank), str(tmp_path / "meeting"), str(hosts.network(name)), *words],
+                env={"GLOO_SOCKET_IFNAME": Hosts.interface, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank, name in enumerate(hosts.names)
+        ]
+        told = [program.communicate(timeout=120)[0] for program in programs]
+        assert [program.returncode for program in programs] == [0, 0]
+    near, slow, between, again, after = eval(told[0])
+    assert max(near, between, after) < expected / 3
+    assert min(slow, again) == pytest.approx(expected, rel=0.25)
