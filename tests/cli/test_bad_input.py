@@ -96,7 +96,11 @@ def test_settings_out_of_bounds_name_the_key(tmp_path, setting, message):
         (["epochs=none"], "epochs must be an integer at least 1, not 'none'."),
         (["debug=true"], "debug=true: no such option; there are fast, "),
         (["stages=2", "4"], "4: this cannot be read; settings are written as name=value"),
-        (["balance=[1,2"], "[1,2: this cannot be read; settings are written as name=value"),
+        (["balance=[1,2"], "balance=[1,2: this cannot be read; settings are written as name=value, lists as"),
+        (
+            ["hydra.run.dir=a=b"],
+            "hydra.run.dir=a=b: this cannot be read; settings are written as name=value, in quotes as ",
+        ),
     ],
 )
 def test_the_command_ends_in_one_sentence_with_code_2(tmp_path, overrides, sentence):

@@ -59,7 +59,7 @@ def test_a_compiled_run_is_the_plain_one_but_for_rounding(tmp_path):
     """With late gradients and what is measured beside them; validation is the plain network's."""
     losses = []
     for words in (), ("compile=true",):
-        path = tmp_path / "-".join(("run", *words))
+        path = tmp_path / ("compiled" if words else "plain")
         where = f"hydra.run.dir={path}", "callbacks=all", "method=delayed", "stages=2"
         done = command(*SMALL, *QUIET, *where, *words, cwd=tmp_path, limit=600)
         assert done.returncode == 0, done.stderr

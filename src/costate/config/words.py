@@ -45,7 +45,8 @@ def override(key: str, value: object) -> str:
 
 def pasted(key: str, value: object) -> str:
     """The same for a shell."""
-    return shlex.quote(override(key, value))
+    text = override(key, value)
+    return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
 def forced(words: Iterable[str]) -> list[str]:

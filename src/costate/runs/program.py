@@ -16,14 +16,15 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException, MissingConfigException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException, HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from costate.config import CONF
-from costate.config.words import flags, forced, meant, nowhere, override, suggestion
+from costate.config.words import flags, forced, meant, nowhere, override, pasted, suggestion
 from costate.execution import launching
 from costate.execution.launching import meeting
 from costate.runs.folder import RunFolder, TakenError
@@ -59,7 +60,7 @@ class CommandLine:
             with meeting.looked_after():
                 main()
         except CompactHydraException as error:
-            print(_composition(error), file=sys.stderr)
+            print(_composition(error, sys.argv[1:]), file=sys.stderr)
             return REFUSED
         except YAMLError as error:
             print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
@@ -138,7 +139,7 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, ValueError) and frame.f_globals.get("__name__", "").split(".")[0] == "costate"
 
 
-def _composition(error: CompactHydraException) -> str:
+def _composition(error: CompactHydraException, words: Sequence[str]) -> str:
     """Hydra's complaint about axes and settings, with a proposal where a name is nearly right."""
     inner: Any = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
@@ -158,9 +159,19 @@ def _composition(error: CompactHydraException) -> str:
     if found := re.match("Error parsing override '(.*)'\nmissing EQUAL", told):
         return f"{found[1]}: settings are written as {found[1]}=value; python train.py --help lists them."
     if "override_grammar" in told:
-        word = re.split("input '|Exception: ", told.partition("\n")[0])[-1].rstrip("'")
-        return f"{word}: this cannot be read; settings are written as name=value, lists as 'balance=[31,33]'."
+        word = next((word for word in words if not word.startswith("-") and not _readable(word)), told)
+        key, _, value = word.partition("=")
+        quoted = f"in quotes as {pasted(key, value)}, " if value and value[0] not in "[{" else ""
+        return f"{word}: this cannot be read; settings are written as name=value, {quoted}lists as 'balance=[31,33]'."
     return told
+
+
+def _readable(word: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(word)
+    except (HydraException, CompactHydraException):
+        return False
+    return True
 
 
 def _no_option(error: ValueError, words: Sequence[str]) -> str:
