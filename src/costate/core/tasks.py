@@ -144,14 +144,20 @@ class SequenceTask(Task):
     def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
         """What is asked for at steps start, ..., end − 1 of so many; None where nothing is."""
 
+    @abstractmethod
+    def coming(self, y: Labels, start: int) -> Tensor:
+        """What a synthesizer is told in front of step start: of later steps, as much as it reads."""
+
 
 class EachStep(SequenceTask):
-    """A class at each step, or none; synthesizers are told nothing, for what is to come is not known yet."""
+    """A class at each step, or none; synthesizers are told those of so many steps to come, as far as the batch goes.
 
-    context = 0
+    From the state alone the gradient could not be known where it asks for what the state does not hold yet: a symbol
+    that is to be remembered, and is not.
+    """
 
-    def __init__(self, classes: int):
-        self.outputs = classes
+    def __init__(self, classes: int, told: int = 0):
+        self.outputs, self.told, self.context = classes, told, told * classes
 
     def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
         return y[:, start:end]
@@ -168,8 +174,13 @@ class EachStep(SequenceTask):
     def blank(self, rows: int) -> Labels:
         return torch.zeros(rows, 1, dtype=torch.long)
 
-    def describe(self, y: Labels) -> Context:
-        return torch.zeros(len(y), 0, device=y.device)
+    def coming(self, y: Labels, start: int) -> Tensor:
+        later = y[:, start : start + self.told]
+        return F.pad(later, (0, self.told - later.shape[1]), value=SILENT)
+
+    def describe(self, y: Int[Tensor, "batch told"]) -> Context:
+        # A step that does not count is all zeros.
+        return F.one_hot(y + 1, self.outputs + 1)[..., 1:].flatten(1).float()
 
 
 @final
@@ -235,6 +246,9 @@ class AtEnd(SequenceTask):
 
     def part(self, y: Labels, start: int, end: int, steps: int) -> Tensor | None:
         return y if end == steps else None
+
+    def coming(self, y: Labels, start: int) -> Tensor:
+        return y
 
     def loss(self, output: Outputs, y: Labels) -> Float[Tensor, ""]:
         return self.task.loss(output[:, -1], y)

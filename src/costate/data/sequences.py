@@ -53,7 +53,7 @@ class Drawn(Data, ABC):
     def __post_init__(self) -> None:
         if self.length > self.longest:
             raise ValueError(f"data.length={self.length} is more than data.longest={self.longest}: begin with less.")
-        self.describe((self.steps(self.longest), self.symbols + 1), Symbols(self.symbols))
+        self.describe((self.steps(self.longest), self.symbols + 1), Symbols(self.symbols, self.steps(self.longest)))
 
     @abstractmethod
     def steps(self, length: int) -> int:

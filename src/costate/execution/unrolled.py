@@ -103,8 +103,9 @@ class Unrolled(Replicated):
                 s.requires_grad_(k > 0 or self.carried is not None)
                 spans.append(self._forward(x, y, s, k * self.span, ends[k]))
             elif operation is Operation.UPDATE:
-                arrived = self._sent(spans[k + 1], y) if k + 1 < len(spans) else None
-                self._update(spans[k], self._answer(spans[k], y, arrived, n, k + 1 == len(ends), goes_on))
+                told = self.asks.coming(y, ends[k])
+                arrived = self._sent(spans[k + 1], told) if k + 1 < len(spans) else None
+                self._update(spans[k], self._answer(spans[k], told, arrived, n, k + 1 == len(ends), goes_on))
         if isinstance(self.between, Learning):
             self._learn(spans, y)
         self.carried = spans[-1].end.detach() if goes_on else None
@@ -159,22 +160,22 @@ class Unrolled(Replicated):
 
     def _learn(self, spans: Sequence[Span], y: Labels) -> None:
         """One regression on all boundaries of the batch, whose rows are put below each other."""
-        learning, found = self.between, list[tuple[Tensor, Tensor]]()
+        learning, found = self.between, list[tuple[Tensor, Tensor, Tensor]]()
         assert isinstance(learning, Learning), "asked of those"
         t: Tensor | None = None
-        for span in reversed(spans):
-            r = self._sent(span, y)
+        for k, span in reversed(list(enumerate(spans))):
+            told = self.asks.coming(y, k * self.span)
+            r = self._sent(span, told)
             if r is None:
                 break
             if self.later > 0 and t is not None:
                 assert span.g is not None, "between two spans"
                 r = r + torch.autograd.grad(span.end, span.s, self.later * (t - span.g))[0]
             t = r
-            found.append((span.s.detach(), t))
+            found.append((span.s.detach(), t, told))
         if not found:
             return
         self.behind.rows = len(y)
-        states, targets = (torch.cat(rows) for rows in zip(*found, strict=True))
-        labels = y.repeat(len(found), *[1] * (y.ndim - 1))
+        states, targets, labels = (torch.cat(rows) for rows in zip(*found, strict=True))
         # On the scale of the mean over all these rows, as the interface takes it to be.
         learning.fit(states, labels, targets / len(found)).backward()
