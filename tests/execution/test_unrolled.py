@@ -19,7 +19,7 @@ from small import NODES, RECURRENT, refusal
 
 BATCH, STEPS, FEATURES, CLASSES, SPAN = 5, 11, 3, 4, 4
 RULES = {"sg": ["method=sg", "method/synthesizer=linear"], "backprop": ["method=backprop"], "none": ["method=none"]}
-TASKS = {"symbols": Symbols(CLASSES), "at the end": AtEnd(Classification(CLASSES))}
+TASKS = {"symbols": Symbols(CLASSES, told=5), "at the end": AtEnd(Classification(CLASSES))}
 
 
 def batch(task=TASKS["symbols"], seed=1, steps=STEPS):
@@ -128,6 +128,36 @@ def test_silence_and_an_untrained_synthesizer_are_truncated_backpropagation(arch
     assert_same(gradients(network_of(execution)), autograd(execution, x, y, cut=SPAN))
 
 
+def behind(y, start):
+    """Classes of the five steps from there on, zeros where none is asked for."""
+    classes = F.pad(y, (0, 5), value=CLASSES)[:, start : start + 5]
+    return F.one_hot(classes.where(classes >= 0, CLASSES), CLASSES + 1)[..., :CLASSES].flatten(1).float()
+
+
+class Listener(Synthesizer):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.heard = nn.Parameter(torch.ones((), dtype=torch.float64)), []
+
+    def forward(self, h, c):
+        self.heard.append(c)
+        return self.a * h
+
+
+def test_a_synthesizer_is_told_what_is_asked_for_behind_its_boundary():
+    """A state that does not hold what it is to remember does not tell which gradient would let it."""
+    execution = made("sg")
+    execution.between.synthesizer = listener = Listener()
+    x, y = batch()
+    played(execution, x, y)
+    asked, learnt = listener.heard[:-1], listener.heard[-1]
+    assert [torch.equal(c, behind(y, k)) for c, k in zip(asked, (4, 8), strict=True)] == [True, True]
+    assert torch.equal(learnt, torch.cat([behind(y, 8), behind(y, 4)]))
+    assert not learnt[:BATCH, -CLASSES:].any(), "behind the end nothing is asked for"
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_synthesizer_that_knows_is_backpropagation_through_time(task):
     execution = made("sg", task=TASKS[task])
@@ -168,7 +198,7 @@ def test_targets_are_the_mixture_of_later_ones(λ):
         output, end = net.unroll(x[:, part], s)
         loss = execution.task.loss(output, y[:, part])
         if t is not None:
-            ĝ = execution.between.synthesizer(end.detach(), None) / BATCH
+            ĝ = execution.between.synthesizer(end.detach(), behind(y, part.stop)) / BATCH
             loss = loss + ((1 - λ) * ĝ.detach() + λ * t).mul(end).sum()
         (t,) = torch.autograd.grad(loss, s)
         expected.append(t * BATCH)
@@ -200,7 +230,7 @@ def test_gradients_of_the_network_have_no_trace_of_the_fit(later):
         output, s = net.unroll(x[:, t : t + SPAN], s.detach())
         total = total + execution.task.loss(output, y[:, t : t + SPAN])
         if t + SPAN < STEPS:
-            total = total + (execution.between.synthesizer(s.detach(), None).detach() / BATCH * s).sum()
+            total = total + (execution.between.synthesizer(s.detach(), behind(y, t + SPAN)).detach() / BATCH * s).sum()
     total.backward()
     assert_same(gradients(network_of(execution)), gradients(net))
 
@@ -214,9 +244,10 @@ def test_the_fit_is_that_of_all_boundaries_and_reaches_the_synthesizer_alone():
     states = torch.cat([s for s, _ in reversed(true_gradients(execution, x, y))])
     clone = copy.deepcopy(execution.between.synthesizer)
     clone.zero_grad()
-    (F.mse_loss(clone(states, None), targets, reduction="sum") / (2 * len(targets))).backward()
+    told = torch.cat([behind(y, k) for k in (8, 4)])
+    (F.mse_loss(clone(states, told), targets, reduction="sum") / (2 * len(targets))).backward()
     assert_same(found, {f"synthesizer.{name}": g for name, g in gradients(clone).items()})
-    torch.testing.assert_close(predictions, clone(states, None))
+    torch.testing.assert_close(predictions, clone(states, told))
 
 
 def streams(count):
