@@ -15,6 +15,7 @@ from recorder import Recorder
 
 SMALL = ["arch.width=6", "span=3", "data.batch_size=4"]
 TEXT = ["arch=gru", "data=text", "data.size=900", "data.length=12", *SMALL]
+STACK = [*TEXT, "arch.layers=2", "stages=2"]
 COPY = ["arch=lstm", "data=copy", "data.longest=3", "data.batches=6", "data.validation=2", *SMALL]
 
 
@@ -33,7 +34,7 @@ def parts(words):
     cfg = config(*words)
     torch.manual_seed(0)
     data = instantiate(cfg.data)
-    blocks = instantiate(cfg.arch, data.shape, data.task.outputs, _convert_="all").cut(1)
+    blocks = instantiate(cfg.arch, data.shape, data.task.outputs, _convert_="all").cut(cfg.stages)
     rules = [instantiate(node, _convert_="all") for node in (cfg.method, cfg.execution, cfg.optimizer, cfg.annealing)]
     return data, Training(blocks, data.shape, data.task, *rules, clip=1.0, config={})
 
@@ -71,13 +72,17 @@ def fit(made, *callbacks, epochs=1, path=None):
     return module, recorder
 
 
+@pytest.mark.parametrize("stages", [1, 2])
 @pytest.mark.parametrize(("rule", "least"), [("backprop", 1 - 1e-6), ("none", -1.0)])
-def test_the_cosine_is_that_with_backpropagation_through_the_batch_from_the_state_carried_on(rule, least):
-    _, recorder = fit(parts([*TEXT, f"method={rule}"]), GradientCosine(every=1))
-    cosines = list(recorder.column("stage/0/gradient_cosine").values())
-    assert len(cosines) > 5
-    assert all(least < each < 1 + 1e-6 for each in cosines)
-    assert (max(cosines) < 0.9999) == (rule == "none")
+def test_the_cosine_is_that_with_backpropagation_through_the_batch_from_the_state_carried_on(rule, least, stages):
+    _, recorder = fit(parts([*(TEXT if stages == 1 else STACK), f"method={rule}"]), GradientCosine(every=1))
+    cosines = [list(recorder.column(f"stage/{k}/gradient_cosine").values()) for k in range(stages)]
+    assert all(len(of_stage) > 5 for of_stage in cosines)
+    if rule == "none":
+        # Nothing comes down to the first of two.
+        assert all(each == 0 for of_stage in cosines[:-1] for each in of_stage)
+    assert all(least < each < 1 + 1e-6 for of_stage in cosines for each in of_stage)
+    assert (max(cosines[-1]) < 0.9999) == (rule == "none")
 
 
 def test_each_boundary_between_spans_has_its_quality():
@@ -91,13 +96,27 @@ def test_each_boundary_between_spans_has_its_quality():
     torch.testing.assert_close(torch.cat([target for _, target in pairs[::-1]]), joint[1])
 
 
-def test_every_measurement_goes_with_sequences():
-    _, recorder = fit(parts(TEXT), *(instantiate(node) for node in config(*TEXT, "callbacks=all").callbacks.values()))
+def test_each_boundary_between_stages_and_each_between_their_spans_has_its_quality():
+    module, recorder = fit(parts([*STACK, "method=sg"]), GradientQuality(every=1))
+    logged = {name.removesuffix("/cosine") for _, numbers in recorder.rows for name in numbers if "boundary" in name}
+    places = {name for name in logged if name.count("/") in (1, 3)}
+    assert places == {"boundary/0", *(f"stage/{k}/boundary/{j}" for k in range(2) for j in range(4))}
+    predictions, _ = module.stages[0].interface.behind.last
+    assert predictions.shape == (4 * 12, 6), "a row for each step of each sample"
+
+
+@pytest.mark.parametrize(
+    ("words", "places"), [(TEXT, {"boundary/3/cosine"}), (STACK, {"boundary/0/cosine", "stage/1/gradient_cosine"})]
+)
+def test_every_measurement_goes_with_sequences(words, places):
+    _, recorder = fit(parts(words), *(instantiate(node) for node in config(*words, "callbacks=all").callbacks.values()))
     logged = {name for _, numbers in recorder.rows for name in numbers}
-    assert {"stage/0/gradient_cosine", "stage/0/gradient_norm", "boundary/3/cosine", "val/perplexity"} <= logged
+    assert {"stage/0/gradient_cosine", "stage/0/gradient_norm", "val/perplexity", *places} <= logged
 
 
-@pytest.mark.parametrize("words", [[*TEXT, "method=sg", "execution.later=0.5"], [*COPY, "method=sg"]])
+@pytest.mark.parametrize(
+    "words", [[*TEXT, "method=sg", "execution.later=0.5"], [*STACK, "method=sg"], [*COPY, "method=sg"]]
+)
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_an_uninterrupted_one(words, tmp_path):
     """States carried on, lengths and what the curriculum has seen are in the checkpoint."""
     made, path = parts(words), tmp_path / "pause.ckpt"

@@ -1,7 +1,6 @@
 """Spans of steps: what comes out of them is backpropagation through time, or what its truncation says."""
 
 import copy
-from functools import cache
 
 import pytest
 import torch
@@ -10,56 +9,39 @@ from torch import nn
 from torch.nn import functional as F
 
 from composing import method, network, options, words
-from costate.core.tasks import AtEnd, Characters, Classification, Regression, Symbols
+from costate.core.tasks import AtEnd, Characters, Classification, Regression
 from costate.execution.serial import Serial
 from costate.execution.unrolled import Unrolled
 from costate.methods.synthetic_gradients import Synthesizer, Synthetic
 from costate.training.module import stages as make_stages
 from small import NODES, RECURRENT, refusal
-
-BATCH, STEPS, FEATURES, CLASSES, SPAN = 5, 11, 3, 4, 4
-RULES = {"sg": ["method=sg", "method/synthesizer=linear"], "backprop": ["method=backprop"], "none": ["method=none"]}
-TASKS = {"symbols": Symbols(CLASSES, told=5), "at the end": AtEnd(Classification(CLASSES))}
-
-
-def batch(task=TASKS["symbols"], seed=1, steps=STEPS):
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(BATCH, steps, FEATURES, generator=random, dtype=torch.float64)
-    if isinstance(task, AtEnd):
-        return x, torch.randint(CLASSES, (BATCH,), generator=random)
-    # A step in three does not count.
-    return x, torch.randint(CLASSES, (BATCH, steps), generator=random).masked_fill(torch.arange(steps) % 3 == 0, -1)
-
-
-@cache
-def rules():
-    """Composing takes longer than all that is done here."""
-    return {name: method(*words) for name, words in RULES.items()}
-
-
-def blocks(arch, outputs):
-    torch.manual_seed(0)
-    return instantiate(NODES[arch], (STEPS, FEATURES), outputs, _convert_="all").cut(1)
-
-
-def made(rule, arch="lstm", task=TASKS["symbols"], span=SPAN, later=0.0):
-    each = copy.deepcopy(rules()[rule])
-    parts = make_stages(blocks(arch, task.outputs), (STEPS, FEATURES), task, each)
-    return Unrolled([part.double() for part in parts], each, span=span, later=later)
-
-
-def played(execution, x, y, n=0, more=False):
-    for p in execution.stages[0].parameters():
-        p.grad = None
-    return execution.step(n, x, y, more=more)
+from unrolling import (
+    BATCH,
+    CLASSES,
+    FEATURES,
+    RULES,
+    SPAN,
+    STEPS,
+    TASKS,
+    assert_same,
+    batch,
+    behind,
+    blocks,
+    gradients,
+    made,
+    played,
+    rules,
+    streams,
+    taught,
+)
 
 
 def network_of(execution):
     return execution.stages[0].block.chain[0]
 
 
-def gradients(module):
-    return {name: p.grad for name, p in module.named_parameters()}
+def between(execution):
+    return execution.stages[0].interface.between
 
 
 def autograd(execution, x, y, cut=None):
@@ -72,13 +54,6 @@ def autograd(execution, x, y, cut=None):
         outputs.append(output)
     task.loss(torch.cat(outputs, dim=1), y).backward()
     return gradients(net)
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for name, g in expected.items():
-        torch.testing.assert_close(found[name], g, rtol=1e-9, atol=1e-12, msg=name)
-    assert any(g.abs().max() > 1e-4 for g in expected.values())
 
 
 class Oracle(Synthesizer):
@@ -116,7 +91,7 @@ def test_exact_interfaces_are_backpropagation_through_time(arch, task):
     output = played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))
     torch.testing.assert_close(output, network_of(execution)(x))
-    torch.testing.assert_close(execution.stages[0].interface.value, execution.task.loss(output, y))
+    torch.testing.assert_close(execution.loss.value, execution.task.loss(output, y))
 
 
 @pytest.mark.parametrize("rule", ["none", "sg"])
@@ -126,12 +101,6 @@ def test_silence_and_an_untrained_synthesizer_are_truncated_backpropagation(arch
     x, y = batch()
     played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y, cut=SPAN))
-
-
-def behind(y, start):
-    """Classes of the five steps from there on, zeros where none is asked for."""
-    classes = F.pad(y, (0, 5), value=CLASSES)[:, start : start + 5]
-    return F.one_hot(classes.where(classes >= 0, CLASSES), CLASSES + 1)[..., :CLASSES].flatten(1).float()
 
 
 class Listener(Synthesizer):
@@ -149,7 +118,7 @@ class Listener(Synthesizer):
 def test_a_synthesizer_is_told_what_is_asked_for_behind_its_boundary():
     """A state that does not hold what it is to remember does not tell which gradient would let it."""
     execution = made("sg")
-    execution.between.synthesizer = listener = Listener()
+    between(execution).synthesizer = listener = Listener()
     x, y = batch()
     played(execution, x, y)
     asked, learnt = listener.heard[:-1], listener.heard[-1]
@@ -162,10 +131,10 @@ def test_a_synthesizer_is_told_what_is_asked_for_behind_its_boundary():
 def test_a_synthesizer_that_knows_is_backpropagation_through_time(task):
     execution = made("sg", task=TASKS[task])
     x, y = batch(TASKS[task])
-    execution.between.synthesizer = Oracle(execution, x, y)
+    between(execution).synthesizer = Oracle(execution, x, y)
     played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))
-    assert execution.between.synthesizer.weight.grad.abs() < 1e-12, "it has nothing to learn"
+    assert between(execution).synthesizer.weight.grad.abs() < 1e-12, "it has nothing to learn"
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -176,21 +145,13 @@ def test_a_span_as_long_as_the_sequence_is_backpropagation_through_time(rule):
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))
 
 
-def taught(execution):
-    """An interface with weights, as if it had learned."""
-    torch.manual_seed(2)
-    for p in execution.between.parameters():
-        nn.init.normal_(p, std=0.1)
-    return execution
-
-
 @pytest.mark.parametrize("λ", [0.0, 0.5, 1.0])
 def test_targets_are_the_mixture_of_later_ones(λ):
     """t_k = ∂ℓ_k/∂s_k + J_kᵀ ((1 − λ) ĝ_{k+1} + λ t_{k+1}), from the end; λ = 1: the true gradients."""
     execution = taught(made("sg", later=λ))
     x, y = batch()
     played(execution, x, y)
-    net, (predictions, targets) = network_of(execution), execution.between.last
+    net, (predictions, targets) = network_of(execution), between(execution).last
     states = [s for s, _ in true_gradients(execution, x, y)]
     expected, t = [], None
     for k in reversed(range(len(states))):
@@ -198,7 +159,7 @@ def test_targets_are_the_mixture_of_later_ones(λ):
         output, end = net.unroll(x[:, part], s)
         loss = execution.task.loss(output, y[:, part])
         if t is not None:
-            ĝ = execution.between.synthesizer(end.detach(), behind(y, part.stop)) / BATCH
+            ĝ = between(execution).synthesizer(end.detach(), behind(y, part.stop)) / BATCH
             loss = loss + ((1 - λ) * ĝ.detach() + λ * t).mul(end).sum()
         (t,) = torch.autograd.grad(loss, s)
         expected.append(t * BATCH)
@@ -211,7 +172,7 @@ def test_targets_are_the_mixture_of_later_ones(λ):
 
 def test_the_whole_share_of_the_true_gradient_is_backpropagation_through_time():
     execution = taught(made("sg"))
-    execution.between.share = execution.method.share = lambda n: 1.0
+    between(execution).share = execution.method.share = lambda n: 1.0
     x, y = batch()
     played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))
@@ -230,7 +191,7 @@ def test_gradients_of_the_network_have_no_trace_of_the_fit(later):
         output, s = net.unroll(x[:, t : t + SPAN], s.detach())
         total = total + execution.task.loss(output, y[:, t : t + SPAN])
         if t + SPAN < STEPS:
-            total = total + (execution.between.synthesizer(s.detach(), behind(y, t + SPAN)).detach() / BATCH * s).sum()
+            total = total + (between(execution).synthesizer(s.detach(), behind(y, t + SPAN)).detach() / BATCH * s).sum()
     total.backward()
     assert_same(gradients(network_of(execution)), gradients(net))
 
@@ -239,23 +200,15 @@ def test_the_fit_is_that_of_all_boundaries_and_reaches_the_synthesizer_alone():
     execution = taught(made("sg"))
     x, y = batch()
     played(execution, x, y)
-    predictions, targets = execution.between.last
-    found = gradients(execution.between)
+    predictions, targets = between(execution).last
+    found = gradients(between(execution))
     states = torch.cat([s for s, _ in reversed(true_gradients(execution, x, y))])
-    clone = copy.deepcopy(execution.between.synthesizer)
+    clone = copy.deepcopy(between(execution).synthesizer)
     clone.zero_grad()
     told = torch.cat([behind(y, k) for k in (8, 4)])
     (F.mse_loss(clone(states, told), targets, reduction="sum") / (2 * len(targets))).backward()
     assert_same(found, {f"synthesizer.{name}": g for name, g in gradients(clone).items()})
     torch.testing.assert_close(predictions, clone(states, told))
-
-
-def streams(count):
-    """Batches each of which goes on with what the one before has ended with."""
-    random = torch.Generator().manual_seed(3)
-    x = torch.randn(BATCH, count * 6, FEATURES, generator=random, dtype=torch.float64)
-    y = torch.randint(CLASSES, (BATCH, count * 6), generator=random)
-    return [(x[:, i : i + 6], y[:, i : i + 6]) for i in range(0, count * 6, 6)]
 
 
 def test_the_state_is_carried_from_batch_to_batch_and_reset_where_an_epoch_begins():
@@ -278,7 +231,7 @@ def test_a_boundary_between_two_batches_is_one_like_the_others():
         found.append(gradients(network_of(apart)))
     assert_same({k: found[0][k] + found[1][k] for k in found[0]}, gradients(network_of(together)))
     # The second half's two boundaries, its beginning among them; the whole has one more.
-    torch.testing.assert_close(apart.between.last[1], together.between.last[1][: 2 * BATCH])
+    torch.testing.assert_close(between(apart).last[1], between(together).last[1][: 2 * BATCH])
 
 
 @pytest.mark.parametrize("later", [0.0, 0.9])
@@ -309,10 +262,12 @@ def test_other_weights_can_be_asked_for_the_same_batch():
     torch.testing.assert_close(execution.through([execution.stages[0].block], x), output)
 
 
+@pytest.mark.parametrize("stages", [1, 2])
 @pytest.mark.parametrize("rule", sorted(set(options("method")) - set(RULES)))
-def test_a_method_that_is_none_in_time_says_so(rule):
+def test_a_method_that_is_none_in_time_says_so(rule, stages):
+    parts, each = blocks("lstm", CLASSES, layers=2, stages=stages), method(*words("method", rule))
     with pytest.raises(ValueError, match="does not train recurrent networks"):
-        make_stages(blocks("lstm", CLASSES), (STEPS, FEATURES), TASKS["symbols"], method(*words("method", rule)))
+        make_stages(parts, (STEPS, FEATURES), TASKS["symbols"], each)
 
 
 def test_what_does_not_go_together_is_refused():

@@ -64,7 +64,7 @@ def by_hand(net, boundary, task):
 @pytest.mark.parametrize("arch", RECURRENT)
 def test_gradients_are_those_of_spans_with_the_state_carried_on(arch):
     execution = unrolled(arch)
-    net, between = execution.network, execution.between
+    net, between = execution.stages[0].block.chain[0], execution.stages[0].interface.between
     boundary = costate.Boundary((net.cell.size,), synthesizer=Linear).double()
     boundary.synthesizer.load_state_dict(between.synthesizer.state_dict())
     found = by_hand(copy.deepcopy(net), boundary, execution.task)
@@ -82,9 +82,9 @@ def test_gradients_are_those_of_spans_with_the_state_carried_on(arch):
 def test_gradients_of_the_network_have_no_trace_of_the_fit():
     """They are those of the losses and of what is predicted, whatever the synthesizer's weights get."""
     execution = unrolled("lstm")
-    net = execution.network
+    net = execution.stages[0].block.chain[0]
     boundary = costate.Boundary((net.cell.size,), synthesizer=Linear).double()
-    boundary.synthesizer.load_state_dict(execution.between.synthesizer.state_dict())
+    boundary.synthesizer.load_state_dict(execution.stages[0].interface.between.synthesizer.state_dict())
     (found, fit), _ = by_hand(copy.deepcopy(net), boundary, execution.task)
     (x, y), s, total = batches()[0], net.start(batches()[0][0]), 0.0
     for t in range(0, SHAPE[0], SPAN):

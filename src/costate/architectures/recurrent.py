@@ -1,17 +1,18 @@
-"""Recurrent networks: one cell, the same at every step, and a linear map that reads its state.
+"""Recurrent networks: layers of cells, each the same at every step, and a linear map that reads the topmost one.
 
-    x_t   input at step t                                        (batch, features)
-    s_t   state behind it, all that is carried on; s_0 = 0       (batch, size)
-    h_t   part of s_t that is read, that of the topmost layer    (batch, width)
-    o_t   output, A h_t + a
+    x_t   input of a layer at step t, the samples' or h_t of the layer below    (batch, features)
+    s_t   its state behind it, all that is carried on; s_0 = 0                  (batch, size)
+    h_t   part of s_t that is read                                              (batch, width)
+    o_t   output, A h_t + a of the topmost h_t
 
-A sample is a sequence (steps, features), of any number of steps, and its output is (steps, outputs). A cell is run over
-several steps at once, (x, s) to h of each step and s behind the last one; the state between two spans of steps is one
-tensor, as the state between two stages is.
+A sample is a sequence (steps, features), of any number of steps, and its output is (steps, outputs). A layer is run
+over several steps at once, (x, s) to h of each step and s behind the last one. So a network is cut in two directions:
+between two spans of steps stands s, of all layers of a stage in one tensor, and between two layers h of each step.
 """
 
 import math
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, final
 
 import torch
 from jaxtyping import Float
@@ -25,7 +26,7 @@ from costate.core.types import Shape
 
 @final
 class TorchCell(nn.Module):
-    """Layers of torch's own, an LSTM, a GRU or a plain one with tanh; s = (h, c) of all layers for an LSTM, else h.
+    """A layer of torch's own, an LSTM, a GRU or a plain one with tanh; s = (h, c) for an LSTM, else h.
 
     Args:
         layers: the module, batch first.
@@ -33,17 +34,17 @@ class TorchCell(nn.Module):
 
     def __init__(self, layers: nn.RNNBase):
         super().__init__()
+        assert layers.num_layers == 1, "several are a stage each, if that is wanted"
         self.layers = layers
         self.width = layers.hidden_size
         self.parts = 2 if isinstance(layers, nn.LSTM) else 1
-        self.size = self.parts * layers.num_layers * self.width
+        self.size = self.parts * self.width
 
     def forward(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        parts = s.view(len(s), self.parts, self.layers.num_layers, self.width).permute(1, 2, 0, 3).contiguous()
-        h, last = self.layers(x, tuple(parts) if self.parts == 2 else parts[0])
-        # (parts, layers, batch, width), so that rows are samples again.
-        end = torch.stack(last) if self.parts == 2 else last[None]
-        return h, end.permute(2, 0, 1, 3).reshape(len(s), -1)
+        # Torch has layers in front of rows.
+        parts = tuple(part.contiguous()[None] for part in s.chunk(self.parts, dim=1))
+        h, last = self.layers(x, parts if self.parts == 2 else parts[0])
+        return h, torch.cat(last if self.parts == 2 else [last], dim=2)[0]
 
 
 @final
@@ -76,14 +77,17 @@ class AntisymmetricCell(nn.Module):
         return torch.stack(found, dim=1), s
 
 
+Cell: TypeAlias = TorchCell | AntisymmetricCell
+
+
 @final
 class Recurrence(nn.Module):
-    """A cell and its readout, over whole sequences or over spans of them."""
+    """A layer: its cell, and behind the topmost one the readout, over whole sequences or over spans of them."""
 
-    def __init__(self, cell: TorchCell | AntisymmetricCell, outputs: int):
+    def __init__(self, cell: Cell, outputs: int | None):
         super().__init__()
         self.cell = cell
-        self.readout = nn.Linear(cell.width, outputs)
+        self.readout = nn.Identity() if outputs is None else nn.Linear(cell.width, outputs)
 
     def forward(self, x: Float[Tensor, "batch steps features"]) -> Float[Tensor, "batch steps outputs"]:
         return self.unroll(x, self.start(x))[0]
@@ -100,12 +104,52 @@ class Recurrence(nn.Module):
         return self.readout(h), s
 
 
-class Recurrent(Network):
-    """A recurrent network: in depth one layer, and one stage."""
+@final
+class Layers:
+    """Layers on top of each other, as one: their states lie side by side in its state."""
 
-    def __init__(self, cell: TorchCell | AntisymmetricCell, outputs: int):
-        deepen = "choose stages=1: a recurrent network is cut in time, by span"
-        super().__init__(Chain(nn.Sequential(Recurrence(cell, outputs))), deepen)
+    def __init__(self, layers: Sequence[Recurrence]):
+        self.layers, self.sizes = layers, [layer.cell.size for layer in layers]
+        self.size = sum(self.sizes)
+
+    def start(self, x: Float[Tensor, "batch steps features"]) -> Float[Tensor, "batch size"]:
+        """s_0."""
+        return torch.cat([layer.start(x) for layer in self.layers], dim=1)
+
+    def unroll(
+        self, x: Float[Tensor, "batch steps features"], s: Float[Tensor, "batch size"]
+    ) -> tuple[Float[Tensor, "batch steps outputs"], Float[Tensor, "batch size"]]:
+        """As of one layer."""
+        ends = []
+        for layer, own in zip(self.layers, s.split(self.sizes, dim=1), strict=True):
+            x, end = layer.unroll(x, own)
+            ends.append(end)
+        return x, torch.cat(ends, dim=1)
+
+
+def recurrence(*blocks: nn.Module) -> Layers | None:
+    """All layers of these stages of a recurrent network; None of another one."""
+    layers = [layer for block in blocks for layer in (block.chain if isinstance(block, Chain) else [block])]
+    found = [layer for layer in layers if isinstance(layer, Recurrence)]
+    return Layers(found) if len(found) == len(layers) else None
+
+
+class Recurrent(Network):
+    """A recurrent network; a stage may begin at any of its layers.
+
+    Args:
+        layers: on top of each other.
+        cell: makes that of a layer, which reads so many numbers a step.
+
+    Raises:
+        ValueError: samples are no sequences.
+    """
+
+    def __init__(self, shape: Shape, outputs: int, layers: int, cell: Callable[[int], Cell]):
+        cells = [cell(features(shape))]
+        cells += [cell(cells[0].width) for _ in range(layers - 1)]
+        chain = [*(Recurrence(each, None) for each in cells[:-1]), Recurrence(cells[-1], outputs)]
+        super().__init__(Chain(nn.Sequential(*chain)), "raise arch.layers")
 
 
 def features(shape: Shape) -> int:
@@ -133,12 +177,15 @@ class Lstm(Recurrent):
     """
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count, remember: float):
-        lstm = nn.LSTM(features(shape), width, layers, batch_first=True)
-        for name, bias in lstm.named_parameters():
-            if name.startswith("bias"):
-                # Torch has two biases, which are added up; gates are in the order input, forget, cell, output.
-                bias.data[width : 2 * width] = remember if "_ih_" in name else 0
-        super().__init__(TorchCell(lstm), outputs)
+        def cell(features: int) -> TorchCell:
+            lstm = nn.LSTM(features, width, batch_first=True)
+            for name, bias in lstm.named_parameters():
+                if name.startswith("bias"):
+                    # Torch has two biases, which are added up; gates are in the order input, forget, cell, output.
+                    bias.data[width : 2 * width] = remember if "_ih_" in name else 0
+            return TorchCell(lstm)
+
+        super().__init__(shape, outputs, layers, cell)
 
 
 @final
@@ -146,7 +193,7 @@ class Gru(Recurrent):
     """Gated recurrent unit (Cho et al., 2014)."""
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count):
-        super().__init__(TorchCell(nn.GRU(features(shape), width, layers, batch_first=True)), outputs)
+        super().__init__(shape, outputs, layers, lambda features: TorchCell(nn.GRU(features, width, batch_first=True)))
 
 
 @final
@@ -154,18 +201,12 @@ class Rnn(Recurrent):
     """h ← tanh(W h + V x + b) (Elman, 1990)."""
 
     def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count):
-        super().__init__(TorchCell(nn.RNN(features(shape), width, layers, batch_first=True)), outputs)
+        super().__init__(shape, outputs, layers, lambda features: TorchCell(nn.RNN(features, width, batch_first=True)))
 
 
 @final
 class AntisymmetricRnn(Recurrent):
     """The stable one (Chang et al., 2019)."""
 
-    def __init__(self, shape: Shape, outputs: int, *, width: Count, step: Rate, damping: Amount):
-        super().__init__(AntisymmetricCell(features(shape), width, step, damping), outputs)
-
-
-def recurrence(block: nn.Module) -> Recurrence | None:
-    """That of a recurrent network's block; None of another one."""
-    only = block.chain[0] if isinstance(block, Chain) and block.layers == 1 else None
-    return only if isinstance(only, Recurrence) else None
+    def __init__(self, shape: Shape, outputs: int, *, width: Count, layers: Count = 1, step: Rate, damping: Amount):
+        super().__init__(shape, outputs, layers, lambda features: AntisymmetricCell(features, width, step, damping))

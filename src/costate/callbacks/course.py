@@ -46,7 +46,7 @@ class Curriculum(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         data = trainer.datamodule
         symbols = (batch[1] != SILENT).sum().item() / len(batch[1])
-        bits = pl_module.stages[-1].interface.value.item() / symbols / math.log(2)
+        bits = pl_module.execution.loss.value.item() / symbols / math.log(2)
         self.bits = bits if self.bits == math.inf else self.bits + (bits - self.bits) / AVERAGED
         if self.bits < self.threshold:
             self.solved, self.bits = data.length, math.inf

@@ -7,6 +7,7 @@ cos ∠(g_k, t_k) over all weights of stage k, smoothness included on both sides
 """
 
 import copy
+from collections.abc import Iterator
 from typing import Any, final
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
+from costate.core.interface import EachSpan
 from costate.core.measures import cosine, explained_variance, norm, relative_error
 
 
@@ -32,19 +34,30 @@ class GradientNorms(Measurement):
 class GradientQuality(Measurement):
     """Cosine, relative error and explained variance of each learning interface's latest prediction against its target.
 
-    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1, of a recurrent network for those between
-    spans of steps, in their order.
+    Logged as `boundary/<k>/...` for the boundary between stages k and k + 1. Between spans of steps, in their order, it
+    is `boundary/<j>/...` of a network that is one stage, and `stage/<k>/boundary/<j>/...` of each of several.
     """
 
     def measure(self, module: Any) -> dict[str, Tensor]:
-        numbers = {}
-        for k, stage in enumerate(module.stages):
-            # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
-            last = getattr(stage.interface, "last", None)
-            for j, pair in enumerate([last] if isinstance(last, tuple) else last or [], k):
-                for quantity in (cosine, relative_error, explained_variance):
-                    numbers[f"boundary/{j}/{quantity.__name__}"] = quantity(*pair)
-        return numbers
+        return {
+            f"{boundary}/{quantity.__name__}": quantity(*pair)
+            for boundary, pair in _pairs(module.stages)
+            for quantity in (cosine, relative_error, explained_variance)
+        }
+
+
+def _pairs(stages: Any) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """The latest prediction and target at each boundary."""
+    for k, stage in enumerate(stages):
+        interface = stage.interface
+        if isinstance(interface, EachSpan):
+            place = "boundary" if len(stages) == 1 else f"stage/{k}/boundary"
+            yield from ((f"{place}/{j}", pair) for j, pair in enumerate(interface.last))
+            interface = interface.behind
+        # Interfaces that do not learn have none, and those that learn late have none yet on the first batch.
+        last = getattr(interface, "last", None)
+        if last is not None:
+            yield f"boundary/{k}", last
 
 
 @final

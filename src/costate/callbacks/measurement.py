@@ -127,7 +127,7 @@ class TrainingScore(Callback):
         if pl_module.seen is None:
             return
         (output, y), n, task = pl_module.seen, trainer.global_step, pl_module.task
-        value, answers = pl_module.execution.stages[-1].interface.value, task.answers(y)
+        value, answers = pl_module.execution.loss.value, task.answers(y)
         total = task.total(output, y).double()
         self.own = self.own.to(output.device)
         self.own[:2] += torch.stack([value.double() * len(y), total])

@@ -72,7 +72,7 @@ class LinearProbes(Callback):
     """Fits W on training rows after each epoch and logs its score on validation rows, `stage/<k>/probe_<score>`.
 
     Every process comes to the same numbers: after an epoch each holds the whole network, and all read the same rows.
-    At the end it tells those of the last epoch. Of a recurrent network, which is one stage, it logs nothing.
+    At the end it tells those of the last epoch. Of a recurrent network it logs nothing.
 
     Args:
         rows: of training and of validation that are looked at, the first ones.

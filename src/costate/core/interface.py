@@ -87,25 +87,44 @@ class Loss(Interface):
 
 
 @final
-class EachSpan(Loss):
-    """Stands behind a recurrent network: the loss at its steps, and an interface for the state that goes from span to
-    span, one for all of them.
+class EachSpan(Interface):
+    """Stands behind a stage of a recurrent network, which is cut in two directions.
+
+    A boundary in depth has a state a step, (batch, steps, *shape), and each of them is a row to the interface there,
+    with labels of its own; g stays the gradient of the mean over the samples, whose own losses are those of all steps.
 
     Args:
-        between: it answers what g is at the state in front of a span.
+        behind: the loss at its steps, or between two stages what answers for a step.
+        between: answers what g is at the state that goes from span to span, one for all of them.
 
     Attributes:
         rows: of the latest batch.
     """
 
-    def __init__(self, task: Task, between: Interface):
-        super().__init__(task)
-        self.between = between
+    def __init__(self, behind: Interface, between: Interface):
+        super().__init__()
+        self.behind, self.between = behind, between
         self.rows = 0
+
+    def root(self, h: State, y: Tensor, arrived: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
+        if isinstance(self.behind, Loss):
+            return self.behind.root(h, y, arrived, n)
+        return h, self.gradient(h.detach(), y, arrived, n)
+
+    def gradient(self, h: State, y: Tensor, arrived: Tensor | None, n: int) -> Tensor:
+        steps = h.shape[1]
+        told = None if arrived is None else arrived.flatten(0, 1) / steps
+        return self.behind.gradient(h.flatten(0, 1), y.flatten(0, 1), told, n).view_as(h) * steps
+
+    def fit(self, h: State, y: Tensor, target: Tensor) -> Float[Tensor, ""]:
+        """The regression of what answers between two stages, on steps."""
+        assert isinstance(self.behind, Learning), "asked of those"
+        return self.behind.fit(h.flatten(0, 1), y.flatten(0, 1), target.flatten(0, 1) / h.shape[1])
 
     @property
     def last(self) -> list[tuple[Tensor, Tensor]]:
-        """Prediction and target of each boundary of the latest batch, in the order of time; none without learning.
+        """Prediction and target of each boundary between spans of the latest batch, in the order of time; none without
+        learning.
 
         Where the state was carried on, the first one is that between this batch and the one before.
         """

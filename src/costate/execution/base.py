@@ -213,11 +213,17 @@ class Execution(ABC):
         return Coded(post, self.coding) if self.coded and post is not None else post
 
     @property
+    def loss(self) -> Loss:
+        """What stands behind the last stage."""
+        last = self.stages[-1].interface
+        loss = last.behind if isinstance(last, EachSpan) else last
+        assert isinstance(loss, Loss), "a network ends with its loss"
+        return loss
+
+    @property
     def task(self) -> Task:
         """What the network is trained for."""
-        loss = self.stages[-1].interface
-        assert isinstance(loss, Loss), "it stands behind the last stage"
-        return loss.task
+        return self.loss.task
 
     def note(self, event: Event, n: int) -> None:
         """Remembers from which batch a stage, or its interface, has just learnt while batch n was played."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from costate.architectures.recurrent import recurrence
 from costate.core.block import Block, Network
 from costate.core.interface import Interface, Learning
 from costate.core.method import Method
@@ -28,10 +29,12 @@ def by_work(network: Network, method: Method, stages: int, shape: Shape, task: T
     """The number of layers of each stage.
 
     Raises:
-        ValueError: there are fewer layers than stages.
+        ValueError: there are fewer layers than stages, or the network is cut in time, too.
     """
     if not 1 < stages <= network.layers:
         return [block.layers for block in network.cut(stages)]
+    if recurrence(network.block) is not None:
+        raise ValueError("balance=work counts what stages in depth do, and this network is cut in time: give sizes.")
     # Counting draws no random numbers that training would draw.
     with torch.random.fork_rng(devices=[]):
         return partition(*work(network.block, method, shape, task), stages)

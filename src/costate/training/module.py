@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from costate.architectures.recurrent import recurrence
 from costate.core.block import Block
-from costate.core.interface import EachSpan, Loss
+from costate.core.interface import EachSpan, Interface, Loss
 from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask, Task
@@ -167,23 +167,29 @@ class _Scores(nn.Module):
 
 
 def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) -> list[Stage]:
-    """Puts the method's interfaces between the blocks and the loss behind the last; in time, between spans of steps.
+    """Puts the method's interfaces between the blocks and the loss behind the last; in time, between spans, too.
 
     Raises:
         ValueError: the data ask for an answer at the steps of a sequence, and the network gives one a sample.
     """
+    spans = [_between_spans(block, task, method) for block in blocks]
     result, memories = [], method.memories(blocks)
-    for k, block in enumerate(blocks):
+    for k, (block, between) in enumerate(zip(blocks, spans, strict=True)):
         inlet, shape = shape, _shape_behind(block, shape)
-        interface = method.interface(shape, task, blocks[k + 1 :]) if k + 1 < len(blocks) else Loss(task)
-        recurrent = recurrence(block)
-        if recurrent is not None:
-            interface = EachSpan(task, method.between_spans(recurrent.cell.size, task))
+        # Where a network is cut in time a boundary in depth has a state a step.
+        state = shape if between is None else shape[1:]
+        behind = method.interface(state, task, blocks[k + 1 :]) if k + 1 < len(blocks) else Loss(task)
+        interface = behind if between is None else EachSpan(behind, between)
         front = method.front(blocks[:k]) if k > 0 else None
         result.append(Stage(block, interface, inlet, memories[k], method.likeness(block, k == 0), front))
     if isinstance(task, SequenceTask) and len(shape) != 2:
         raise ValueError("These data are sequences, which a recurrent network reads: choose arch=lstm, or other data.")
     return result
+
+
+def _between_spans(block: Block, task: Task, method: Method) -> Interface | None:
+    network = recurrence(block)
+    return None if network is None else method.between_spans(network.size, task)
 
 
 @torch.no_grad()

@@ -1,0 +1,175 @@
+"""A stage of a recurrent network on a batch: its three operations, span by span of the steps.
+
+    x_k   what goes in at the steps of span k, cut from the graph of the stage below     (batch, steps, *)
+    h_k   what comes out at them, for the stage above, or the network's output           (batch, steps, *)
+    s_k   state in front of span k, cut from the graph of the span before                (batch, size)
+    f_k   gradient at h_k, as the interface in depth answers it
+    g_k   gradient at s_k of all that lies behind it, as the interface in time answers it
+    ℓ_k   at the last stage the loss of the steps of span k, at others ⟨h_k, f_k⟩
+    J_k   ∂s_{k+1}/∂s_k
+    q_k   what comes out of span k at x_k, and the interface below learns: ∂ℓ_k/∂x_k + (∂s_{k+1}/∂x_k)ᵀ g_{k+1}
+    r_k   what comes out of it at s_k: ∂ℓ_k/∂s_k + J_kᵀ g_{k+1}
+    t_k   what the interface in time learns of s_k: r_k + λ J_kᵀ (t_{k+1} − g_{k+1})
+
+    forward k   h_k, s_{k+1} = layers(x_k, s_k)
+    update  k   the backward pass of span k under f_k and g_{k+1}
+    learn       the interfaces learn all q_k and t_k of the batch
+
+λ = 0 is DNI: targets see one span ahead (Jaderberg et al., 2017, section 3.1). λ > 0 mixes in what was found further
+on, λ = 1 the true gradients of the batch's steps: the forward view of BP(λ) (Pemberton & Costa, 2024, 2401.07044).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from costate.architectures.recurrent import Layers
+from costate.core.interface import EachSpan, Interface, Learning, Loss
+from costate.core.post import Passage, Post
+from costate.core.tasks import SequenceTask
+from costate.core.types import Labels
+from costate.methods.synthetic_gradients import Synthetic
+
+
+class Sequences(NamedTuple):
+    """A batch.
+
+    Attributes:
+        ends: the step behind each span.
+        goes_on: whether the next batch begins with the state that this one ends with.
+        asks: what of it is asked for at which step.
+        post: by which gradients travel, in both directions.
+        later: λ.
+    """
+
+    n: int
+    y: Labels
+    ends: list[int]
+    goes_on: bool
+    asks: SequenceTask
+    post: Post | None
+    later: float
+
+    def steps(self, k: int) -> range:
+        """Those of span k."""
+        return range(self.ends[k - 1] if k > 0 else 0, self.ends[k])
+
+    def told(self, k: int) -> Tensor:
+        """What an interface in depth is told at each step of span k: what is asked for from there on."""
+        return torch.stack([self.asks.coming(self.y, t) for t in self.steps(k)], dim=1)
+
+    def brought(self, leaf: Tensor, out: Tensor) -> Tensor | None:
+        """The gradient at a leaf, as the post brings it; None where nobody wants one, or where none has come yet."""
+        if self.post is None or leaf.grad is None:
+            return None
+        return self.post.read(self.post.write(Passage(leaf.detach(), leaf.grad, out.detach(), self.y)), leaf).g
+
+
+@dataclass
+class Span:
+    """What is remembered of a span until its batch is over.
+
+    Attributes:
+        x, s, h, end: x and s are leaves, h and the state behind the span have the graph in between.
+        loss: of its steps; None where none of them counts, or another stage has it.
+        g: the gradient at its end that it was updated under; None where none was.
+    """
+
+    x: Tensor
+    s: Tensor
+    h: Tensor
+    end: Tensor
+    loss: Tensor | None = None
+    g: Tensor | None = None
+
+
+@final
+class Unrolling:
+    """A stage on a batch.
+
+    Args:
+        network: its layers.
+        s: the state in front of the batch; it wants a gradient if another batch has ended with it.
+    """
+
+    def __init__(self, network: Layers, interface: Interface, s: Tensor, batch: Sequences):
+        assert isinstance(interface, EachSpan), "made so"
+        self.network, self.interface, self.s, self.batch = network, interface, s, batch
+        self.spans: list[Span] = []
+
+    def forward(self, x: Tensor) -> None:
+        """The next span."""
+        s = self.spans[-1].end.detach().requires_grad_() if self.spans else self.s
+        self.spans.append(Span(x, s, *self.network.unroll(x, s)))
+
+    def update(self, k: int, arrived: Tensor | None) -> None:
+        """The backward pass of span k.
+
+        Args:
+            arrived: q_k of the stage above, where it has updated before.
+        """
+        span, roots = self.spans[k], list[tuple[Tensor, Tensor | None]]()
+        asked = self._asked(k)
+        if asked is not None:
+            roots.append(self.interface.root(span.h, asked, arrived, self.batch.n))
+        if isinstance(self.interface.behind, Loss) and roots:
+            span.loss = roots[0][0].detach()
+        span.g = self._answer(k)
+        if span.g is not None:
+            roots.append((span.end, span.g))
+        if roots:
+            ends, gradients = zip(*roots, strict=True)
+            torch.autograd.backward(ends, gradients, retain_graph=self.batch.later > 0)
+
+    def down(self, k: int) -> Tensor | None:
+        """q_k, once it has updated."""
+        return self.batch.brought(self.spans[k].x, self.spans[k].h) if k < len(self.spans) else None
+
+    def back(self, k: int) -> Tensor | None:
+        """r_k, likewise."""
+        return self.batch.brought(self.spans[k].s, self.spans[k].end) if k < len(self.spans) else None
+
+    def learn(self, above: "Unrolling | None") -> None:
+        """One regression of each interface that learns, on all boundaries of the batch."""
+        if isinstance(self.interface.between, Learning):
+            self._learn_spans(self.interface.between)
+        if above is not None and isinstance(self.interface.behind, Learning):
+            found = [(span.h.detach(), self.batch.told(k), above.down(k)) for k, span in enumerate(self.spans)]
+            states, labels, targets = (torch.cat(steps, dim=1) for steps in zip(*found, strict=True))
+            self.interface.fit(states, labels, targets).backward()
+
+    def _asked(self, k: int) -> Tensor | None:
+        """The labels of span k, to the loss or to the interface that is there."""
+        steps, batch = self.batch.steps(k), self.batch
+        if isinstance(self.interface.behind, Loss):
+            return batch.asks.part(batch.y, steps.start, steps.stop, batch.ends[-1])
+        return batch.told(k)
+
+    def _answer(self, k: int) -> Tensor | None:
+        """g at the end of span k; None where nothing comes behind it, or nobody knows of it."""
+        batch, between, h = self.batch, self.interface.between, self.spans[k].end.detach()
+        told = batch.asks.coming(batch.y, batch.ends[k])
+        if k + 1 < len(batch.ends):
+            return between.gradient(h, told, self.back(k + 1), batch.n)
+        return between.predict(h, told) if batch.goes_on and isinstance(between, Synthetic) else None
+
+    def _learn_spans(self, between: Learning) -> None:
+        """On all t_k, whose rows are put below each other."""
+        found, t = list[tuple[Tensor, Tensor, Tensor]](), None
+        for k, span in reversed(list(enumerate(self.spans))):
+            r = self.back(k)
+            if r is None:
+                break
+            if self.batch.later > 0 and t is not None:
+                assert span.g is not None, "between two spans"
+                r = r + torch.autograd.grad(span.end, span.s, self.batch.later * (t - span.g))[0]
+            t = r
+            found.append((span.s.detach(), self.batch.asks.coming(self.batch.y, self.batch.steps(k).start), t))
+        if not found:
+            return
+        self.interface.rows = len(self.batch.y)
+        states, labels, targets = (torch.cat(rows) for rows in zip(*found, strict=True))
+        # On the scale of the mean over all these rows, as the interface takes it to be.
+        between.fit(states, labels, targets / len(found)).backward()
