@@ -59,6 +59,10 @@ class Wire:
         self._free = max(self._free, start) + size / self.link.bandwidth
         return self._free + self.link.latency
 
+    def word(self, start: float) -> float:
+        """When a few bytes arrive that are handed over at `start`: behind the messages that wait for the wire."""
+        return max(self._free, start) + self.link.latency
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -174,11 +178,11 @@ def play(works: Sequence[Work], link: Link, sizes: tuple[float, float], lag: int
                 taken[k][n] = max(free[k], arrived[k][n])
                 free[k] = taken[k][n] + works[k].forward
                 # Room for the reply is made now, for the next state when this one is taken: its sender hears of it.
-                room[k][n] = free[k] + link.latency
+                room[k][n] = down[k].word(free[k])
                 if k + 1 < K:
                     if n >= window:
                         free[k] = max(free[k], arrived[k + 1][n - window] - link.latency)
-                    heard = taken[k + 1][n - 1] + link.latency if n else 0.0
+                    heard = up[k].word(taken[k + 1][n - 1]) if n else 0.0
                     arrived[k + 1][n] = down[k].carry(max(free[k], heard), sizes[0])
             elif operation is Operation.UPDATE:
                 free[k] += works[k].update
@@ -239,7 +243,8 @@ def synchronous_step(
                 gone = (last, k, j)
                 ready = free[k]
                 if 0 <= needed[1] < K:
-                    room.setdefault(needed, 0.0 if expected else free[k] + link.latency)
+                    back = wires["B" if name == "F" else "F"][k]
+                    room.setdefault(needed, 0.0 if expected else back.word(free[k]))
                     if needed not in sent:
                         break
                     ready = arrival(needed)
