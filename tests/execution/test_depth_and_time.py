@@ -70,7 +70,7 @@ def answers(execution, j, k, h, end, y):
     interface, last = execution.stages[j].interface, j + 1 == len(execution.stages)
     total, stop = torch.zeros((), dtype=torch.float64), min((k + 1) * execution.span, STEPS)
     with torch.no_grad():
-        ĝ = interface.between.synthesizer(end, context(y, stop)) / BATCH
+        ĝ = interface.at(k + 1).synthesizer(end, context(y, stop)) / BATCH if stop < STEPS else None
         below = [] if last else [context(y, t) for t in range(k * execution.span, stop)]
         f̂ = [interface.behind.synthesizer(h[:, i], c) / BATCH for i, c in enumerate(below)]
     if stop < STEPS:
@@ -141,7 +141,9 @@ def all_knowing(execution, x, y):
         states = [s for i, k, _, _, s in found if i == j and k]
         inputs = [into for i, _, into, _, _ in found if i == j + 1]
         g = torch.autograd.grad(execution.task.loss(h, y), states + inputs, retain_graph=True)
-        interface.between.synthesizer = Oracle(torch.cat(states).detach(), torch.cat(g[: len(states)]))
+        for k, (s, own) in enumerate(zip(states, g, strict=False)):
+            known = (s, own) if interface.others else (torch.cat(states), torch.cat(g[: len(states)]))
+            interface.at(k + 1).synthesizer = Oracle(*(each.detach() for each in known))
         if inputs:
             rows, f = (torch.cat(each, dim=1).flatten(0, 1).detach() for each in (inputs, g[len(states) :]))
             interface.behind.synthesizer = Oracle(rows, f)
@@ -156,7 +158,7 @@ def test_synthesizers_that_know_are_backpropagation_through_depth_and_time(layer
     played(execution, x, y)
     assert_same(gradients(bodies(execution)), backpropagated(execution, x, y))
     weights = [p for interface in interfaces(execution) for p in interface.parameters()]
-    assert len(weights) == 2 * stages - 1
+    assert len(weights) == stages * (2 if task == "at the end" else 1) + stages - 1
     assert all(p.grad.abs() < 1e-12 for p in weights), "they have nothing to learn"
 
 
@@ -206,7 +208,8 @@ def test_gradients_of_the_network_have_no_trace_of_the_fits(task, share):
     """They are those of Σ ℓ_k + ⟨h_k, ĝ⟩ + ⟨s_{k+1}, ĝ⟩ over all stages and spans, with every state cut off."""
     execution = taught(made("sg", task=TASKS[task], layers=2, stages=2))
     for interface in interfaces(execution):
-        interface.between.share = interface.behind.share = execution.method.share = lambda n: share
+        for each in (interface.behind, interface.between, *interface.others, execution.method):
+            each.share = lambda n: share
     x, y = batch(TASKS[task])
     played(execution, x, y)
     assert all(p.grad.abs().max() > 1e-6 for each in interfaces(execution) for p in each.parameters()), "they learn"
@@ -245,8 +248,11 @@ def test_each_interface_learns_what_comes_out_behind_it_in_one_regression(task):
             inputs.append(into)
             steps += [context(y, t) for t in range(k * SPAN, k * SPAN + into.shape[1])]
     for found, interface in zip(times, interfaces(execution), strict=True):
-        states, told, targets = (torch.cat(each) for each in zip(*found[::-1], strict=True))
-        assert_fitted(interface.between, states, told, targets)
+        if interface.others:
+            for k, boundary in enumerate(found):
+                assert_fitted(interface.at(k + 1), *boundary)
+        else:
+            assert_fitted(interface.between, *(torch.cat(each) for each in zip(*found[::-1], strict=True)))
     rows = [torch.cat(each, dim=1).flatten(0, 1) for each in (inputs, depths)]
     assert_fitted(interfaces(execution)[0].behind, rows[0], torch.stack(steps, dim=1).flatten(0, 1), rows[1])
 

@@ -103,6 +103,16 @@ def test_silence_and_an_untrained_synthesizer_are_truncated_backpropagation(arch
     assert_same(gradients(network_of(execution)), autograd(execution, x, y, cut=SPAN))
 
 
+def test_where_all_sequences_have_one_length_each_boundary_has_a_synthesizer_of_its_own():
+    """What lies behind a boundary is always as many steps: one linear map for all of them would be their mean."""
+    one, each = (made("sg", task=TASKS[name]).stages[0].interface for name in ("symbols", "at the end"))
+    assert one.at(1) is one.at(2) is one.between
+    assert each.at(1) is each.between
+    assert each.at(2) is each.others[0] is not each.between
+    assert len(each.others) == 1, "eleven steps in spans of four have two boundaries"
+    assert [name for name, _ in each.at(2).named_parameters()] == [name for name, _ in each.between.named_parameters()]
+
+
 class Listener(Synthesizer):
     """Keeps what it is told."""
 
@@ -131,10 +141,12 @@ def test_a_synthesizer_is_told_what_is_asked_for_behind_its_boundary():
 def test_a_synthesizer_that_knows_is_backpropagation_through_time(task):
     execution = made("sg", task=TASKS[task])
     x, y = batch(TASKS[task])
-    between(execution).synthesizer = Oracle(execution, x, y)
+    known = Oracle(execution, x, y)
+    for k in (1, 2):
+        execution.stages[0].interface.at(k).synthesizer = known
     played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))
-    assert between(execution).synthesizer.weight.grad.abs() < 1e-12, "it has nothing to learn"
+    assert known.weight.grad.abs() < 1e-12, "it has nothing to learn"
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -9,8 +9,9 @@ Messages between stages carry g as backpropagation has it, on the scale of the m
 works on the scale of each sample's own loss, batch times g, so that its target does not depend on the batch size.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from typing import final
+from typing import cast, final
 
 import torch
 from jaxtyping import Float
@@ -95,16 +96,27 @@ class EachSpan(Interface):
 
     Args:
         behind: the loss at its steps, or between two stages what answers for a step.
-        between: answers what g is at the state that goes from span to span, one for all of them.
+        between: answers what g is at the state that goes from span to span: one for all boundaries.
 
     Attributes:
+        others: where each boundary has one of its own, those of the second and later ones.
         rows: of the latest batch.
     """
 
     def __init__(self, behind: Interface, between: Interface):
         super().__init__()
         self.behind, self.between = behind, between
+        self.others = nn.ModuleList()
         self.rows = 0
+
+    def spread(self, boundaries: int) -> None:
+        """Gives each of so many boundaries an interface of its own, as stages in depth have."""
+        self.others = nn.ModuleList(copy.deepcopy(self.between) for _ in range(boundaries - 1))
+
+    def at(self, k: int) -> Interface:
+        """The one in front of span k."""
+        own = self.others and k > 1
+        return cast(Interface, self.others[k - 2]) if own else self.between
 
     def root(self, h: State, y: Tensor, arrived: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.behind, Loss):
@@ -128,8 +140,10 @@ class EachSpan(Interface):
 
         Where the state was carried on, the first one is that between this batch and the one before.
         """
-        if not isinstance(self.between, Learning) or self.between.last is None:
-            return []
-        # They were learnt as rows below each other, from the end.
-        predictions, targets = (rows.split(self.rows) for rows in self.between.last)
-        return list(zip(predictions, targets, strict=True))[::-1]
+        found: list[tuple[Tensor, Tensor]] = []
+        for between in (self.between, *self.others):
+            if isinstance(between, Learning) and between.last is not None:
+                # They were learnt as rows below each other, from the end.
+                predictions, targets = (rows.split(self.rows) for rows in between.last)
+                found += list(zip(predictions, targets, strict=True))[::-1]
+        return found

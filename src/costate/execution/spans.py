@@ -19,6 +19,7 @@
 on, λ = 1 the true gradients of the batch's steps: the forward view of BP(λ) (Pemberton & Costa, 2024, 2401.07044).
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -134,7 +135,7 @@ class Unrolling:
     def learn(self, above: "Unrolling | None") -> None:
         """One regression of each interface that learns, on all boundaries of the batch."""
         if isinstance(self.interface.between, Learning):
-            self._learn_spans(self.interface.between)
+            self._learn_spans()
         if above is not None and isinstance(self.interface.behind, Learning):
             found = [(span.h.detach(), self.batch.told(k), above.down(k)) for k, span in enumerate(self.spans)]
             states, labels, targets = (torch.cat(steps, dim=1) for steps in zip(*found, strict=True))
@@ -149,15 +150,16 @@ class Unrolling:
 
     def _answer(self, k: int) -> Tensor | None:
         """g at the end of span k; None where nothing comes behind it, or nobody knows of it."""
-        batch, between, h = self.batch, self.interface.between, self.spans[k].end.detach()
+        batch, h = self.batch, self.spans[k].end.detach()
         told = batch.asks.coming(batch.y, batch.ends[k])
         if k + 1 < len(batch.ends):
-            return between.gradient(h, told, self.back(k + 1), batch.n)
+            return self.interface.at(k + 1).gradient(h, told, self.back(k + 1), batch.n)
+        between = self.interface.between
         return between.predict(h, told) if batch.goes_on and isinstance(between, Synthetic) else None
 
-    def _learn_spans(self, between: Learning) -> None:
-        """On all t_k, whose rows are put below each other."""
-        found, t = list[tuple[Tensor, Tensor, Tensor]](), None
+    def _learn_spans(self) -> None:
+        """On all t_k; those of one interface are put below each other."""
+        found, t = defaultdict[Interface, list[tuple[Tensor, Tensor, Tensor]]](list), None
         for k, span in reversed(list(enumerate(self.spans))):
             r = self.back(k)
             if r is None:
@@ -166,10 +168,11 @@ class Unrolling:
                 assert span.g is not None, "between two spans"
                 r = r + torch.autograd.grad(span.end, span.s, self.batch.later * (t - span.g))[0]
             t = r
-            found.append((span.s.detach(), self.batch.asks.coming(self.batch.y, self.batch.steps(k).start), t))
-        if not found:
-            return
+            told = self.batch.asks.coming(self.batch.y, self.batch.steps(k).start)
+            found[self.interface.at(k)].append((span.s.detach(), told, t))
         self.interface.rows = len(self.batch.y)
-        states, labels, targets = (torch.cat(rows) for rows in zip(*found, strict=True))
-        # On the scale of the mean over all these rows, as the interface takes it to be.
-        between.fit(states, labels, targets / len(found)).backward()
+        for between, boundaries in found.items():
+            assert isinstance(between, Learning), "asked of those"
+            states, labels, targets = (torch.cat(rows) for rows in zip(*boundaries, strict=True))
+            # On the scale of the mean over all these rows, as the interface takes it to be.
+            between.fit(states, labels, targets / len(boundaries)).backward()

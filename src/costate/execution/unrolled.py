@@ -15,10 +15,11 @@ from torch import Tensor
 
 from costate.architectures.recurrent import recurrence
 from costate.config.settings import Count, Share
+from costate.core.interface import EachSpan
 from costate.core.method import Method
 from costate.core.schedules import Event, Operation
 from costate.core.stage import Stage, leaf
-from costate.core.tasks import SequenceTask
+from costate.core.tasks import AtEnd, SequenceTask
 from costate.core.types import Input, Labels, State
 from costate.execution.replicas import joint_rows, own_rows
 from costate.execution.serial import Replicated
@@ -57,6 +58,12 @@ class Unrolled(Replicated):
                 "depth, too: choose stages=1, or leave it out."
             )
         self.span, self.later, self.asks = span, later, task
+        if isinstance(task, AtEnd):
+            # All sequences have one length, so a boundary is always as far from the end.
+            for stage in stages:
+                each, steps = stage.interface, stage.inlet[0]
+                assert isinstance(each, EachSpan), "made so"
+                each.spread(len(range(span, steps, span)))
         self.began: Tensor | None = None
         """The state of all stages in front of the latest batch."""
         self.carried: Tensor | None = None
