@@ -154,6 +154,9 @@ class EachStep(SequenceTask):
 
     From the state alone the gradient could not be known where it asks for what the state does not hold yet: a symbol
     that is to be remembered, and is not.
+
+    Args:
+        told: how many; of few classes, or a linear synthesizer has more to learn than it is shown.
     """
 
     def __init__(self, classes: int, told: int = 0):

@@ -19,8 +19,6 @@ from costate.core.tasks import Characters
 from costate.data.batches import Batch, Loader, check_share, share
 from costate.data.memory import Data
 
-TOLD = 8
-"""Characters to come that synthesizers read at a boundary."""
 HELD_STREAMS = 20
 """Streams of validation and test: long ones, each read from its beginning to its end in one batch."""
 
@@ -59,7 +57,7 @@ class Text(Data):
         # One more for those that are new.
         coded = torch.tensor([codes.get(character, len(codes)) for character in text])
         self.parts = coded[: cuts[0]], coded[cuts[0] : cuts[1]], coded[cuts[1] :]
-        self.describe((self.length, len(codes) + 1), Characters(len(codes) + 1, TOLD))
+        self.describe((self.length, len(codes) + 1), Characters(len(codes) + 1))
         for streams, part in zip((self.batch_size, HELD_STREAMS, HELD_STREAMS), self.parts, strict=True):
             if len(part) < streams * (1 + (self.length if part is self.parts[0] else 1)):
                 raise ValueError(
