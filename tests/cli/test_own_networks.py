@@ -33,6 +33,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_a_pipeline_and_a_resumed_run_end_where_one_process_ends(here):
     whole = fit(here / "whole", *RUN, "epochs=2")
     done = command(*RUN, "epochs=2", "execution=pipeline", f"hydra.run.dir={here / 'pipeline'}", cwd=here)
