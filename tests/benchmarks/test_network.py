@@ -84,6 +84,15 @@ def test_its_table_and_figures_have_every_way(tmp_path):
         figure.savefig(tmp_path / "figure.png")
 
 
+def test_each_column_of_panels_ends_with_numbers():
+    """Of three panels the one on the right had none: numbers stood in the last row alone."""
+    figure = figures.many(result_of("net", ROWS, {line: [pair(line)] for line in LINES[:3]}), COUNTS)
+    figure.draw_without_rendering()
+    shown = [any(tick.label1.get_visible() for tick in axes.xaxis.get_major_ticks()) for axes in figure.axes]
+    assert shown == [False, True, True]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "hosts", "hosts"]
+
+
 def test_links_that_were_not_measured_have_no_panel(tmp_path):
     """The panel of round trips was empty where links were slow alone."""
     for lines, panels in ((LINES[:2], 1), (LINES, 2), (LINES[:1], 1)):

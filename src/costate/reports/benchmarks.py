@@ -110,7 +110,7 @@ def many(result: dict[str, Any], counts: Sequence[int]) -> Figure:
         for way, line in link["many"].items():
             place.plot(counts, [line[str(K)] for K in counts], "--", color=looks[way]["color"], linewidth=0.9)
             place.plot([2], [result["measured"][name][way]["per_second"]], label=way, linestyle="", **looks[way])
-        style.doubling(place, counts, "hosts")
+        style.doubling(place, counts, "hosts" if place in places[-style.ACROSS :] else "")
     _finish(figure, places)
     return figure
 

@@ -62,6 +62,9 @@ def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple
         place.remove()
     for place, title in zip(axes, titles, strict=False):
         place.set_title(wrapped(title, COLUMN / columns - 0.4))
+    for place in axes[: len(titles)][-columns:]:
+        # Shared axes have numbers in the last row alone, which may have gaps.
+        place.tick_params(labelbottom=True)
     return figure, axes[: len(titles)]
 
 
