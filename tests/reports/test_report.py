@@ -459,4 +459,5 @@ def test_the_length_that_was_solved_is_drawn_against_the_span_by_method(tmp_path
     (place,) = figure.axes
     drawn = {line.get_label(): line.get_xydata().tolist() for line in place.lines if line.get_label()[0] != "_"}
     assert drawn == {"lstm, sg": [[2, 8.5], [4, 10.5]], "lstm, none": [[2, 5.5], [4, 7.5]]}
-    assert place.get_ylabel() == "solved"
+    assert place.get_ylabel() == "longest length solved"
+    assert all(tick == round(tick) for tick in place.get_yticks()), "a length is a whole number"

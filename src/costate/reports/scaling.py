@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from costate.reports import style
 from costate.reports.curves import Figures, by_data, spread_of
@@ -73,6 +74,9 @@ def against(groups: Sequence[Group], key: str, label: str, metric: str | None = 
         _line(place, points, metric or f"test/{groups[0].score}", name, looks[name], percent)
     style.doubling(place, {x for points in found.values() for x in points}, label)
     place.set_ylabel(metric or f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
+    if metric == SOLVED:
+        place.set_ylabel("longest length solved")
+        place.yaxis.set_major_locator(MaxNLocator(integer=True))
     style.legend(figure, [place])
     return figure
 
