@@ -34,13 +34,14 @@ dist.barrier()
 """
 
 
-LINKS = {"slow": (100.0, 0.0, 1_250_000, 0.2), "far": (None, 0.02, 4_000, 0.06)}
-"""Mb/s, seconds, bytes, and what they take there and back. A message waits for word that there is room, the first one
-while that word travels."""
+LINKS = {"slow": (100.0, 0.0, 1_250_000, (0.15, 0.25)), "far": (None, 0.02, 4_000, (0.04, 0.08))}
+"""Mb/s, seconds, bytes, and the least and most that they take there and back: 0.2 s on the slow link. On the far one two
+ways, and up to one more: the first message waits for word that there is room, which travels while the barrier before it
+ends, here or there first."""
 
 
-@pytest.mark.parametrize(("rate", "delay", "size", "expected"), LINKS.values(), ids=LINKS)
-def test_a_link_is_slow_or_far_while_it_is_throttled(tmp_path, rate, delay, size, expected):
+@pytest.mark.parametrize(("rate", "delay", "size", "bounds"), LINKS.values(), ids=LINKS)
+def test_a_link_is_slow_or_far_while_it_is_throttled(tmp_path, rate, delay, size, bounds):
     """A message there and back. A shaper that lets 128 kB through at once made 100 Mb/s as fast as none."""
     if reason := lacking():
         pytest.skip(reason)
@@ -59,5 +60,6 @@ def test_a_link_is_slow_or_far_while_it_is_throttled(tmp_path, rate, delay, size
         told = [program.communicate(timeout=120)[0] for program in programs]
         assert [program.returncode for program in programs] == [0, 0]
     near, slow, between, again, after = eval(told[0])
-    assert max(near, between, after) < expected / 3
-    assert min(slow, again) == pytest.approx(expected, rel=0.25)
+    least, most = bounds
+    assert max(near, between, after) < least / 2
+    assert least <= min(slow, again) <= most
