@@ -12,7 +12,7 @@ from compiled import pass_over
 from composing import network
 from costate.core.block import Block
 from costate.runs import RunFolder
-from running import QUIET, fit
+from running import QUIET, command, fit
 from small import ARCHS, PRODUCTS, STABLE
 
 SHAPE = (3, 8, 8)
@@ -73,3 +73,14 @@ def test_a_run_is_the_plain_one_but_for_rounding(method, tmp_path):
         losses.append([float(row[name]) for row in rows for name in ("train/loss", "val/loss") if row[name]])
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("method", ["coarse", "sg"])
+def test_a_pipeline_ends_with_the_tensors_of_one_process(method, tmp_path):
+    """Though what arrives from another process lies in the plain order, and how numbers lie decides last bits."""
+    words = (*RUN, *QUIET, "data.train=96", f"method={method}", "execution.lag=1", "channels_last=true")
+    fit(tmp_path / "one", *words)
+    done = command(*words, "execution=pipeline", f"hydra.run.dir={tmp_path / 'two'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = ((tmp_path / name / "network.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
