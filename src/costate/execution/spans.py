@@ -167,8 +167,9 @@ class Unrolling:
         """The loss of all steps from there on, if s were the state in front of them."""
         assert self.x is not None, "refused before"
         batch, end = self.batch, self.batch.ends[-1]
-        output, _ = self.network.unroll(self.x[:, start:], s, factor)
-        return batch.asks.loss(output, batch.asks.part(batch.y, start, end, end))
+        asked = batch.asks.part(batch.y, start, end, end)
+        assert asked is not None, "as far as the end"
+        return batch.asks.loss(self.network.unroll(self.x[:, start:], s, factor)[0], asked)
 
     def _learn_spans(self) -> None:
         """On all t_k; those of one interface are put below each other."""
