@@ -56,9 +56,9 @@ class AntisymmetricCell(nn.Module):
     For γ ≥ 0 the eigenvalues of M have real part ≤ 0: over many steps a state is neither blown up nor forgotten, but
     for γ (Chang, Chen, Haber & Chi, 2019, 1902.09689, equation 14).
 
-    With h ← h + ε f(h, x), a coarse step makes k of them at once, from the mean h̄ of the states that they set out from:
+    With h_{i+1} = h_i + ε f(h_i, x_i), a coarse step makes k of them at once, in two sweeps (Picard):
 
-        h̄ = h + (k − 1)/2k ε Σ_i f(h, x_i),  h ← h + ε Σ_i f(h̄, x_i)
+        h̄_i = h_0 + ε Σ_{j<i} f(h_0, x_j),  h_i = h_0 + ε Σ_{j<i} f(h̄_j, x_j)      i = 1, ..., k
 
     Args:
         step: ε.
@@ -75,31 +75,30 @@ class AntisymmetricCell(nn.Module):
     def forward(self, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         M, drive, found = self._matrix(), self.drive(x), []
         for t in range(x.shape[1]):
-            s = s + self._change(s @ M.T, drive[:, t])
+            s = s + self.step * _field(s @ M.T, drive[:, t])
             found.append(s)
         return torch.stack(found, dim=1), s
 
     def coarse(self, x: Tensor, s: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-        """As `forward`, so many steps at once; h of a step is the one at the end of its coarse step.
-
-        To the second order in ε what the steps themselves make of inputs that change slowly; of others, to the first.
-        """
+        """As `forward`, so many steps at once: of one and of two the same, of k up to terms in (k ε)³."""
         M, found = self._matrix(), []
         for drive in self.drive(x).split(factor, dim=1):
-            k = drive.shape[1]
-            middle = s + (k - 1) / (2 * k) * self._change((s @ M.T)[:, None], drive).sum(dim=1) if k > 1 else s
-            s = s + self._change((middle @ M.T)[:, None], drive).sum(dim=1)
-            found.append(s[:, None].expand(-1, k, -1))
+            change = self.step * _field((s @ M.T)[:, None], drive)
+            before = s[:, None] + change.cumsum(dim=1) - change
+            h = s[:, None] + self.step * _field(before @ M.T, drive).cumsum(dim=1)
+            s = h[:, -1]
+            found.append(h)
         return torch.cat(found, dim=1), s
 
     def _matrix(self) -> Tensor:
         eye = torch.eye(self.width, device=self.W.device, dtype=self.W.dtype)
         return self.W - self.W.T - self.damping * eye
 
-    def _change(self, pulled: Tensor, drive: Tensor) -> Tensor:
-        """ε f, of M h and of what the inputs add to it."""
-        a, b = drive.chunk(2, dim=-1)
-        return self.step * torch.sigmoid(pulled + b) * torch.tanh(pulled + a)
+
+def _field(pulled: Tensor, drive: Tensor) -> Tensor:
+    """f, of M h and of what the inputs add to it."""
+    a, b = drive.chunk(2, dim=-1)
+    return torch.sigmoid(pulled + b) * torch.tanh(pulled + a)
 
 
 Cell: TypeAlias = TorchCell | AntisymmetricCell
