@@ -73,6 +73,9 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     data.rows = method.rows
     balance = by_work(network, method, cfg.stages, data.shape, data.task) if cfg.balance == "work" else cfg.balance
     blocks = method.cut(network, cfg.stages, balance)
+    for block in blocks:
+        # Before any copies of them are made, which are to lay images in memory in the same way.
+        block.channels_last = cfg.get("channels_last", False)
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
     if cfg.get("compile"):
         compile_blocks(blocks)

@@ -134,8 +134,10 @@ def test_where_nothing_is_predicted_nothing_is_measured(fit, method):
 
 
 @pytest.mark.parametrize("clip", ["null", "1e-3"])
-def test_gradient_norms_are_those_of_autograd_before_clipping(fit, clip):
-    run = fit("method=backprop", f"clip={clip}", "optimizer.lr=1e-30", callbacks=[GradientNorms(every=1)], epochs=1)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_gradient_norms_are_those_of_autograd_before_clipping(fit, clip, optimizer):
+    words = ("method=backprop", f"clip={clip}", f"optimizer={optimizer}", "optimizer.lr=1e-30")
+    run = fit(*words, callbacks=[GradientNorms(every=1)], epochs=1)
     x, y = list(run.trainer.train_dataloader)[-1]
     run.module.zero_grad()
     run.module.task.loss(run.module(x), y).backward()

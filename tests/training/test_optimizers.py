@@ -187,3 +187,16 @@ def test_constant_and_exponential():
     for a, b in zip(POINTS, reversed(POINTS), strict=True):
         assert factor(a) * factor(b) == pytest.approx(0.01)
         assert factor(a / 2) ** 2 == pytest.approx(factor(a))
+
+
+def test_muon_steps_on_what_the_closure_makes_of_gradients():
+    """Whoever bounds them, or looks at them, does so there; stacks once had none by then."""
+    stack = torch.ones(2, 3, 3, requires_grad=True)
+    stack.grad = torch.randn(2, 3, 3)
+
+    def closure() -> None:
+        assert stack.grad is not None
+        stack.grad.zero_()
+
+    Muon([stack], **{**SETTINGS, "weight_decay": 0}).step(closure)
+    assert torch.equal(stack.detach(), torch.ones(2, 3, 3))

@@ -43,11 +43,17 @@ class Coupling(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
         a, b = x.chunk(2, dim=1)
-        return torch.cat([b, a + self.residual(b.contiguous())], dim=1)
+        return torch.cat([b, a + self.residual(_whole(b, x))], dim=1)
 
     def inverse(self, x: Float[Tensor, "batch channels ..."]) -> Float[Tensor, "batch channels ..."]:
         a, b = x.chunk(2, dim=1)
-        return torch.cat([b - self.residual(a.contiguous()), a], dim=1)
+        return torch.cat([b - self.residual(_whole(a, x)), a], dim=1)
+
+
+def _whole(half: State, x: State) -> State:
+    """Half of x, in one piece of memory, laid there as x is."""
+    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return half.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @final
@@ -69,7 +75,10 @@ class Chain(Block):
         return len(self.chain)
 
     def forward(self, x: State) -> State:
-        return self.chain(x)
+        return self.chain(self._taken(x))
+
+    def _taken(self, x: State) -> State:
+        return self.laid(x) if self.channels_last else x
 
     def open(self, x: State) -> State:
         return x
@@ -100,8 +109,8 @@ class Chain(Block):
             into, start = (x.detach(),), x
         else:
             with still(self):
-                into, start = None, self.chain[: self._front](x)
-        (end,) = rebuilt(_Modules(tail), (start,), (h,), into) if tail else (start,)
+                into, start = None, self.chain[: self._front](self._taken(x))
+        (end,) = rebuilt(_Modules(tail), (start,), (self._taken(h),), into) if tail else (start,)
         return x, end
 
     def ending(self) -> list[nn.Parameter]:

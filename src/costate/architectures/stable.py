@@ -107,7 +107,7 @@ class StableBlock(Block):
             x = torch.empty_like(h).requires_grad_()
             into = x.detach().chunk(2, dim=1)
         assert x is not None, "an opening cannot be run backwards"
-        end = tuple(field.contiguous() for field in h.chunk(2, dim=1))
+        end = tuple(map(self.laid, h.chunk(2, dim=1)))
         return x, self.leave(rebuilt(self._run(), self.enter(x), end, into))
 
     def _run(self) -> Steps:
@@ -128,9 +128,9 @@ class StableBlock(Block):
         """The state's fields, from the samples or from the tensor at the boundary."""
         if self.opening is None:
             # Not views: how operands lie in memory decides a product's last bits, which are to be the uncut network's.
-            return tuple(field.contiguous() for field in x.chunk(self.integrator.fields, dim=1))
+            return tuple(map(self.laid, x.chunk(self.integrator.fields, dim=1)))
         # Under autocast an opening gives bfloat16, in which Y + h σ would lose the small steps.
-        Y = self.opening(x).to(self.field.K.dtype)
+        Y = self.opening(self.laid(x)).to(self.field.K.dtype)
         return Y, *(torch.zeros_like(Y) for _ in range(self.integrator.fields - 1))
 
     def leave(self, state: tuple[Tensor, ...]) -> State:

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "callbacks": (pairs.callbacks.__doc__, pairs.mnist, pairs.callbacks),
     "start": (pairs.start.__doc__, None, pairs.start),
     "reversible": (pairs.reversible.__doc__, pairs.deep, pairs.reversible),
+    "layout": (pairs.layout.__doc__, pairs.pictured, pairs.layout),
     "pipeline": (pipeline.__doc__, pipeline.arguments, pipeline.run),
     "scaling": (scaling.__doc__, scaling.arguments, scaling.run),
     "network": (network.__doc__, network.arguments, network.run),

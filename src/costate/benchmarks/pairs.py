@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from costate.benchmarks import build
@@ -26,6 +25,8 @@ from costate.callbacks.measurement import TrainingScore
 from costate.callbacks.peak_memory import Held
 from costate.config.composing import composed
 from costate.config.words import override
+from costate.core.block import Network
+from costate.core.types import Shape
 from costate.runs.program import start as started
 from costate.training.module import Training
 
@@ -134,14 +135,47 @@ def reversible(options: argparse.Namespace) -> None:
     for net in options.nets:
         grown = []
         for depth in options.depths:
-            pair = [Steps(net, depth, rebuilds, options.steps) for rebuilds in ("false", "true")]
+            told = (f"{net} arch.depth={depth} arch.reversible={rebuilds}" for rebuilds in ("false", "true"))
+            pair = [Steps(words, (1, 28, 28), 256, options.steps) for words in told]
             stored, rebuilt = (each.peak() for each in pair)
-            ratios = sorted(b / a for a, b in in_turn(options.pairs, *(each.seconds for each in pair)))
-            times = f"{ratios[0]:.2f}  {statistics.median(ratios):.2f}  {ratios[-1]:.2f}"
+            times = _spread(options.pairs, *(each.seconds for each in pair[::-1]))
             print(f"{net:<27} {depth:>5} {stored:>13,} {rebuilt:>11,}   {times:>30}", flush=True)
             grown.append(rebuilt)
         for (a, b), (less, more) in zip(pairwise(options.depths), pairwise(grown), strict=True):
             print(f"{net:<27} rebuilt, from depth {a} to {b}: {more / less - 1:+.1%}")
+
+
+def pictured(parser: argparse.ArgumentParser) -> None:
+    """Of `layout`."""
+    nets = (
+        "arch=verlet arch/form=conv arch.depth=8",
+        "arch=verlet arch/form=conv arch.depth=8 arch.norm=true arch.width=32",
+        "arch=resnet32",
+    )
+    parser.add_argument("--pairs", type=int, default=15, help="runs of either layout in turn (default 15)")
+    parser.add_argument("--steps", type=int, default=3, help="steps of a run (default 3)")
+    parser.add_argument("--nets", nargs="+", default=nets, help="settings of the networks, each in quotes")
+
+
+def layout(options: argparse.Namespace) -> None:
+    """What channels_last=true gains: how many times as fast a step is as one of the plain run, in pairs.
+
+    Backprop, Adam, batches of 128 of CIFAR's shapes.
+    """
+    print(f"Steps with images pixel by pixel, {torch.get_num_threads()} threads")
+    print(f"{'network':<70} {'ratio of speeds: least, median, most':>37}")
+    for net in options.nets:
+        plain, laid = (Steps(net, (3, 32, 32), 128, options.steps) for _ in range(2))
+        laid.net.block.channels_last = True
+        print(f"{net:<70} {_spread(options.pairs, plain.seconds, laid.seconds):>37}", flush=True)
+
+
+def _spread(pairs: int, *ways: Callable[[], float]) -> str:
+    """How many times as much the first way gives as the second: the least, the median and the most of all pairs."""
+    for way in ways:
+        way()
+    ratios = sorted(a / b for a, b in in_turn(pairs, *ways))
+    return f"{ratios[0]:.2f}  {statistics.median(ratios):.2f}  {ratios[-1]:.2f}"
 
 
 def _main_job(options: argparse.Namespace, *words: str) -> DictConfig:
@@ -229,14 +263,14 @@ def _to_first_batch(logger: str) -> float:
 
 
 class Steps:
-    """So many steps of a network's training."""
+    """So many steps of a network's training, on a batch of that many samples of that shape."""
 
-    def __init__(self, net: str, depth: int, rebuilds: str, steps: int):
-        cfg = composed(*net.split(), f"arch.depth={depth}", f"arch.reversible={rebuilds}")
+    def __init__(self, net: str, shape: Shape, batch: int, steps: int):
+        cfg = composed(*net.split())
         torch.manual_seed(0)
-        self.net: nn.Module = build(cfg.arch, (1, 28, 28), 10)
+        self.net: Network = build(cfg.arch, shape, 10)
         self.optimizer: Any = build(cfg.optimizer)([{"params": list(self.net.parameters())}])
-        self.x, self.y, self.steps = torch.randn(256, 1, 28, 28), torch.randint(10, (256,)), steps
+        self.x, self.y, self.steps = torch.randn(batch, *shape), torch.randint(10, (batch,)), steps
 
     def step(self) -> None:
         self.optimizer.zero_grad()

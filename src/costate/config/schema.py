@@ -48,6 +48,7 @@ class Run:
     span: Count = 1
     discount: Share = 1.0
     compile: bool = False
+    channels_last: bool = False
     summary: bool = False
 
 

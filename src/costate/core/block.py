@@ -47,7 +47,17 @@ class Block(nn.Module, ABC):
     """Consecutive layers; the first block of a network has its opening, the last one its head.
 
     What goes in and out of a block is one tensor, (batch, *shape): states of two fields are stacked on axis 1.
+
+    Attributes:
+        channels_last: whether images lie in memory pixel by pixel, all channels of one together.
     """
+
+    channels_last: bool = False
+
+    def laid(self, x: State) -> State:
+        """x as the layers want it in memory, in one piece."""
+        last = self.channels_last and x.ndim == 4
+        return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     @property
     @abstractmethod

@@ -36,13 +36,16 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        # First of all: in it are those who look at gradients, or bound them.
+        with torch.enable_grad():
+            result = None if closure is None else closure()
         found = [(p, group) for group in self.param_groups for p in group["params"]]
         stacks = [(p, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
         held = [(p, p.grad) for p, _ in stacks]
         for p, group in stacks:
             self._turn(p, group)
             p.grad = None
-        result = super().step(closure)
+        super().step()
         for p, gradient in held:
             p.grad = gradient
         return result
