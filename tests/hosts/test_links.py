@@ -35,9 +35,9 @@ dist.barrier()
 
 
 LINKS = {"slow": (100.0, 0.0, 1_250_000, (0.15, 0.25)), "far": (None, 0.02, 4_000, (0.04, 0.08))}
-"""Mb/s, seconds, bytes, and the least and most that they take there and back: 0.2 s on the slow link. On the far one two
-ways, and up to one more: the first message waits for word that there is room, which travels while the barrier before it
-ends, here or there first."""
+"""Mb/s, seconds, bytes, and the least and most that they take there and back: 0.2 s on the slow link. On the far one
+two ways, and up to one more: the first message waits for word that there is room, which travels while the barrier
+before it ends, here or there first."""
 
 
 @pytest.mark.parametrize(("rate", "delay", "size", "bounds"), LINKS.values(), ids=LINKS)

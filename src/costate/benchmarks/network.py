@@ -33,8 +33,8 @@ from costate.reports import benchmarks as figures
 
 UNLOCKED = "full unlock"
 """Nobody waits for a message but for a copy, which has some batches for its way."""
-COARSE, FEWER = "pipeline coarse", "coarse, bf16"
-"""The second sends states in half of their bytes (`execution.wire`)."""
+COARSE, FEWER = "pipeline coarse", "coarse, int8"
+"""The second sends states in a quarter of their bytes (`execution.wire`)."""
 METHODS = {
     "pipeline backprop": ["method=backprop"],
     "pipeline sg": ["method=sg", "method/synthesizer=linear"],
@@ -108,10 +108,11 @@ def run(options: argparse.Namespace) -> None:
             found.append(timed(line, setting, options.seconds))
             told = ", ".join(f"{way} {row['per_second']:.0f}" for way, row in found[-1].limited.rows.items())
             print(f"{i + 1}/{options.rounds}, {line.name}: {told}", flush=True)
-    result = result_of(setting.name, setting.batch, pairs)
+        # A round takes minutes, and is not lost with a later one.
+        result = result_of(setting.name, setting.batch, pairs)
+        drawn = {"whole": figures.links(result), "many": figures.many(result, COUNTS)}
+        write(options.out, "network", result, table(result), **drawn)
     print(f"\n{table(result)}")
-    drawn = {"whole": figures.links(result), "many": figures.many(result, COUNTS)}
-    write(options.out, "network", result, table(result), **drawn)
 
 
 def timed(line: Line, setting: Setting, seconds: float) -> Pair:
@@ -136,7 +137,7 @@ def _together(setting: Setting, methods: Nodes, seconds: float, throttle: Thrott
         made[name] = partial(TorchPipeline, setting, schedule, MICRO)
     for name, method in methods.items():
         made[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
-    made[FEWER] = partial(Stages, setting, methods[COARSE], lag=0, wire="bf16")
+    made[FEWER] = partial(Stages, setting, methods[COARSE], lag=0, wire="int8")
     found = {on: Over({}, {}) for on in ((False, True) if throttle.limits else (False,))}
     for name, make in made.items():
         for on, over in found.items():

@@ -150,9 +150,9 @@ def coarse_method(method: str, execution: str) -> str:
     return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
 
 
-def coarsening(T: Any) -> int:
-    """Layers that become one in a coarse copy: 4 that are steps in time, up to T; others are copied as they are."""
-    return 1 if T is None else 4
+def coarsening(time: Any) -> int:
+    """Layers that become one in a coarse copy: 4 that are steps in some time; others are copied as they are."""
+    return 1 if time is None else 4
 
 
 def guide(_root_: Any) -> str:

@@ -98,8 +98,11 @@ class Method(ABC):
             ValueError: none of this method can stand there.
         """
 
-    def between_spans(self, size: int, task: Task) -> Interface:
+    def between_spans(self, size: int, task: Task, step: float | None) -> Interface:
         """A fresh interface for the state of a recurrent network, of so many numbers, between two spans of steps.
+
+        Args:
+            step: of the equation that the network's steps solve; None where they solve none.
 
         Raises:
             ValueError: none of this method can stand there.

@@ -21,6 +21,7 @@ on, λ = 1 the true gradients of the batch's steps: the forward view of BP(λ) (
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -31,6 +32,7 @@ from costate.core.interface import EachSpan, Interface, Learning, Loss
 from costate.core.post import Passage, Post
 from costate.core.tasks import SequenceTask
 from costate.core.types import Labels
+from costate.methods.coarse import CoarseSteps
 from costate.methods.synthetic_gradients import Synthetic
 
 
@@ -93,11 +95,12 @@ class Unrolling:
     Args:
         network: its layers.
         s: the state in front of the batch; it wants a gradient if another batch has ended with it.
+        x: what goes in at all steps of the batch, where that is known before.
     """
 
-    def __init__(self, network: Layers, interface: Interface, s: Tensor, batch: Sequences):
+    def __init__(self, network: Layers, interface: Interface, s: Tensor, batch: Sequences, x: Tensor | None):
         assert isinstance(interface, EachSpan), "made so"
-        self.network, self.interface, self.s, self.batch = network, interface, s, batch
+        self.network, self.interface, self.s, self.batch, self.x = network, interface, s, batch, x
         self.spans: list[Span] = []
 
     def forward(self, x: Tensor) -> None:
@@ -153,9 +156,20 @@ class Unrolling:
         batch, h = self.batch, self.spans[k].end.detach()
         told = batch.asks.coming(batch.y, batch.ends[k])
         if k + 1 < len(batch.ends):
-            return self.interface.at(k + 1).gradient(h, told, self.back(k + 1), batch.n)
+            between = self.interface.at(k + 1)
+            if isinstance(between, CoarseSteps):
+                return between.ahead(h, partial(self._ahead, batch.ends[k]))
+            return between.gradient(h, told, self.back(k + 1), batch.n)
         between = self.interface.between
         return between.predict(h, told) if batch.goes_on and isinstance(between, Synthetic) else None
+
+    def _ahead(self, start: int, s: Tensor, factor: int) -> Tensor:
+        """The loss of all steps from there on, if s were the state in front of them."""
+        assert self.x is not None, "refused before"
+        batch, end = self.batch, self.batch.ends[-1]
+        asked = batch.asks.part(batch.y, start, end, end)
+        assert asked is not None, "as far as the end"
+        return batch.asks.loss(self.network.unroll(self.x[:, start:], s, factor)[0], asked)
 
     def _learn_spans(self) -> None:
         """On all t_k; those of one interface are put below each other."""

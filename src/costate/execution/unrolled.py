@@ -110,6 +110,6 @@ class Unrolled(Replicated):
         states = self.began.split([network.size for network in self.networks], dim=1)
         return [
             # Nobody wants a gradient in front of what nothing came before.
-            Unrolling(network, stage.interface, leaf(s, self.carried is None), batch)
-            for network, stage, s in zip(self.networks, self.stages, states, strict=True)
+            Unrolling(network, stage.interface, leaf(s, self.carried is None), batch, None if j > 0 else x)
+            for j, (network, stage, s) in enumerate(zip(self.networks, self.stages, states, strict=True))
         ]

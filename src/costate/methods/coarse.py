@@ -1,4 +1,4 @@
-"""A coarse copy of what is behind a boundary, asked for the gradient there: stages update at once.
+"""A coarse copy of what is behind a boundary, asked for the gradient there: stages, or spans of steps, update at once.
 
     Φ̄_j  coarse copy of stage j (`core.copies`), of the last one with the head
     ĝ = ∂ℓ(Φ̄_{K−1}(... Φ̄_{k+1}(h)), y)/∂h              at the boundary behind stage k
@@ -6,17 +6,21 @@
 No target is a guess of somebody else's, so no error adds up from boundary to boundary. With δ = 0 nothing is learnt,
 and at a fixed factor the error of ĝ falls like the time step; δ is learnt where the fine stage is at hand. "Predict
 globally, correct locally" (Parpas & Muir, 1902.02542), with the coarse network for a synthesizer.
+
+Between spans of a recurrent network what is behind is the same network, at the steps to come, whose inputs are in the
+batch: a coarse copy of it makes several steps at once. It has today's weights, and nothing travels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 import torch
 from torch import Tensor
 
+from costate.architectures.recurrent import recurrence
 from costate.config.settings import Count, Rate, Size
-from costate.core.block import Block, Coarsening
+from costate.core.block import Block, Coarsening, Network
 from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.interface import Interface
 from costate.core.method import Method
@@ -45,12 +49,31 @@ class Coarse(Interface):
         return torch.autograd.grad(self.task.loss(self.copies(end), y), end)[0]
 
 
+@final
+class CoarseSteps(Interface):
+    """Answers between two spans the gradient of the loss of all steps of the batch behind, so many made at once."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
+        raise AssertionError("it looks ahead")
+
+    def ahead(self, s: State, loss: Callable[[State, int], Tensor]) -> State:
+        """g at s, a state; the loss is that behind another state at its place, in steps of so many."""
+        end = s.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(loss(end, self.factor), end)[0]
+
+
 @dataclass(kw_only=True, eq=False)
 class CoarseCopies(Method):
     """Coarse interfaces, decoupled schedule.
 
     Args:
-        factor: layers that become one, at most; 1 copies all that is behind, of networks without time steps, too.
+        factor: layers, or steps of a recurrent network, that become one, at most; 1 copies all that is behind, of
+            networks without time steps, too.
         step: the longest time step that they may make up: with a longer one a copy is no likeness.
         refresh: batches from a copy to the next one, or a share of the run's; 1 and factor=1 are backpropagation.
         travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
@@ -63,6 +86,7 @@ class CoarseCopies(Method):
     """
 
     sent = None
+    in_time = True
     factor: Count
     step: Rate
     refresh: Rate
@@ -80,6 +104,22 @@ class CoarseCopies(Method):
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
         return Coarse(behind, task, self.rule)
+
+    def between_spans(self, size: int, task: Task, step: float | None) -> CoarseSteps:
+        if step is None and self.factor > 1:
+            raise ValueError(
+                f"method.factor={self.factor} makes one step of several, and the steps of this network solve no "
+                "equation: choose arch=antisymmetric_rnn, or method.factor=1."
+            )
+        return CoarseSteps(self.factor if step is None else min(self.factor, max(1, int(self.step / step + 1e-9))))
+
+    def cut(self, network: Network, stages: int, balance: Sequence[int] | None = None) -> list[Block]:
+        if stages > 1 and recurrence(network.block) is not None:
+            raise ValueError(
+                f"method=coarse follows a state through the whole network to the last step, and stages={stages} cut "
+                "this recurrent one in depth: choose stages=1, or method=sg."
+            )
+        return network.cut(stages, balance)
 
     def likeness(self, block: Block, first: bool) -> Likeness | None:
         return None if first and self.inputs == "received" else Likeness(block, self.rule)

@@ -189,7 +189,7 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
 
 def _between_spans(block: Block, task: Task, method: Method) -> Interface | None:
     network = recurrence(block)
-    return None if network is None else method.between_spans(network.size, task)
+    return None if network is None else method.between_spans(network.size, task, network.step)
 
 
 @torch.no_grad()
