@@ -192,11 +192,13 @@ def test_constant_and_exponential():
 def test_muon_steps_on_what_the_closure_makes_of_gradients():
     """Whoever bounds them, or looks at them, does so there; stacks once had none by then."""
     stack = torch.ones(2, 3, 3, requires_grad=True)
-    stack.grad = torch.randn(2, 3, 3)
+    stack.grad = g = torch.randn(2, 3, 3)
+    seen, expected = [], g.norm()
 
     def closure() -> None:
-        assert stack.grad is not None
+        seen.append(stack.grad.clone())
         stack.grad.zero_()
 
     Muon([stack], **{**SETTINGS, "weight_decay": 0}).step(closure)
+    assert [found.norm() for found in seen] == [expected]
     assert torch.equal(stack.detach(), torch.ones(2, 3, 3))

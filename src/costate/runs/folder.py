@@ -26,18 +26,10 @@ from costate.runs.writing import write
 PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
 """Settings that say where data lie, and variables of the environment that do: they change no number."""
 
-REPLACEABLE = {
-    "epochs",
-    "trainer",
-    "callbacks",
-    "logger",
-    "labels",
-    "execution",
-    "workers",
-    "compile",
-    "channels_last",
-    "summary",
-}
+HOW = {"trainer", "execution", "workers", "compile", "channels_last"}
+"""Settings that say how a run is computed."""
+
+REPLACEABLE = HOW | {"epochs", "callbacks", "logger", "labels", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
 
 OF_THE_TRAINING = ("execution.lag", "execution.wire")
