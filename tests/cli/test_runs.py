@@ -102,6 +102,15 @@ def test_the_command_of_a_run_goes_on_with_it_and_another_one_is_refused(tmp_pat
         folder.goes_on(cfg)
 
 
+def test_a_run_of_before_there_was_a_switch_is_the_same_run_with_it_off(tmp_path):
+    """A new setting with a default, and the command of yesterday's run was another one's."""
+    folder, cfg = begun(tmp_path)
+    for switch in ("compile", "channels_last"):
+        assert folder.goes_on(OmegaConf.merge(cfg, {switch: False}))
+        with pytest.raises(SettingError, match="holds a run"):
+            folder.goes_on(OmegaConf.merge(cfg, {switch: True}))
+
+
 def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again(tmp_path):
     folder, cfg = begun(tmp_path)
     (folder.checkpoints / "last.ckpt").unlink()

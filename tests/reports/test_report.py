@@ -227,6 +227,18 @@ def test_networks_come_back_as_they_were_trained(tmp_path):
     assert "cannot be rebuilt" in (write([folder.path], tmp_path / "report") / "index.html").read_text()
 
 
+def test_runs_of_before_there_was_a_switch_are_of_one_group_with_those_that_have_it_off(tmp_path):
+    """Seeds of yesterday and of today stood in two rows, and the second had no baseline."""
+    run(tmp_path / "a", "mlp", "backprop", 0, 0.9)
+    today = run(tmp_path / "b", "mlp", "backprop", 1, 0.8) / "config.yaml"
+    plain = today.read_text()
+    today.write_text(plain + "compile: false\nchannels_last: false\n")
+    (group,) = grouped(find([tmp_path])[0])
+    assert set(group.seeds) == {0, 1}
+    today.write_text(plain + "channels_last: true\n")
+    assert len(grouped(find([tmp_path])[0])) == 2
+
+
 def test_repeats_of_a_seed_are_no_seeds(tmp_path):
     """Three runs of seed 0 were "seeds 3", and their deviation of 0 was one over seeds."""
     for repeat in range(3):

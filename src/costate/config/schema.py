@@ -2,7 +2,7 @@
 
 import functools
 import types
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -50,6 +50,11 @@ class Run:
     compile: bool = False
     channels_last: bool = False
     summary: bool = False
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run that an earlier Costate has begun, with the switches that came later, which were off."""
+    return {switch.name: False for switch in fields(Run) if switch.default is False} | settings
 
 
 def check(cfg: DictConfig) -> DictConfig:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from costate.config.schema import completed
 from costate.runs import JOB
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -70,7 +71,7 @@ class Run:
 
         An axis has the name of its class: `execution` is pipeline, `optimizer` is adam.
         """
-        flat = dict(flatten(self.config))
+        flat = dict(flatten(completed(self.config)))
         if "method.blocks" in flat:
             # Its groups of layers follow from its blocks.
             flat.pop("stages", None)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from costate.config.composing import todays
-from costate.config.schema import SettingError
+from costate.config.schema import SettingError, completed
 from costate.config.words import pasted
 from costate.execution.launching import meeting
 from costate.execution.launching.supervisor import is_supervised
@@ -170,7 +170,7 @@ class RunFolder:
         if not self.config.exists():
             return False
         with contextlib.suppress(OSError, ValueError):
-            if json.loads(self.origin.read_text(encoding="utf-8"))["settings"] == _compared(cfg):
+            if completed(json.loads(self.origin.read_text(encoding="utf-8"))["settings"]) == _compared(cfg):
                 # What was stopped before its first checkpoint begins again.
                 return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
         raise TakenError(f"{self} holds a run: go on with it by {self.resume}, or choose another folder.")
@@ -294,4 +294,4 @@ def _compared(cfg: DictConfig) -> Any:
     for key in PLACES:
         if OmegaConf.select(settings, key) is not None:
             OmegaConf.update(settings, key, None)
-    return json.loads(json.dumps(OmegaConf.to_container(settings)))
+    return completed(json.loads(json.dumps(OmegaConf.to_container(settings))))
