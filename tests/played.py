@@ -34,7 +34,7 @@ def train(parts: list[Stage], execution: Execution) -> dict[str, Any]:
     optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01, fused=True)
     for n, (x, y) in enumerate(batches()):
         optimizer.zero_grad()
-        execution.step(n, x, y, more=n not in (PAUSE, STEPS - 1))
+        execution.step(n, x, y, ahead=(PAUSE if n <= PAUSE else STEPS - 1) - n)
         execution.average()
         optimizer.step()
         execution.stepped()

@@ -53,11 +53,11 @@ def made(rule, arch="lstm", task=TASKS["symbols"], span=SPAN, later=0.0, layers=
     return Unrolled([part.double() for part in parts], each, span=span, later=later)
 
 
-def played(execution, x, y, n=0, more=False):
+def played(execution, x, y, n=0, ahead=0):
     for stage in execution.stages:
         for p in stage.parameters():
             p.grad = None
-    return execution.step(n, x, y, more=more)
+    return execution.step(n, x, y, ahead=ahead)
 
 
 def gradients(module):

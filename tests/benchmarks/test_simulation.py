@@ -14,6 +14,7 @@ from costate.benchmarks.simulation import (
     one_f_one_b,
     synchronous_step,
 )
+from costate.core.schedules import Operation
 
 NOTHING = Line(0.0, 0.0)
 FREE = Link(0.0, float("inf"))
@@ -52,6 +53,14 @@ def test_a_late_gradient_hides_the_link_and_one_that_is_waited_for_does_not():
     assert waited > hidden + 0.05
 
 
+@pytest.mark.parametrize("delay", [1, 2, 4])
+def test_a_true_gradient_is_as_far_away_as_its_delay_has_batches_for(delay):
+    """From a forward pass to the next one after its update: F, down, F and U behind, up, U, of delay + 1 batches."""
+    far = Link(10.0, float("inf"))
+    found = decoupled_step(costs(), far, ROWS, 2, lag=delay, window=9, waits=Operation.UPDATE)
+    assert found == pytest.approx((2 * 10 + (F + (F + B) + B) * ROWS / 2) / (delay + 1), rel=0.06)
+
+
 @pytest.mark.parametrize("order", [gpipe, one_f_one_b])
 @pytest.mark.parametrize(("K", "m"), [(1, 1), (2, 4), (4, 8), (8, 8)])
 def test_synchronous_schedules_have_the_bubble_of_k_minus_1_micro_batches(K, m, order):
@@ -78,7 +87,8 @@ def test_one_forward_one_backward_holds_no_more_than_the_stages_behind_it():
 def test_replicas_pay_for_their_ring():
     link = Link(1e-3, 1e9)
     found = data_parallel_step(costs(weights=4e6), link, ROWS, 4)
-    assert found == pytest.approx((F + B) * ROWS / 4 + 6 * (1e-3 + 1e6 / 1e9) + O)
+    # In two buckets, of 1 MiB and of the rest.
+    assert found == pytest.approx((F + B) * ROWS / 4 + 6 * (2 * 1e-3 + 1e6 / 1e9) + O)
     both = decoupled_step(costs(weights=4e6), link, ROWS, 2, R=4)
     assert both == pytest.approx(((F + B) * ROWS / 4 + O) / 2 + 6 * (1e-3 + 0.5e6 / 1e9))
 
@@ -93,7 +103,7 @@ def test_messages_of_a_link_leave_one_after_the_other():
 
 def test_stages_that_send_little_and_wait_for_nobody_do_not_mind_a_link():
     poor = Link(0.1, 1e5)
-    found = decoupled_step(costs(state=1e6), poor, ROWS, 2, sizes=(1e3, 1e3), learns=False)
+    found = decoupled_step(costs(state=1e6), poor, ROWS, 2, sizes=(1e3, 1e3), waits=None)
     assert found == pytest.approx(((F + B) * ROWS + O) / 2)
 
 
@@ -106,5 +116,11 @@ def test_with_copies_the_busiest_stage_sets_the_pace_and_each_answers_for_all_th
     last = 3 * 6 + 1 * 6 + 12 * 6 / 12 + 2 * 6 / 10
     assert coarse_step(copied, FREE, (2, 4, 6), (2, 2, 2)) == pytest.approx(max(first, middle, last))
     assert coarse_step(copied, FREE, (12,), (3,)) == pytest.approx(5 + 7 + 3 * 12 + 12)
-    far = coarse_step(copied, Link(9.0, 1e6 / 99), (2, 4, 6), (2, 2, 2))
-    assert far == pytest.approx(99 + 2 * 9, rel=0.01), "states travel, one when there is word that the last was taken"
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_over_a_far_link_as_many_states_travel_in_a_round_trip_as_there_is_room_for(window):
+    """There is word of room when a state is taken, and a state of ten seconds comes a way later."""
+    link = Link(50.0, 1e5)
+    found = decoupled_step(costs(state=1e6), link, ROWS, 2, sizes=(1e6, 0.0), waits=None, window=window)
+    assert found == pytest.approx((2 * 50 + 10) / window, rel=0.01)

@@ -69,7 +69,7 @@ def with_slack() -> dict[str, float]:
         if dist.get_rank() == 0 and n % 7 == 0:
             time.sleep(0.01)
         optimizer.zero_grad()
-        execution.step(n, x, y, more=True)
+        execution.step(n, x, y, ahead=1)
         execution.average()
         optimizer.step()
         execution.stepped()
@@ -86,7 +86,7 @@ def stopped() -> int:
     for n in range(1000):
         if dist.get_rank() == 0 and n == 20:
             execution.stop()
-        execution.step(n, x, y, more=True)
+        execution.step(n, x, y, ahead=1)
         execution.average()
         execution.stepped()
         if execution.stopping:

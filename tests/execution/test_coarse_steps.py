@@ -91,7 +91,7 @@ def test_nothing_is_known_of_the_next_batch():
     execution = made(1, task=Characters(CLASSES))
     for n, (x, y) in enumerate(streams(2)):
         carried = execution.carried
-        played(execution, x, y, n, more=True)
+        played(execution, x, y, n, ahead=1)
     network = layers_of(execution)
     zero(network)
     execution.task.loss(network.unroll(x, carried)[0], y).backward()

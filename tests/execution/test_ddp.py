@@ -118,7 +118,7 @@ def piped(name: str, lag: int, pipeline: bool) -> dict[str, Any]:
     for n in range(STEPS):
         x, y = batch(n)
         optimizer.zero_grad()
-        playing.step(n, x[replica::replicas], y[replica::replicas], more=n < STEPS - 1)
+        playing.step(n, x[replica::replicas], y[replica::replicas], ahead=STEPS - 1 - n)
         playing.average()
         optimizer.step()
         playing.stepped()

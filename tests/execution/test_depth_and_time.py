@@ -268,13 +268,13 @@ def assert_fitted(interface, states, told, targets):
 def test_the_state_of_all_stages_is_carried_on():
     execution = made("sg", task=Characters(CLASSES), layers=3, stages=2)
     parts = streams(3)
-    outputs = [played(execution, x, y, n, more=n < 2) for n, (x, y) in enumerate(parts)]
+    outputs = [played(execution, x, y, n, ahead=2 - n) for n, (x, y) in enumerate(parts)]
     h = torch.cat([x for x, _ in parts], dim=1)
     for stage in execution.stages:
         h = stage(h)
     torch.testing.assert_close(torch.cat(outputs, dim=1), h)
     torch.testing.assert_close(execution.through(list(bodies(execution)), parts[2][0]), outputs[2])
-    torch.testing.assert_close(played(execution, *parts[0], n=3, more=True), h[:, :6])
+    torch.testing.assert_close(played(execution, *parts[0], n=3, ahead=1), h[:, :6])
 
 
 def test_a_resumed_run_is_an_uninterrupted_one_with_the_states_of_its_stages():
@@ -292,7 +292,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_with_the_states_of_its_stages():
                 parts.load_state_dict(kept[0])
                 optimizer.load_state_dict(kept[1])
                 execution.load_state_dict(kept[2], torch.device("cpu"))
-            played(execution, x, y, n, more=n < 4)
+            played(execution, x, y, n, ahead=4 - n)
             optimizer.step()
         return parts.state_dict()
 

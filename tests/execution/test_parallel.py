@@ -53,7 +53,7 @@ def train(
     optimizer = torch.optim.AdamW([p for stage in parts for p in stage.parameters()], lr=0.01)
     numbers = []
     for n in range(STEPS):
-        iteration.gradient(n, *map(rows, batch(n)), more=n < STEPS - 1)
+        iteration.gradient(n, *map(rows, batch(n)), ahead=STEPS - 1 - n)
         execution.average()
         iteration.advance(optimizer)
         numbers.append({key: value for key, value in iteration.report().items() if "seconds" not in key})

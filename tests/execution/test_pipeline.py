@@ -94,16 +94,16 @@ def test_every_rank_ends_with_what_one_process_has(count, tmp_path):
             assert assert_equal(found[name, lag], expected, f"{name}, lag {lag}") > 10
 
 
-def stopped_batches() -> int:
-    """Rank 1 holds the first stage: asked to stop, it marks one more batch, after which all ranks have stopped."""
+def stopped_batch(window: int) -> int:
+    """Rank 1 holds the first stage: asked to stop, it marks a batch, and all stop behind the last that has room."""
     rule = rules()["as it is: sg"]
     parts = stages(2, rule)
-    execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False)
+    execution = Pipeline(parts, rule, lag=1, window=window, replicas=1, trace=False)
     execution.connect()
     for n, (x, y) in enumerate(batches()):
         if execution.own == 0 and n == 3:
             execution.stop()
-        execution.step(n, x, y, more=True)
+        execution.step(n, x, y, ahead=len(batches()) - 1 - n)
         if execution.stopping:
             execution.gather()
             return n
@@ -136,7 +136,7 @@ def watched(steps: int) -> list[int]:
     for n in range(steps):
         if execution.own == 1 and n % 5 == 0:
             time.sleep(0.005)  # the last stage is a slow one
-        execution.step(n, x, y, more=n < steps - 1)
+        execution.step(n, x, y, ahead=steps - 1 - n)
         for p in parts[execution.own].parameters():
             p.grad = None
         if n % 100 == 0:
@@ -167,7 +167,7 @@ def ragged(sizes: tuple[int, ...], execution: Pipeline | Serial, parts: list[Sta
     for n, size in enumerate(2 * sizes):
         x, y = batches(2 * len(sizes))[n]
         optimizer.zero_grad()
-        execution.step(n, x[:size], y[:size], more=n % len(sizes) < len(sizes) - 1)
+        execution.step(n, x[:size], y[:size], ahead=len(sizes) - 1 - n % len(sizes))
         optimizer.step()
         if n % len(sizes) == len(sizes) - 1:
             execution.gather()
@@ -182,11 +182,11 @@ def ragged_pipeline() -> dict[Any, Any]:
         execution.connect()
         found[name, sizes] = ragged(sizes, execution, parts)
     (x, y), _ = batches(2)
-    execution.step(8, x[:7], y[:7], more=True)
+    execution.step(8, x[:7], y[:7], ahead=1)
     with pytest.raises(ValueError, match="batches of an epoch do not grow"):
-        execution.step(9, x, y, more=False)
+        execution.step(9, x, y, ahead=0)
     # What is on its way ends with who sent it: no rank leaves before the others have everything.
-    execution.step(9, x[:7], y[:7], more=False)
+    execution.step(9, x[:7], y[:7], ahead=0)
     execution.gather()
     return found
 
@@ -209,7 +209,7 @@ CODED = [
 ]
 
 
-def coded_pipeline() -> tuple[int, str, list[tuple[Any, int]]]:
+def coded_pipeline() -> tuple[list[int], str, list[tuple[Any, int]]]:
     """When it stopped, how it refuses, and of each wire tensors, and bytes that this rank has sent."""
     found = []
     for overrides, wire in CODED:
@@ -218,16 +218,16 @@ def coded_pipeline() -> tuple[int, str, list[tuple[Any, int]]]:
         execution = Pipeline(parts, rule, lag=1, window=2, replicas=1, trace=False, wire=wire)
         execution.connect()
         found.append((train(parts, execution), execution.sent))
-    return stopped_batches(), refusal(), found
+    return [stopped_batch(window) for window in (1, 2, 9)], refusal(), found
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory) -> list[tuple[int, str, list[tuple[Any, int]]]]:
+def two_ranks(tmp_path_factory) -> list[tuple[list[int], str, list[tuple[Any, int]]]]:
     return on_ranks(2, tmp_path_factory.mktemp("ranks"), coded_pipeline)
 
 
 def test_all_ranks_stop_behind_the_same_batch(two_ranks):
-    assert [stopped for stopped, _, _ in two_ranks] == [3, 3]
+    assert [stopped for stopped, _, _ in two_ranks] == 2 * [[3, 4, len(batches()) - 1]]
 
 
 def test_another_number_of_ranks_than_stages_is_refused(two_ranks):

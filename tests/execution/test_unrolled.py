@@ -226,10 +226,10 @@ def test_the_fit_is_that_of_all_boundaries_and_reaches_the_synthesizer_alone():
 def test_the_state_is_carried_from_batch_to_batch_and_reset_where_an_epoch_begins():
     execution = made("sg", task=Characters(CLASSES))
     parts = streams(3)
-    outputs = [played(execution, x, y, n, more=n < 2) for n, (x, y) in enumerate(parts)]
+    outputs = [played(execution, x, y, n, ahead=2 - n) for n, (x, y) in enumerate(parts)]
     whole = network_of(execution)(torch.cat([x for x, _ in parts], dim=1))
     torch.testing.assert_close(torch.cat(outputs, dim=1), whole)
-    torch.testing.assert_close(played(execution, *parts[0], n=3, more=True), whole[:, :6])
+    torch.testing.assert_close(played(execution, *parts[0], n=3, ahead=1), whole[:, :6])
 
 
 def test_a_boundary_between_two_batches_is_one_like_the_others():
@@ -239,7 +239,7 @@ def test_a_boundary_between_two_batches_is_one_like_the_others():
     played(together, *(torch.cat(columns, dim=1) for columns in zip(*halves, strict=True)))
     found = []
     for n, (x, y) in enumerate(halves):
-        played(apart, x, y, n, more=n == 0)
+        played(apart, x, y, n, ahead=1 - n)
         found.append(gradients(network_of(apart)))
     assert_same({k: found[0][k] + found[1][k] for k in found[0]}, gradients(network_of(together)))
     # The second half's two boundaries, its beginning among them; the whole has one more.
@@ -259,7 +259,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_with_its_state(later):
                 execution.stages[0].load_state_dict(kept[0])
                 optimizer.load_state_dict(kept[1])
                 execution.load_state_dict(kept[2], torch.device("cpu"))
-            played(execution, x, y, n, more=n < 4)
+            played(execution, x, y, n, ahead=4 - n)
             optimizer.step()
         return execution.stages[0].state_dict()
 
@@ -270,7 +270,7 @@ def test_a_resumed_run_is_an_uninterrupted_one_with_its_state(later):
 def test_other_weights_can_be_asked_for_the_same_batch():
     execution = made("sg", task=Characters(CLASSES))
     for n, (x, y) in enumerate(streams(2)):
-        output = played(execution, x, y, n, more=True)
+        output = played(execution, x, y, n, ahead=1)
     torch.testing.assert_close(execution.through([execution.stages[0].block], x), output)
 
 

@@ -4,8 +4,12 @@ import subprocess
 import sys
 
 import pytest
+import torch.distributed as dist
 
+from costate.benchmarks.contest import Stages, launch, pace
 from costate.benchmarks.hosts import Hosts, lacking
+from costate.benchmarks.network import COARSE, METHODS
+from costate.benchmarks.pipeline import nodes_of, setting_of
 
 pytestmark = pytest.mark.thorough
 
@@ -38,6 +42,23 @@ LINKS = {"slow": (100.0, 0.0, 1_250_000, (0.15, 0.25)), "far": (None, 0.02, 4_00
 """Mb/s, seconds, bytes, and the least and most that they take there and back: 0.2 s on the slow link. On the far one
 two ways, and up to one more: the first message waits for word that there is room, which travels while the barrier
 before it ends, here or there first."""
+
+
+def seconds_a_batch(throttle):
+    throttle(True)
+    dist.barrier()
+    coarse = nodes_of({COARSE: METHODS[COARSE]})[COARSE]
+    return pace(Stages(setting_of("w256d16", "balance=null"), coarse, lag=0), 0.5, 10).seconds
+
+
+def test_several_states_are_under_way_over_a_far_link():
+    """A receiver that made room for one state at a time let one through in a round trip of 0.3 s."""
+    if reason := lacking():
+        pytest.skip(reason)
+    with Hosts(2, 0.15) as hosts:
+        networks = [hosts.network(name) for name in hosts.names]
+        found = launch(2, 1, seconds_a_batch, hosts.throttle(), networks=networks)
+    assert 0.05 < found < 0.15, "four in a round trip"
 
 
 @pytest.mark.parametrize(("rate", "delay", "size", "bounds"), LINKS.values(), ids=LINKS)

@@ -71,7 +71,7 @@ def test_gradients_are_those_of_spans_with_the_state_carried_on(arch):
     for n, ((x, y), (network, synthesizer)) in enumerate(zip(batches(), found, strict=True)):
         execution.stages[0].zero_grad()
         # Both batches have another one behind them.
-        execution.step(n, x, y, more=True)
+        execution.step(n, x, y, ahead=1)
         for p, g in zip(net.parameters(), network, strict=True):
             torch.testing.assert_close(g, p.grad)
         for p, g in zip(between.parameters(), synthesizer, strict=True):

@@ -46,7 +46,7 @@ def trainer(stages: list[Stage], rule: Method, iteration: Iteration | None = Non
 
     def play(n: int, x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
-        whole.gradient(n, x, y, more=True)
+        whole.gradient(n, x, y, ahead=1)
         whole.advance(optimizer)
 
     return play
@@ -99,7 +99,7 @@ def test_sums_of_another_process_are_not_kept():
         if iteration is own:
             own.load_state_dict(whole.state_dict(), torch.device("cpu"))
             assert {k for k, _ in own.sums} == {0, 1, 2, 3}
-        iteration.gradient(0, *batches(1)[0], more=True)
+        iteration.gradient(0, *batches(1)[0], ahead=1)
         for stage in own.player.stages[1:]:
             stage.zero_grad()
         iteration.advance(optimizer)

@@ -21,7 +21,7 @@ def trained(module: str, *overrides: str) -> tuple[list[Stage], torch.Tensor]:
     parts = [part.double() for part in make_stages(net.cut(3), SHAPE, Classification(CLASSES), each)]
     torch.manual_seed(1)
     x, y = torch.randn(12, *SHAPE).double(), torch.randint(CLASSES, (12,))
-    output = each.iteration(Serial(parts, each, lag=0)).gradient(0, x, y, more=False)
+    output = each.iteration(Serial(parts, each, lag=0)).gradient(0, x, y, ahead=0)
     return parts, output
 
 

@@ -34,7 +34,7 @@ def trained(parts: list[Stage], rule: Method, lag: int = 1) -> list[Stage]:
     iteration = rule.iteration(serial)
     for n, (x, y) in enumerate(batches()):
         optimizer.zero_grad()
-        iteration.gradient(n, x, y, more=n < len(batches()) - 1)
+        iteration.gradient(n, x, y, ahead=len(batches()) - 1 - n)
         iteration.advance(optimizer)
         serial.stepped()
     return parts

@@ -41,7 +41,7 @@ def iteration(name: str, *overrides: str, seed: int = 0, double: bool = False) -
 
 def advance(outer: Any, seed: int = 0) -> dict[str, float]:
     x, y = batch(seed)
-    outer.gradient(0, x, y, more=False)
+    outer.gradient(0, x, y, ahead=0)
     parameters, _ = variables(outer.networks, outer.own_head)
     outer.advance(torch.optim.SGD(parameters, lr=0.1))
     return outer.report()
@@ -100,7 +100,7 @@ def test_the_solver_is_told_the_annealed_rate(factor, monkeypatch):
         outer.method.distribution.solver, "minimise", lambda f, v, rate=1.0: told.append(rate) or plain(f, v, rate)
     )
     x, y = batch()
-    outer.gradient(0, x, y, more=False)
+    outer.gradient(0, x, y, ahead=0)
     optimizer = torch.optim.SGD(variables(outer.networks, outer.own_head)[0], lr=0.2)
     annealing = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: factor)
     outer.advance(optimizer)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -31,6 +32,10 @@ from costate.training.module import stages
 
 REFRESH = 215
 """Batches from one copy to the next: what the default comes to in a run of 15 epochs on MNIST."""
+
+
+WINDOW = 4
+"""Messages of a pipeline that may be under way, as in `conf/execution/pipeline.yaml`."""
 
 
 class Setting(NamedTuple):
@@ -73,11 +78,13 @@ class Contestant(ABC):
     """One way to train.
 
     Attributes:
+        ahead: of how many batches to come it is told.
         sent: bytes that this rank has sent to the other.
         batches: how many the ranks together train on in a step.
         copies: when copies of stages are made, if any are.
     """
 
+    ahead: int = 1
     sent: int = 0
     batches: int = 1
     copies: Copies | None = None
@@ -90,7 +97,7 @@ class Contestant(ABC):
         return build(self.setting.optimizer)([{"params": list(parameters)}])
 
     @abstractmethod
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
+    def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         """Trains on batch n."""
 
     def busy(self) -> float | None:
@@ -107,7 +114,7 @@ class Autograd(Contestant):
         self.net = setting.network()
         self.adam = self.optimizer(list(self.net.parameters()))
 
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
+    def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         self.adam.zero_grad()
         self.loss(self.net(x), y).backward()
         self.adam.step()
@@ -123,7 +130,7 @@ class Ddp(Contestant):
         self.adam = self.optimizer(list(self.net.parameters()))
         self.bytes = sum(p.numel() * p.element_size() for p in self.net.parameters())
 
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
+    def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         rank, ranks = dist.get_rank(self.group), dist.get_world_size(self.group)
         self.adam.zero_grad()
         self.loss(self.net(x[rank::ranks]), y[rank::ranks]).backward()
@@ -142,19 +149,21 @@ class Stages(Contestant):
         rule = build(method)
         self.copies = rule.copies
         parts = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
-        self.pipeline = Pipeline(parts, rule, lag=lag, window=2, replicas=1, trace=False, wire=wire) if apart else None
+        self.ahead = WINDOW if apart else 1
+        played = partial(Pipeline, window=WINDOW, replicas=1, trace=False, wire=wire)
+        self.pipeline = played(parts, rule, lag=lag) if apart else None
         self.execution = self.pipeline or Serial(parts, rule, lag=lag)
         self.execution.connect()
         own = parts if self.pipeline is None else [parts[self.pipeline.own]]
         self.adam = self.optimizer([p for part in own for p in part.parameters()])
 
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
+    def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         self.adam.zero_grad()
-        self.execution.step(n, x, y, more)
+        self.execution.step(n, x, y, ahead)
         self.adam.step()
         self.execution.stepped()
         if self.pipeline is not None:
-            if not more:
+            if not ahead:
                 self.pipeline.drain()
             self.sent = self.pipeline.sent
 
@@ -180,7 +189,7 @@ class TorchPipeline(Contestant):
         self.schedule = schedule(stage, n_microbatches=micro_batches, loss_fn=self.loss)
         self.first, self.last = rank == 0, rank == ranks - 1
 
-    def step(self, n: int, x: Tensor, y: Tensor, more: bool) -> None:
+    def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         self.adam.zero_grad()
         samples = (x,) if self.first else ()
         labels = {"target": y} if self.last else {}
@@ -227,7 +236,7 @@ def pace(way: Contestant, seconds: float, least: int, left: Callable[[], int] | 
     way.busy()
     plain = [number / lot for number in drive(lot)]
     waited = way.busy()
-    drive(1, more=False)
+    drive(way.ahead, ends=True)
     took, cpu, sent = (a + max(0.0, b - stretch * a) / period for a, b in zip(plain, copying, strict=True))
     ranks: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(ranks, (took, sent, waited, cpu / took))
@@ -242,10 +251,10 @@ class Drive:
         self.way, self.left = way, left
         self.batches, self.numbers = way.setting.batches(), count(start)
 
-    def __call__(self, batches: int, more: bool = True) -> list[float]:
+    def __call__(self, batches: int, ends: bool = False) -> list[float]:
         since, cpu, before = time.perf_counter(), time.process_time(), self.left()
-        for n in islice(self.numbers, batches):
-            self.way.step(n, *self.batches[n % len(self.batches)], more=more)
+        for i, n in enumerate(islice(self.numbers, batches), start=1):
+            self.way.step(n, *self.batches[n % len(self.batches)], batches - i if ends else self.way.ahead)
         return [time.perf_counter() - since, time.process_time() - cpu, float(self.left() - before)]
 
 

@@ -24,8 +24,8 @@ from costate.training.module import stages
 
 WARMUP, REPEATS, MICRO = 3, 30, 4
 SIZES = {"link": (8_000, 524_288), "ring": (80_000, 4_000_000)}
-"""Bytes by which a link is measured, of messages and of all-reduces: a far link takes large messages in several
-windows, so the larger one is as large as the state of the network that is measured by default."""
+"""Bytes by which a link is measured, of messages and of all-reduces: the larger ones as a state and as a bucket of the
+network that is measured by default, because gloo and TCP take what is larger in several turns."""
 
 
 def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, Any]:

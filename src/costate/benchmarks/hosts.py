@@ -3,7 +3,8 @@
     host0 — eth0 — switch — eth0 — host1        10.77.0.1, 10.77.0.2, ...
 
 A host is one process in namespaces of its own. When that ends, as it does when we end, however we end, the kernel ends
-the others in it and takes its links away. Needs root, `ip` and `tc` (iproute2), `unshare` and `nsenter` (util-linux).
+the others in it and takes its links away. Needs root, `ip` and `tc` (iproute2), `sysctl` (procps), `unshare` and
+`nsenter` (util-linux).
 
 A switch that takes its time is this module as a program, as few kernels have netem:
 
@@ -35,7 +36,7 @@ from typing import Any, final
 
 from costate.execution.launching.supervisor import end_with_parent
 
-TOOLS = "ip", "tc", "unshare", "nsenter"
+TOOLS = "ip", "tc", "sysctl", "unshare", "nsenter"
 SWITCH = "switch"
 ROOT = (
     'mount --bind "$1/hosts" /etc/hosts && hostname "$2" && ip link set lo up && touch "$1/$2" && exec sleep infinity'
@@ -49,6 +50,10 @@ FAR, NEAR = signal.SIGUSR1, signal.SIGUSR2
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TUN, IFF_NO_PI, SIOCSIFMTU = 0x400454CA, 0x0001, 0x1000, 0x8922
+BUFFERS = {"tcp_rmem": "4096 4194304 33554432", "tcp_wmem": "4096 4194304 33554432"}
+"""Least, first and most bytes that a connection has under way: a far link carries a message whole, the first too."""
+CONGESTION = "cubic"
+"""Linux's own. BBR takes one message a round trip for what the link can do, and stretches it over half of that time."""
 MTU = 60000
 """Bytes of the switch's packets: few large ones, as Python takes ten microseconds for each."""
 
@@ -59,7 +64,7 @@ def lacking() -> str:
     if sys.platform != "linux" or os.geteuid() != 0:
         return "network namespaces are made by root on Linux"
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
-        return f"{', '.join(missing)} not there (iproute2, util-linux)"
+        return f"{', '.join(missing)} not there (iproute2, procps, util-linux)"
     try:
         with Hosts(2):
             return ""
@@ -146,6 +151,8 @@ class Hosts:
                 self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
             self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
             self._on(name, "ip", "link", "set", self.interface, "up")
+            self._on(name, "ip", "route", "change", "10.77.0.0/24", "dev", self.interface, "congctl", CONGESTION)
+            self._on(name, "sysctl", "-qw", *(f"net.ipv4.{key}={value}" for key, value in BUFFERS.items()))
 
     def _start_switch(self) -> None:
         ports = [f"{self._inside[name]}:{self.address(name)}" for name in self.names]

@@ -27,8 +27,9 @@ from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setti
 from costate.benchmarks.costs import between, ways
 from costate.benchmarks.hosts import Hosts, Throttle, lacking
 from costate.benchmarks.pipeline import Nodes, nodes_of, setting_of
-from costate.benchmarks.simulation import Costs, Link, decoupled_step, gpipe, one_f_one_b, synchronous_step
+from costate.benchmarks.simulation import Costs, Link, buckets, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
+from costate.core.schedules import Operation
 from costate.reports import benchmarks as figures
 
 UNLOCKED = "full unlock"
@@ -51,7 +52,7 @@ LEAST, MICRO = 3, 4
 COUNTS = 2, 4, 8, 16, 32, 64
 DDP, OURS = "torch DDP", "pipeline backprop"
 ORDERS = {"torch 1F1B": (one_f_one_b, MICRO), "torch GPipe": (gpipe, MICRO), OURS: (gpipe, 1)}
-WAITING = "pipeline sg", "pipeline delayed"
+WAITING = {LEARNS: Operation.LEARN, "pipeline delayed": Operation.UPDATE}
 """Of the decoupled ways those in which something waits for what comes up, a batch late."""
 Rows = dict[str, dict[str, float]]
 
@@ -243,14 +244,14 @@ def _played(way: str, work: float, row: dict[str, float], rows: int, ways: tuple
     """Seconds a batch of a network that takes so long for it, on K hosts."""
     link, ring = ways
     if way == DDP:
-        return work / K + ring.all_reduce(_weights(row), K)
+        return work / K + sum(ring.all_reduce(size, K) for size in buckets(_weights(row)))
     if way in ORDERS:
         costs, (order, m) = _costs(work, rows, (row["down"] + row["up"]) / 2), ORDERS[way]
         return synchronous_step(costs, link, rows, K, m, order, expected=way == OURS)
     sizes = row["down"], row["up"]
     if way == UNLOCKED:
         return max(work / K, *(size / link.bandwidth for size in sizes))
-    return decoupled_step(_costs(work, rows, 0.0), link, rows, K, sizes=sizes, learns=way in WAITING)
+    return decoupled_step(_costs(work, rows, 0.0), link, rows, K, sizes=sizes, waits=WAITING.get(way))
 
 
 def _weights(ddp: dict[str, float]) -> float:

@@ -155,7 +155,7 @@ def _iterations(cfg: Any, rows: int, rounds: int) -> list[tuple[Row, Row]]:
         dist.barrier()
         parts.load_state_dict(start)
         if works:
-            iteration.gradient(0, *batch, more=False)
+            iteration.gradient(0, *batch, ahead=0)
             iteration.advance(build(cfg.optimizer)([{"params": list(parts.parameters())}]))
         return {name.removeprefix("pvd/seconds/"): value for name, value in iteration.report().items()}
 

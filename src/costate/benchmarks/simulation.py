@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from costate.core.schedules import Operation, decoupled
+from costate.core.schedules import Operation, decoupled, delayed
 
 STEPS = 40
 """Steps that are played; the second half of them is timed."""
@@ -46,6 +46,18 @@ class Link:
     def all_reduce(self, size: float, ranks: int) -> float:
         """A ring: 2 (R − 1) messages of size / R (Patarasuk & Yuan, 2009)."""
         return 2 * (ranks - 1) * self(size / ranks) if ranks > 1 else 0.0
+
+
+FIRST, OTHERS = 2**20, 25 * 2**20
+"""Bytes of the buckets in which DDP averages gradients, each by an all-reduce of its own."""
+
+
+def buckets(size: float) -> list[float]:
+    """DDP's, of so many bytes."""
+    found = [min(size, FIRST)]
+    while (left := size - sum(found)) > 0:
+        found.append(min(left, OTHERS))
+    return found
 
 
 class Wire:
@@ -93,21 +105,22 @@ def decoupled_step(
     K: int,
     R: int = 1,
     lag: int = 1,
-    window: int = 2,
+    window: int = 4,
     sizes: tuple[float, float] | None = None,
-    learns: bool = True,
+    waits: Operation | None = Operation.LEARN,
 ) -> float:
     """Seconds a step of R replicas of K decoupled stages, each replica on rows / R.
 
     Args:
+        lag: batches by which what comes up is late.
         sizes: bytes a batch that go down a boundary and up, where they are not a state's each.
-        learns: whether somebody waits for what comes up.
+        waits: what waits for what comes up: interfaces that learn, updates under true gradients, or nothing.
     """
     rows /= R
     f, u, learn = costs.forward(rows) / K, costs.backward(rows) / K, costs.learn(rows)
     end = costs.optimizer / K + (costs.ring or link).all_reduce(costs.weights / K, R)
     works = [Work(f, u + (costs.predict(rows) if k + 1 < K else 0), learn, end) for k in range(K)]
-    return play(works, link, sizes or (rows * costs.state, rows * costs.state), lag, window, learns)
+    return play(works, link, sizes or (rows * costs.state, rows * costs.state), lag, window, waits)
 
 
 class Work(NamedTuple):
@@ -144,7 +157,7 @@ class Copied:
     state: float
 
 
-def coarse_step(copied: Copied, link: Link, layers: Sequence[int], copies: Sequence[int], window: int = 2) -> float:
+def coarse_step(copied: Copied, link: Link, layers: Sequence[int], copies: Sequence[int], window: int = 4) -> float:
     """Seconds a step of stages that update by copies of all that is behind. Nobody waits for what goes up: a copy has
     some batches for its way.
 
@@ -162,33 +175,41 @@ def coarse_step(copied: Copied, link: Link, layers: Sequence[int], copies: Seque
         renewed = copied.taken * behind + (0.0 if first else copied.made * own)
         end = copied.optimizer * own / sum(layers) + renewed / copied.refresh
         works.append(Work(passes[0], passes[1] + answer + tune, 0.0, end))
-    return play(works, link, (copied.state, 0.0), 0, window, learns=False)
+    return play(works, link, (copied.state, 0.0), 0, window, None)
 
 
-def play(works: Sequence[Work], link: Link, sizes: tuple[float, float], lag: int, window: int, learns: bool) -> float:
+def play(
+    works: Sequence[Work], link: Link, sizes: tuple[float, float], lag: int, window: int, waits: Operation | None
+) -> float:
     """Seconds a step of decoupled stages."""
+    schedule = delayed if waits is Operation.UPDATE else decoupled
     K = len(works)
     free = [0.0] * K
     down, up = [[Wire(link) for _ in range(K)] for _ in range(2)]
     arrived, taken, gradient, room = [[[0.0] * STEPS for _ in range(K)] for _ in range(4)]
     steps = []
     for n in range(STEPS):
-        for operation, k, batch in decoupled(K, n, lag):
+        events = list(schedule(K, n, lag))
+        behind = {k - 1: batch for operation, k, batch in events if operation is Operation.UPDATE}
+        for operation, k, batch in events:
             if operation is Operation.FORWARD:
                 taken[k][n] = max(free[k], arrived[k][n])
                 free[k] = taken[k][n] + works[k].forward
-                # Room for the reply is made now, for the next state when this one is taken: its sender hears of it.
-                room[k][n] = down[k].word(free[k])
+                # Room for what comes up meanwhile is made now, for a later state when this one is taken.
+                if k in behind:
+                    room[k][behind[k]] = down[k].word(free[k])
                 if k + 1 < K:
                     if n >= window:
                         free[k] = max(free[k], arrived[k + 1][n - window] - link.latency)
-                    heard = up[k].word(taken[k + 1][n - 1]) if n else 0.0
+                    heard = up[k].word(taken[k + 1][n - window]) if n >= window else 0.0
                     arrived[k + 1][n] = down[k].carry(max(free[k], heard), sizes[0])
             elif operation is Operation.UPDATE:
+                if waits is operation and k + 1 < K:
+                    free[k] = max(free[k], gradient[k][batch])
                 free[k] += works[k].update
                 if k > 0:
-                    gradient[k - 1][n] = up[k].carry(max(free[k], room[k - 1][n]), sizes[1])
-            elif learns:
+                    gradient[k - 1][batch] = up[k].carry(max(free[k], room[k - 1][batch]), sizes[1])
+            elif waits is operation:
                 free[k] = max(free[k], gradient[k][batch]) + works[k].learn
         free = [time + work.end for time, work in zip(free, works, strict=True)]
         steps.append(max(free))
@@ -261,4 +282,5 @@ def synchronous_step(
 def data_parallel_step(costs: Costs, link: Link, rows: float, R: int) -> float:
     """Seconds a step of R replicas of the whole network, gradients averaged at the end."""
     passes = costs.forward(rows / R) + costs.backward(rows / R)
-    return passes + costs.reducer + (costs.ring or link).all_reduce(costs.weights, R) + costs.optimizer
+    averaged = sum((costs.ring or link).all_reduce(size, R) for size in buckets(costs.weights))
+    return passes + costs.reducer + averaged + costs.optimizer

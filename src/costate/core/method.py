@@ -26,7 +26,7 @@ class Player(Protocol):
 
     stages: Sequence[Any]
 
-    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def step(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         """Plays the schedule for batch n."""
 
     def collect(self, rows: list[Any]) -> list[Any]:
@@ -40,7 +40,7 @@ class Iteration(ABC):
     """Two parts, with the mean over replicas in between, and with them those who measure gradients."""
 
     @abstractmethod
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         """Leaves gradients in `.grad`; returns the network's output where this process has it."""
 
     def advance(self, optimizer: torch.optim.Optimizer) -> None:
@@ -69,8 +69,8 @@ class OptimizerStep(Iteration):
     def __init__(self, player: Player):
         self.player = player
 
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
-        return self.player.step(n, x, y, more)
+    def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
+        return self.player.step(n, x, y, ahead)
 
 
 class Method(ABC):

@@ -77,11 +77,11 @@ class Execution(ABC):
         return 0, 1
 
     @abstractmethod
-    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def step(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         """Batch n: leaves gradients in `.grad`; returns the network's output where this process has the last stage.
 
         Args:
-            more: whether another batch follows at once.
+            ahead: how many batches follow at once, as far as that is known.
         """
 
     def connect(self) -> None:  # noqa: B027  (here and below: one process has nobody to talk to)

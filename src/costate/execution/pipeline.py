@@ -53,7 +53,8 @@ class Pipeline(Execution):
 
     Args:
         lag: how many batches late the interfaces learn; 0 waits for the gradient of the batch itself.
-        window: messages of a kind under way at once; bounds memory where no gradient holds a stage back.
+        window: messages of a kind under way at once, and states that a stage has made room for: that bounds memory, and
+            over a round trip of so many batches no stage waits.
         replicas: pipelines that share each batch out; every stage's gradients are averaged over them.
         wire: in which precision states and letters travel; one process does the same where it is set so, too.
         trace: whether to remember what was done when, for a timeline.
@@ -78,8 +79,11 @@ class Pipeline(Execution):
             raise ValueError("execution=pipeline puts each stage on a process of its own: choose stages=2 or more.")
         self.window, self.replicas, self.alike = window, replicas, replicas == 1
         self.clock = Clock(SPANS if trace else 0)
-        self.own, self._ending, self._ahead = -1, False, 0
-        """Rows that the next states have been made room for, by us or behind us."""
+        self.own, self._ending = -1, False
+        self._rooms: deque[int] = deque()
+        """Rows that each of the next states has room for, here and behind us."""
+        self._last: int | None = None
+        """The batch to stop behind, once one was asked to."""
         self._awaited: deque[tuple[int, Tensor]] = deque()
 
     def connect(self) -> None:
@@ -128,7 +132,7 @@ class Pipeline(Execution):
         """The rank that holds a stage of this replica."""
         return (self.share[0] + 1) * len(self.stages) - 1 - stage
 
-    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def step(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         self.begin(n)
         events = list(self.schedule(n))
         behind = [batch for operation, k, batch in events if operation is Operation.UPDATE and k == self.own + 1]
@@ -142,7 +146,7 @@ class Pipeline(Execution):
             if k != self.own:
                 continue
             if operation is Operation.FORWARD:
-                output = self._forward(batch, x, y, more)
+                output = self._forward(batch, x, y, ahead)
                 self._expect(behind, output)
             elif operation is Operation.UPDATE and batch in self.stages[k].flights:
                 # Where the schedule updates the stage behind us first, it means us to wait for that stage's gradient.
@@ -155,24 +159,26 @@ class Pipeline(Execution):
                 del self.replies[k, batch]
                 self.note(event, n)
         stage = self.stages[self.own]
-        self.clock.end(queue=len(stage.flights) + len(stage.lessons), more=more)
+        self.clock.end(queue=len(stage.flights) + len(stage.lessons), more=ahead > 0)
         return output if self.own == len(self.stages) - 1 else None
 
-    def _forward(self, n: int, x: Tensor, y: Tensor, more: bool) -> Tensor:
+    def _forward(self, n: int, x: Tensor, y: Tensor, ahead: int) -> Tensor:
         stage = self.stages[self.own]
         travels = self.stages[-1].front is None
         # Room was made before anybody knew of this batch: a smaller one travels with rows that nobody reads.
-        rows = self._ahead or len(x)
+        rows = self._rooms.popleft() if self._rooms else len(x)
         if len(x) > rows:
-            raise ValueError(f"Batch {n} has {len(x)} rows, the one before {rows}: batches of an epoch do not grow.")
+            raise ValueError(f"Batch {n} has {len(x)} rows, one before it {rows}: batches of an epoch do not grow.")
+        # The mark travels with the states.
+        asked = False
         if not travels:
             self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
         elif self.own == 0:
-            # The mark travels with the states.
-            self.stopping = any_rank(self.asked, x.device, self.peers)
+            asked = any_rank(self.asked, x.device, self.peers)
         else:
-            x = self._state(n, x, rows, more)
-        self._ahead = len(x) if travels and more and not self.stopping else 0
+            x, asked = self._state(n, x, rows)
+        if travels:
+            self._make_room(n, x, ahead, asked)
         with self.clock.span("forward", n):
             x = x if travels or self.own == 0 else stage.guess(x)
             h = stage.send(n, x, y, first=self.own == 0)
@@ -181,20 +187,31 @@ class Pipeline(Execution):
                 self._states_out.room()
             with self.clock.span("send state", n):
                 whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
-                self._states_out.send(self.coding.pack(whole), self.stopping)
+                self._states_out.send(self.coding.pack(whole), asked)
         return h
 
-    def _state(self, n: int, x: Tensor, rows: int, more: bool) -> Tensor:
-        """What the stage in front has made of the samples, which has come with so many rows."""
+    def _make_room(self, n: int, x: Tensor, ahead: int, asked: bool) -> None:
+        """Makes room for the states of the next batches: word of it takes as long as they do. All stop behind a batch
+        for which room was made when they were asked to, and nothing is under way behind it.
+        """
+        if asked and self._last is None:
+            self._last = n + min(self.window - 1, ahead)
+        self.stopping = self._last is not None and n >= self._last
+        known = ahead if self._last is None else min(ahead, self._last - n)
+        while len(self._rooms) < min(self.window, known):
+            self._rooms.append(len(x))
+            if self.own > 0:
+                self._states_in.expect(self.coding.pack(x))
+
+    def _state(self, n: int, x: Tensor, rows: int) -> tuple[Tensor, bool]:
+        """What the stage in front has made of the samples, which has come with so many rows, and its mark."""
         inlet = self.stages[self.own].inlet
         state = x.new_empty(rows, *inlet)
         if not self._states_in:
             self._states_in.expect(self.coding.pack(state))
         with self.clock.span("wait for state", n):
-            parts, self.stopping = self._states_in.take()
-        if more and not self.stopping:
-            self._states_in.expect(self.coding.pack(x.new_empty(len(x), *inlet)))
-        return self.coding.unpack(parts, state)[: len(x)]
+            parts, asked = self._states_in.take()
+        return self.coding.unpack(parts, state)[: len(x)], asked
 
     def _expect(self, batches: list[int], h: Tensor) -> None:
         """Makes room for the gradients that the stage behind us sends while it plays this step, and for no others: what

@@ -56,7 +56,7 @@ class Serial(Replicated):
         super().__init__(stages, method, lag, wire)
         self.clock = Clock()
 
-    def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
+    def step(self, n: int, x: Input, y: Labels, ahead: int = 0) -> State:
         self.begin(n)
         h = x
         events = list(self.schedule(n))
@@ -172,7 +172,7 @@ class Parallel(Execution):
     def team(self) -> Team:
         return OneEach()
 
-    def step(self, n: int, x: Input, y: Labels, more: bool) -> NoReturn:
+    def step(self, n: int, x: Input, y: Labels, ahead: int) -> NoReturn:
         raise AssertionError("there are workers and no stages to play a schedule with")
 
     def average(self) -> None:

@@ -69,9 +69,9 @@ class Unrolled(Replicated):
         self.carried: Tensor | None = None
         """The state that the next batch begins with, where it goes on."""
 
-    def step(self, n: int, x: Input, y: Labels, more: bool = False) -> State:
+    def step(self, n: int, x: Input, y: Labels, ahead: int = 0) -> State:
         ends = [*range(self.span, x.shape[1], self.span), x.shape[1]]
-        batch = Sequences(n, y, ends, self.asks.carried and more, self.asks, self.post, self.later)
+        batch = Sequences(n, y, ends, self.asks.carried and ahead > 0, self.asks, self.post, self.later)
         parts = self._begun(x, batch)
         for operation, i, _ in self.method.schedule(len(ends) * len(parts), n, 0):
             k, j = divmod(i, len(parts))

@@ -70,7 +70,7 @@ class Accumulation(Iteration):
     def __init__(self, player: Player, pieces: int):
         self.player, self.pieces = player, pieces
 
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         """The mean over the pieces.
 
         Raises:
@@ -83,7 +83,7 @@ class Accumulation(Iteration):
         outputs: list[Tensor | None] = []
         losses = []
         for i, (rows, labels) in enumerate(zip(x.chunk(m), y.chunk(m), strict=True)):
-            outputs.append(self.player.step(n * m + i, rows, labels, more or i < m - 1))
+            outputs.append(self.player.step(n * m + i, rows, labels, ahead * m + m - 1 - i))
             losses.append(loss.value)
         for stage in self.player.stages:
             for p in stage.parameters():

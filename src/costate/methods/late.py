@@ -145,9 +145,9 @@ class AccumulatedStep(Iteration):
         self.player, self.batches, self.n = player, batches, 0
         self.sums: dict[tuple[int, str], Tensor] = {}
 
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         self.n = n
-        return self.player.step(n, x, y, more)
+        return self.player.step(n, x, y, ahead)
 
     def advance(self, optimizer: torch.optim.Optimizer) -> None:
         parameters = {

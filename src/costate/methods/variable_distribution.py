@@ -119,7 +119,7 @@ class Outer(Iteration):
         self.method, self.own_head = method, method.head == "own"
         self._report: dict[str, float] = {}
 
-    def gradient(self, n: int, x: Input, y: Labels, more: bool) -> State:
+    def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State:
         self._since = time.perf_counter()
         # Anew for each batch: a network may have become deeper.
         parameters, self.blocks = variables(self.networks, self.own_head)

@@ -93,13 +93,17 @@ class Training(lightning.LightningModule):
         n = self.trainer.global_step
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        output = self.iteration.gradient(n, *batch, more=not self.trainer.is_last_batch)
+        output = self.iteration.gradient(n, *batch, ahead=self._ahead(i))
         labels = self.execution.labels
         self.seen = None if output is None else (output, batch[1] if labels is None else labels)
         self.execution.average()
         self.iteration.advance(optimizer)
         self.execution.stepped()
         self.lr_schedulers().step()  # type: ignore[union-attr]
+
+    def _ahead(self, i: int) -> int:
+        """Batches of this epoch behind its i-th; a loader knows of one more by itself."""
+        return 0 if self.trainer.is_last_batch else max(1, int(self.trainer.num_training_batches) - 1 - i)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Each stage by itself: a process that holds one stage must come to the same result."""

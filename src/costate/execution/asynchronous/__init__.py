@@ -128,7 +128,7 @@ class Asynchronous(Execution):
         self.totals |= {name: value for part in rows for name, value in part.items()}
         self.lines.close()
 
-    def step(self, n: int, x: Input, y: Labels, more: bool) -> State | None:
+    def step(self, n: int, x: Input, y: Labels, ahead: int) -> State | None:
         if self.exact:
             raise ValueError(f"{REFUSAL}: choose levels.coarse_method=sg, or execution=pipeline.")
         if not self.begun:
@@ -139,7 +139,7 @@ class Asynchronous(Execution):
         output = None if self.own is None else self._train(n, self.own, x, y)
         for k in self.oracle.stages:
             self._learn(n, k)
-        self.clock.end(queue=0, more=more)
+        self.clock.end(queue=0, more=ahead > 0)
         return output if self.own == len(self.stages) - 1 else None
 
     def average(self) -> None:
