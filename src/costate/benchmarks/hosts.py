@@ -54,6 +54,8 @@ BUFFERS = {"tcp_rmem": "4096 4194304 33554432", "tcp_wmem": "4096 4194304 335544
 """Least, first and most bytes that a connection has under way: a far link carries a message whole, the first too."""
 CONGESTION = "cubic"
 """Linux's own. BBR takes one message a round trip for what the link can do, and stretches it over half of that time."""
+JUMBO = 9000
+"""Bytes of a packet of the kernel's switch: each that is shaped takes ten microseconds from whoever computes."""
 MTU = 60000
 """Bytes of the switch's packets: few large ones, as Python takes ten microseconds for each."""
 
@@ -147,8 +149,8 @@ class Hosts:
         for name in self.names:
             if not self.delay:
                 port = ["peer", "name", name, "netns", str(self._inside[SWITCH])]
-                self._on(name, "ip", "link", "add", self.interface, "type", "veth", *port)
-                self._on(SWITCH, "ip", "link", "set", name, "master", SWITCH, "up")
+                self._on(name, "ip", "link", "add", self.interface, "mtu", str(JUMBO), "type", "veth", *port)
+                self._on(SWITCH, "ip", "link", "set", name, "mtu", str(JUMBO), "master", SWITCH, "up")
             self._on(name, "ip", "addr", "add", f"{self.address(name)}/24", "dev", self.interface)
             self._on(name, "ip", "link", "set", self.interface, "up")
             self._on(name, "ip", "route", "change", "10.77.0.0/24", "dev", self.interface, "congctl", CONGESTION)
@@ -201,7 +203,7 @@ class Throttle:
         if self.switch is not None:
             os.kill(self.switch, FAR if on else NEAR)
         if self.rate is not None:
-            burst = max(4_000, round(self.rate * 1e6 / 8 * BURST))
+            burst = max(JUMBO + 100, round(self.rate * 1e6 / 8 * BURST))
             slow = ["tbf", "rate", f"{self.rate}mbit", "burst", str(burst), "latency", "400ms"]
             words = ["tc", "qdisc", "replace", "dev", self.interface, "root", *(slow if on else ["noqueue"])]
             subprocess.run(words, check=True)

@@ -239,7 +239,8 @@ def synchronous_step(
 
     Args:
         expected: whether a receiver says early that it has room. Torch's say it when they come to wait, and a message
-            leaves when its sender has heard of it; in 1F1B a stage also waits until what it has sent is gone.
+            leaves when its sender has heard of it; in 1F1B a stage also waits until what it has sent is gone, and word
+            of room goes behind that.
     """
     part, waits = rows / m, order is one_f_one_b and not expected
     seconds = {name: line(part) / K + costs.engine / 2 for name, line in (("F", costs.forward), ("B", costs.backward))}
@@ -265,6 +266,9 @@ def synchronous_step(
                 ready = free[k]
                 if 0 <= needed[1] < K:
                     back = wires["B" if name == "F" else "F"][k]
+                    if waits and gone in room:
+                        # Handed over together: the word waits behind what the stage sends itself.
+                        arrival(gone)
                     room.setdefault(needed, 0.0 if expected else back.word(free[k]))
                     if needed not in sent:
                         break
