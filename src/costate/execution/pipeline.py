@@ -44,6 +44,7 @@ from costate.execution.replicas import (
     share_optimizer,
     with_rows,
 )
+from costate.execution.rooms import Rooms
 from costate.methods.compression import Precision
 
 
@@ -53,8 +54,7 @@ class Pipeline(Execution):
 
     Args:
         lag: how many batches late the interfaces learn; 0 waits for the gradient of the batch itself.
-        window: messages of a kind under way at once, and states that a stage has made room for: that bounds memory, and
-            over a round trip of so many batches no stage waits.
+        window: messages of a kind under way at once, and states that there is room for; that bounds memory.
         replicas: pipelines that share each batch out; every stage's gradients are averaged over them.
         wire: in which precision states and letters travel; one process does the same where it is set so, too.
         trace: whether to remember what was done when, for a timeline.
@@ -80,10 +80,6 @@ class Pipeline(Execution):
         self.window, self.replicas, self.alike = window, replicas, replicas == 1
         self.clock = Clock(SPANS if trace else 0)
         self.own, self._ending = -1, False
-        self._rooms: deque[int] = deque()
-        """Rows that each of the next states has room for, here and behind us."""
-        self._last: int | None = None
-        """The batch to stop behind, once one was asked to."""
         self._awaited: deque[tuple[int, Tensor]] = deque()
 
     def connect(self) -> None:
@@ -107,6 +103,7 @@ class Pipeline(Execution):
         # wait for each other.
         down, up = dist.new_group(), dist.new_group()
         before, behind = dist.get_rank() + 1, dist.get_rank() - 1
+        self._rooms = Rooms(self.window)
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
         self._copies_in: dict[int, tuple[Inbox, CopiedBlocks, int]] = {}
@@ -165,20 +162,19 @@ class Pipeline(Execution):
     def _forward(self, n: int, x: Tensor, y: Tensor, ahead: int) -> Tensor:
         stage = self.stages[self.own]
         travels = self.stages[-1].front is None
-        # Room was made before anybody knew of this batch: a smaller one travels with rows that nobody reads.
-        rows = self._rooms.popleft() if self._rooms else len(x)
-        if len(x) > rows:
-            raise ValueError(f"Batch {n} has {len(x)} rows, one before it {rows}: batches of an epoch do not grow.")
-        # The mark travels with the states.
-        asked = False
+        rows, asked = self._rooms.take(n, len(x)), False
         if not travels:
             self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
         elif self.own == 0:
+            # The mark travels with the states.
             asked = any_rank(self.asked, x.device, self.peers)
         else:
             x, asked = self._state(n, x, rows)
         if travels:
-            self._make_room(n, x, ahead, asked)
+            for _ in range(self._rooms.make(n, len(x), ahead, asked)):
+                if self.own > 0:
+                    self._states_in.expect(self.coding.pack(x))
+            self.stopping = self._rooms.stopping
         with self.clock.span("forward", n):
             x = x if travels or self.own == 0 else stage.guess(x)
             h = stage.send(n, x, y, first=self.own == 0)
@@ -189,19 +185,6 @@ class Pipeline(Execution):
                 whole = h if len(h) == rows else torch.cat([h, h.new_zeros(rows - len(h), *h.shape[1:])])
                 self._states_out.send(self.coding.pack(whole), asked)
         return h
-
-    def _make_room(self, n: int, x: Tensor, ahead: int, asked: bool) -> None:
-        """Makes room for the states of the next batches: word of it takes as long as they do. All stop behind a batch
-        for which room was made when they were asked to, and nothing is under way behind it.
-        """
-        if asked and self._last is None:
-            self._last = n + min(self.window - 1, ahead)
-        self.stopping = self._last is not None and n >= self._last
-        known = ahead if self._last is None else min(ahead, self._last - n)
-        while len(self._rooms) < min(self.window, known):
-            self._rooms.append(len(x))
-            if self.own > 0:
-                self._states_in.expect(self.coding.pack(x))
 
     def _state(self, n: int, x: Tensor, rows: int) -> tuple[Tensor, bool]:
         """What the stage in front has made of the samples, which has come with so many rows, and its mark."""
