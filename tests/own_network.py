@@ -92,3 +92,17 @@ def random(shape, classes):
 
 def plain(shape, classes):
     return nn.Sequential(nn.Linear(*shape, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, classes))
+
+
+class Doubled(nn.Module):
+    """Its inverse forgets to halve."""
+
+    def forward(self, x):
+        return 2 * x
+
+    def inverse(self, h):
+        return h
+
+
+def astray(shape, outputs):
+    return [nn.Flatten(), Doubled(), nn.Linear(math.prod(shape), outputs)]

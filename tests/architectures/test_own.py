@@ -94,6 +94,10 @@ def test_modules_may_be_listed_named_and_of_sizes_that_the_data_decides():
         ("own_network:writes", "=own_network:writes: module 2 (Writes) writes on what it is given"),
         ("own_network:rows", "=own_network:rows: module 1 (Rows) gives torch.int64 (2,) for two samples"),
         ("own_network:misfit", "=own_network:misfit: module 1 (Linear) does not take a batch (2, 6): mat1 and mat2"),
+        (
+            "own_network:astray",
+            "=own_network:astray: module 1 (Doubled): its inverse misses what the module was given by 100",
+        ),
         ("own_network:many", "=own_network:many gives 5 numbers a sample, as (2, 5), and the data asks for 4"),
         ("own_network:asks", "=own_network:asks: missing a required argument: 'width', give it in arch.settings."),
     ],

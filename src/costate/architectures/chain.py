@@ -222,7 +222,7 @@ def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> No
 
     Raises:
         ValueError: a module does not take what the one before it gives, or does not give a tensor of floats with a row
-            a sample, or the last one not so many outputs.
+            a sample, or the last one not so many outputs; or an `inverse` is none.
     """
     modes = {module: module.training for module in layers.modules()}
     for module in modes:
@@ -246,6 +246,8 @@ def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> No
             raise ValueError(
                 f"{place} gives {h.dtype} {tuple(h.shape)} for two samples: a row of floats each is wanted."
             )
+        if _two_way(layer):
+            _undo(place, layer, torch.randn(before.shape, generator=torch.Generator().manual_seed(0)))
     if h.shape[1:] != (outputs,):
         raise ValueError(
             f"{told} gives {math.prod(h.shape[1:])} numbers a sample, as {tuple(h.shape)}, and the data asks for "
@@ -253,6 +255,15 @@ def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> No
         )
     for module, mode in modes.items():
         module.training = mode
+
+
+def _undo(place: str, layer: Any, x: Tensor) -> None:
+    """A wrong inverse gives wrong gradients, and nothing else shows it."""
+    missed = float((layer.inverse(layer(x)) - x).norm() / x.norm())
+    if not missed < 1e-3:
+        raise ValueError(
+            f"{place}: its inverse misses what the module was given by {missed:.1%}: have it undo forward."
+        )
 
 
 def _named(thing: Any) -> str:
