@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from costate.benchmarks import build
 from costate.benchmarks.hosts import Hosts, enter
+from costate.benchmarks.simulation import WINDOW
 from costate.core.block import Block, Network
 from costate.core.copies import Copies
 from costate.core.method import Method
@@ -32,10 +33,6 @@ from costate.training.module import stages
 
 REFRESH = 215
 """Batches from one copy to the next: what the default comes to in a run of 15 epochs on MNIST."""
-
-
-WINDOW = 4
-"""Messages of a pipeline that may be under way, as in `conf/execution/pipeline.yaml`."""
 
 
 class Setting(NamedTuple):

@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 
 from costate.core.schedules import Operation, decoupled, delayed
 
+WINDOW = 4
+"""Messages of a pipeline that may be under way, as in `conf/execution/pipeline.yaml`."""
+
 STEPS = 40
 """Steps that are played; the second half of them is timed."""
 
@@ -105,7 +108,7 @@ def decoupled_step(
     K: int,
     R: int = 1,
     lag: int = 1,
-    window: int = 4,
+    window: int = WINDOW,
     sizes: tuple[float, float] | None = None,
     waits: Operation | None = Operation.LEARN,
 ) -> float:
@@ -157,7 +160,9 @@ class Copied:
     state: float
 
 
-def coarse_step(copied: Copied, link: Link, layers: Sequence[int], copies: Sequence[int], window: int = 4) -> float:
+def coarse_step(
+    copied: Copied, link: Link, layers: Sequence[int], copies: Sequence[int], window: int = WINDOW
+) -> float:
     """Seconds a step of stages that update by copies of all that is behind. Nobody waits for what goes up: a copy has
     some batches for its way.
 
