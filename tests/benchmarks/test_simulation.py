@@ -126,3 +126,5 @@ def test_over_a_far_link_as_many_states_travel_in_a_round_trip_as_there_is_room_
     link = Link(50.0, 1e5)
     found = decoupled_step(costs(state=1e6), link, ROWS, 2, sizes=(1e6, 0.0), waits=None, window=window)
     assert found == pytest.approx((2 * 50 + 10) / window, rel=0.01)
+    many = decoupled_step(costs(state=1e6), link, ROWS, 64, sizes=(1e6, 0.0), waits=None, window=window)
+    assert many == pytest.approx(found), "each waits for its neighbour alone"

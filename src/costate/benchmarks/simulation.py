@@ -21,8 +21,8 @@ from costate.core.schedules import Operation, decoupled, delayed
 WINDOW = 4
 """Messages of a pipeline that may be under way, as in `conf/execution/pipeline.yaml`."""
 
-STEPS = 40
-"""Steps that are played; the second half of them is timed."""
+STEPS = 160
+"""Steps that are played; the second half of them is timed, when 64 stages on far links have found their pace."""
 
 
 @dataclass(frozen=True)
