@@ -1,25 +1,33 @@
 """What goes up a boundary: letters have the sizes that were made room for, and say what their equation says."""
 
 import inspect
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 import torch
 
-from costate.core import post
+import costate.methods
 from costate.core.post import Gradient, GradientAndState, OutputError, Passage, Post
 from costate.core.tasks import Classification, Regression
 from costate.execution.messages import packed, unpacked
-from costate.methods import compression
 from costate.methods.compression import Coded, Largest, Sign, coding
 
 ROWS, OUTPUTS = 5, 3
 TASK = Classification(OUTPUTS)
 MADE = {Largest: lambda kind: kind(0.2), Coded: lambda kind: kind(GradientAndState(), coding("int8"))}
-KINDS = [
-    kind
-    for kind in (vars(post) | vars(compression)).values()
-    if inspect.isclass(kind) and issubclass(kind, Post) and kind is not Post
-]
+
+
+def kinds(kind: type[Post] = Post) -> Iterator[type[Post]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from kinds(each)
+
+
+for found in pkgutil.iter_modules(costate.methods.__path__, "costate.methods."):
+    import_module(found.name)
+KINDS = [kind for kind in kinds() if kind.__module__.startswith("costate.")]
 
 
 def made(kind: type[Post]) -> Post:

@@ -6,6 +6,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from costate.architectures.forms import DenseField
+from costate.architectures.integrators import Shear
 from small import INTEGRATORS, REVERSIBLE, block, dense
 
 WIDTH = 3
@@ -123,3 +124,10 @@ def test_energy_stays_bounded(name):
     assert np.abs(early - early.mean()).max() < 0.1 * early.mean()
     assert late.mean() == pytest.approx(early.mean(), rel=1e-3)
     assert np.ptp(late) < 1.1 * np.ptp(early)
+
+
+def test_a_field_is_not_moved_by_a_function_of_itself():
+    """A stranger's was: it trained, and nothing could run it backwards."""
+    state = torch.ones(1, WIDTH), torch.ones(1, WIDTH)
+    with pytest.raises(ValueError, match="a function of the other one"):
+        Shear(1, 1, 0.5, torch.tanh)(state)

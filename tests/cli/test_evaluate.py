@@ -120,8 +120,8 @@ def test_a_run_says_what_its_stages_are_made_of(tmp_path, capsys):
     """Two layers of 8 × 8 a stage, and a boundary of two fields of 8 numbers."""
     folder = fit(tmp_path, *DATA, *VERLET, "summary=true")
     lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│ ")]
-    stage, layers_, parameters, flops, boundary, size = (cell.strip() for cell in lines[1])
+    stage, layers_, parameters, flops, boundary, down, up = (cell.strip() for cell in lines[1])
     assert (stage, layers_, parameters) == ("1", "2", str(2 * (64 + 8)))
-    assert (flops, boundary, size) == (str(2 * 2 * 2 * 64), "16", "64")
+    assert (flops, boundary, down, up) == (str(2 * 2 * 2 * 64), "16", "64", "64")
     total = 2 * (2 * 8 + 6 * 2 * 64 + 8 * 2)
     assert folder.results()["flops_per_sample"] == total

@@ -46,7 +46,7 @@ def test_behind_the_last_stage_there_is_no_boundary(tmp_path, capsys):
     fit(tmp_path, *SMALL, "trainer.progress=none", "callbacks=none", "summary=true", "epochs=1")
     rows = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│ ")]
     cells = [[cell.strip() for cell in row] for row in rows if row[0].strip() in ("0", "1")]
-    assert [row[4:] for row in cells] == [["16", "64"], ["", ""]]
+    assert [row[4:] for row in cells] == [["16", "64", "64"], ["", "", ""]]
 
 
 @pytest.fixture

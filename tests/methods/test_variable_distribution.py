@@ -87,8 +87,9 @@ def test_pieces_make_up_the_whole(name):
     torch.testing.assert_close(pieces.gradient(x), (value, g), rtol=0, atol=1e-12)
     torch.testing.assert_close(pieces.value(x), value, rtol=0, atol=1e-12)
     d = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
-    slope = (whole.value(x + 1e-6 * d) - whole.value(x - 1e-6 * d)) / 2e-6
-    torch.testing.assert_close(slope, g @ d, rtol=1e-6, atol=1e-8)
+    near, far = ((whole.value(x + ε * d) - whole.value(x - ε * d)) / (2 * ε) for ε in (1e-5, 2e-5))
+    # Of the fourth order in ε: a network that oscillates fast has large third derivatives.
+    torch.testing.assert_close((4 * near - far) / 3, g @ d, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.25])

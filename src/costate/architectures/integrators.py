@@ -95,7 +95,13 @@ class Shear(NamedTuple):
     f: Callable[[Tensor], Tensor]
 
     def __call__(self, state: tuple[Tensor, ...], sign: int = 1) -> tuple[Tensor, ...]:
-        """The state behind the shear; with sign −1 the one in front of it."""
+        """The state behind the shear; with sign −1 the one in front of it.
+
+        Raises:
+            ValueError: a is b, which nothing undoes.
+        """
+        if self.a == self.b:
+            raise ValueError(f"Shear({self.a}, {self.b}, ...): a field is moved by a function of the other one.")
         changed = torch.add(state[self.a], self.f(state[self.b]), alpha=sign * self.c)
         return (changed, state[1]) if self.a == 0 else (state[0], changed)
 

@@ -53,14 +53,24 @@ def operations(model: Training) -> list[tuple[Tensor, int]]:
 
 
 def outline(model: Training) -> None:
-    """Prints a line a stage: layers, parameters, operations a sample, what goes down the boundary behind it."""
-    table = Table("stage", "layers", "parameters", "flops a sample", "boundary", "bytes a sample", title="Network")
+    """Prints a line a stage: layers, parameters, operations a sample, the state at the boundary behind it, and the
+    bytes of a sample that go down and up there; below them the bytes of copies.
+    """
+    table = Table("stage", "layers", "parameters", "flops a sample", "boundary", "bytes down", "up", title="Network")
     stages: Any = model.stages
+    post = model.execution.post
     for k, (stage, (h, flops)) in enumerate(zip(stages, operations(model), strict=True)):
         parameters = sum(p.numel() for p in stage.block.parameters())
         shape = " × ".join(map(str, h.shape[1:]))
-        behind = (shape, f"{h.nbytes:,}") if k + 1 < len(stages) else ()
+        behind: tuple[str, ...] = ()
+        if k + 1 < len(stages):
+            down = h.nbytes if stages[k + 1].front is None else 0
+            up = 0 if post is None else sum(part.nbytes for part in post.room(h))
+            behind = shape, f"{down:,}", f"{up:,}"
         table.add_row(f"{k}", f"{stage.block.layers}", f"{parameters:,}", f"{flops:,}", *behind)
+    copies = sum(copies.room(i).nbytes for _, _, copies, i in model.execution.holders())
+    if copies:
+        table.caption = f"Copies of stages besides: {copies:,} bytes at each refresh."
     Console().print(table)
 
 
