@@ -64,8 +64,8 @@ def test_at_a_fixed_factor_copies_are_of_the_second_order_in_h(product, on):
     shape, words = ((3, 2), ["arch.form.heads=2", "arch.norm=true"]) if "tokens" in product else (SHAPE, [])
     gradient, state = orders_of_copies(shape, *turned(product, on), *words)
     assert min(gradient, state) > 1.8, (
-        f"order {gradient} of the gradient, {state} of the state: of a reversible step, is the whole step of its second "
-        "field in its first shear, or else `staggered` False?"
+        f"order {gradient} of the gradient, {state} of the state: of a reversible step, is the whole step of its "
+        "second field in its first shear, or else `staggered` False?"
     )
 
 
