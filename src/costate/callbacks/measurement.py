@@ -114,8 +114,10 @@ class TrainingScore(Callback):
 
     def __init__(self, *, every: Count):
         self.every = every
-        # Σ answers · (loss, score, 1): what this process has seen of the epoch, and what all had when it was resumed.
+        # Σ answers · (loss, score, 1): what this process has seen of the epoch, and what all had when it was resumed;
+        # of the latest batches as they came, each with the factor on its loss: additions by one cost more than batches.
         self.own = torch.zeros(3, dtype=torch.float64)
+        self.latest: list[tuple[Tensor, Tensor, int, int]] = []
         self.before = torch.zeros(3, dtype=torch.float64)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -128,24 +130,30 @@ class TrainingScore(Callback):
             return
         (output, y), n, task = pl_module.seen, trainer.global_step, pl_module.task
         value, answers = pl_module.execution.loss.value, task.answers(y)
-        total = task.total(output, y).double()
-        self.own = self.own.to(output.device)
-        self.own[:2] += torch.stack([value.double() * len(y), total])
-        self.own[2] += answers
+        total = task.total(output, y)
+        self.latest.append((value, total, len(y), answers))
         if (n + 1) % self.every and not trainer.is_last_batch:
             return
-        loss, score = value * len(y) / answers, (total / answers).float()
+        self._add()
+        loss, score = value * len(y) / answers, (total.double() / answers).float()
         if not loss.isfinite():
             raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
         for logger in trainer.loggers:
             numbers = dict(zip(self.names, (loss.item(), score.item()), strict=True))
             logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
         if trainer.progress_bar_callback is not None:
-            self._show(pl_module, self.before + self.own.cpu())
+            self._show(pl_module, self.before + self.own)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._show(pl_module, self._sums())
         self.own, self.before = torch.zeros_like(self.own), torch.zeros_like(self.before)
+
+    def _add(self) -> None:
+        if self.latest:
+            losses, totals, rows, answers = zip(*self.latest, strict=True)
+            sums = torch.tensor(rows, dtype=torch.float64) @ torch.stack(losses).double().cpu()
+            self.own += torch.stack([sums, torch.stack(totals).double().sum().cpu(), torch.tensor(float(sum(answers)))])
+            self.latest = []
 
     def _show(self, module: LightningModule, sums: Tensor) -> None:
         if sums[2]:
@@ -154,6 +162,7 @@ class TrainingScore(Callback):
 
     def _sums(self) -> Tensor:
         """Over all ranks, which all call it."""
+        self._add()
         own: Any = self.own.to(self.strategy.root_device, copy=True)
         return self.before + self.strategy.reduce(own, reduce_op="sum").cpu()
 
