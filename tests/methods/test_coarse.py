@@ -41,6 +41,32 @@ def test_a_fresh_copy_of_every_layer_is_backprop(name, inputs):
     assert_same(bodies(copies), bodies(exact))
 
 
+@pytest.mark.parametrize("arch", STABLE)
+def test_a_copy_of_what_is_near_hands_on_the_gradient_of_what_is_far(arch):
+    """Exactly: what is wrong with it is what is wrong one stage behind. With all stages near it is backpropagation."""
+    net, task, rule = stable(12, f"arch={arch}"), Classification(CLASSES), Coarsening(3)
+    first, second, *rest = net.cut(4)
+    x, y = torch.randn(20, *SHAPE).double(), torch.arange(20) % CLASSES
+    h = first(x).detach().requires_grad_()
+    state = second(h)
+    far = Coarse(rest, task, rule).gradient(state.detach(), y, None, 0)
+    handed = torch.autograd.grad(state, h, far, retain_graph=True)[0]
+    torch.testing.assert_close(Coarse([second, *rest], task, rule, near=1).gradient(h, y, None, 0), handed)
+    true = torch.autograd.grad(task.loss(rest[1](rest[0](state)), y), h)[0]
+    torch.testing.assert_close(Coarse([second, *rest], task, rule, near=3).gradient(h, y, None, 0), true)
+
+
+@pytest.mark.parametrize("arch", STABLE)
+def test_all_stages_near_and_copied_at_once_are_backprop(arch):
+    parts = blocks(arch, 3)
+    words = "method.factor=2", "method.step=9", "method.refresh=1"
+    near, _ = train(parts, method("method=coarse", *words, "method.near=2"))
+    exact, _ = train(parts, method("method=backprop"))
+    assert_same(bodies(near), bodies(exact))
+    far, _ = train(parts, method("method=coarse", *words))
+    assert not torch.equal(copied(far[0].block, 1), copied(exact[0].block, 1))
+
+
 def smooth(block, shift: float = 0.0) -> None:
     """Weights that are a function of time, the same at every depth."""
     generator = torch.Generator().manual_seed(3)
@@ -193,7 +219,7 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
     exact = Coarse([second], task, Coarsening(1)).gradient(h, y, None, 0)
 
     def errors() -> tuple[float, float]:
-        interface.copies.take(0, likeness.numbers(second))
+        interface.copies.take(0, likeness.numbers(second, False))
         error = (interface.gradient(h, y, None, 0) - exact).norm() / exact.norm()
         return likeness.fit(second, h, output).item(), error.item()
 

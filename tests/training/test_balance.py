@@ -39,6 +39,8 @@ def test_work_is_what_the_equations_say():
     assert layers[2] == 2 * 3 * product
     head = 2 * rows * d * 10
     assert interfaces[1] == 2 * 2 * 2 * product + 2 * head
+    near = method("method=coarse", f"method.factor={factor}", "method.step=9", "method.near=1")
+    assert work(net.block, near, (d,), TASK, 2)[1][1] == 2 * (2 + 1) * 2 * product + 2 * head
 
 
 def test_coarse_copies_leave_the_first_stage_fewer_layers_and_none_changes_nothing():

@@ -26,6 +26,10 @@ from torch.func import functional_call
 from costate.core.block import Block, Coarsening, restrict
 from costate.core.types import Input, State
 
+Kind = tuple[int, bool]
+"""What is copied: a stage, of that number, and whether all of its layers are."""
+EXACT = Coarsening(1)
+
 
 class Copies(NamedTuple):
     """What is sent, and when.
@@ -34,11 +38,13 @@ class Copies(NamedTuple):
         refresh: batches from one copy to the next; below 1 a share of all batches of a run, whose length must be told.
         travel: batches that pass before a copy is in use, but for one less than `refresh`: one is under way at a time.
         tune: batches from one step of tuning a stage's copy to the next; 0: none.
+        near: of how many stages right behind all layers are copied.
     """
 
     refresh: float
     travel: int
     tune: int
+    near: int = 0
 
     def over(self, batches: int) -> "Copies":
         """For a run of so many batches."""
@@ -65,15 +71,17 @@ class CopiedBlocks(nn.Module):
     Args:
         blocks: the stages' own.
         rule: how coarse.
+        near: how many of the first are copied as they are.
 
     Raises:
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
-    def __init__(self, blocks: Sequence[Block], rule: Coarsening):
+    def __init__(self, blocks: Sequence[Block], rule: Coarsening, near: int = 0):
         super().__init__()
-        self.rule = rule
-        self.blocks = nn.ModuleList(block.coarse(rule) for block in blocks).requires_grad_(False)
+        self.rules = [EXACT if i < near else rule for i in range(len(blocks))]
+        copies = (block.coarse(each) for block, each in zip(blocks, self.rules, strict=True))
+        self.blocks = nn.ModuleList(copies).requires_grad_(False)
         self._join()
 
     def _join(self) -> None:
@@ -86,6 +94,10 @@ class CopiedBlocks(nn.Module):
             state = block(state)
         return state
 
+    def exact(self, i: int) -> bool:
+        """Whether the i-th copy has all layers, and their weights as they are."""
+        return self.rules[i].factor == 1
+
     @torch.no_grad()
     def take(self, i: int, numbers: Float[Tensor, " numbers"]) -> None:
         """Gives the i-th copy the weights that have come, those of `Likeness.numbers`."""
@@ -97,12 +109,12 @@ class CopiedBlocks(nn.Module):
     def room(self, i: int) -> Float[Tensor, " numbers"]:
         """A place for what `take` is to be given."""
         parameters = list(self.blocks[i].parameters())
-        dtype = parameters[0].dtype if self.rule.factor == 1 else torch.bfloat16
+        dtype = parameters[0].dtype if self.exact(i) else torch.bfloat16
         return parameters[0].new_empty(sum(p.numel() for p in parameters), dtype=dtype)
 
     def deepen(self, i: int, block: Block) -> None:
         """Gives the i-th copy as many layers as a copy of this block has."""
-        _deepen(self.blocks[i], block, self.rule)
+        _deepen(self.blocks[i], block, self.rules[i])
         self._join()
 
     def stand_for(self, i: int, block: Block) -> None:
@@ -146,10 +158,15 @@ class Likeness(nn.Module):
         return found
 
     @torch.no_grad()
-    def numbers(self, block: Block) -> Float[Tensor, " numbers"]:
-        """The weights in one vector: what is sent; of a coarse copy, an approximation anyway, in half the bytes."""
-        row = torch.cat([weight.reshape(-1) for weight in self.weights(block).values()])
-        return row if self.rule.factor == 1 else row.to(torch.bfloat16)
+    def numbers(self, block: Block, exact: bool) -> Float[Tensor, " numbers"]:
+        """The weights in one vector: what is sent; of a coarse copy, an approximation anyway, in half the bytes.
+
+        Args:
+            exact: whether they are those of the block itself.
+        """
+        weights = block.parameters() if exact else self.weights(block).values()
+        row = torch.cat([weight.reshape(-1) for weight in weights])
+        return row if exact else row.to(torch.bfloat16)
 
     def fit(self, block: Block, x: Input, h: State) -> Float[Tensor, ""]:
         """By how much the copy misses what the block has made of x, as a share of the variance of h."""

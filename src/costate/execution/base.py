@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from costate.core.copies import CopiedBlocks
+from costate.core.copies import CopiedBlocks, Kind
 from costate.core.interface import EachSpan, Learning, Loss
 from costate.core.method import Method
 from costate.core.post import GradientAndState, Post, Reply
@@ -44,7 +44,7 @@ class Execution(ABC):
         lockstep: whether all processes may `gather` in the middle of a step.
         asked: whether this process was asked to stop.
         stopping: whether all processes stop behind the batch just played, because one was asked to.
-        copied: numbers of the copies under way, by stage.
+        copied: numbers of the copies under way, by what they are of.
         copies: when they are made and taken; see `core.copies`.
         labels: of the batch that `step` has played, where it is not the one that it was given.
     """
@@ -67,7 +67,7 @@ class Execution(ABC):
         self.asked = self.stopping = False
         self.exact: Method | None = None
         self.labels: Labels | None = None
-        self.copied: dict[int, Tensor] = {}
+        self.copied: dict[Kind, Tensor] = {}
         self.copies = None if method.copies is None else method.copies.over(1)
         self._batch = 0
 
@@ -105,24 +105,28 @@ class Execution(ABC):
         if self.copies is None or not self.copies.taken(n):
             return
         self.receive_copies()
-        for k, j, copies, i in self.holders():
-            if self.trains(k) and j in self.copied:
-                copies.take(i, self.copied[j])
+        for k, kind, copies, i in self.holders():
+            if self.trains(k) and kind in self.copied:
+                copies.take(i, self.copied[kind])
         self.copied = {}
 
     def stepped(self) -> None:
         """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
         if self.copies is not None and self.copies.made(self._batch):
-            self.copied = {
-                j: stage.likeness.numbers(stage.block)
-                for j, stage in enumerate(self.stages)
-                if stage.likeness is not None and self.trains(j)
-            }
+            self.copied = {kind: self._numbers(*kind) for kind in self._held() if self.trains(kind[0])}
             self.send_copies()
 
-    def tuning(self, n: int) -> bool:
-        """Whether stages make their copies more like themselves on batch n."""
-        return self.copies is not None and self.copies.tuned(n)
+    def _held(self) -> set[Kind]:
+        return {kind for _, kind, _, _ in self.holders()}
+
+    def _numbers(self, j: int, exact: bool) -> Tensor:
+        likeness = self.stages[j].likeness
+        assert likeness is not None, "somebody holds its copy"
+        return likeness.numbers(self.stages[j].block, exact)
+
+    def tuning(self, n: int, k: int) -> bool:
+        """Whether stage k makes its copy more like itself on batch n."""
+        return self.copies is not None and self.copies.tuned(n) and (k, False) in self._held()
 
     def trains(self, k: int) -> bool:
         """Whether this process trains stage k."""
@@ -245,27 +249,25 @@ class Execution(ABC):
         for stage in self.stages:
             if stage.likeness is not None:
                 stage.likeness.deepen(stage.block)
-        for _, j, copies, i in self.holders():
-            likeness, block = self.stages[j].likeness, self.stages[j].block
-            assert likeness is not None, "somebody holds its copy"
-            copies.deepen(i, block)
-            copies.take(i, likeness.numbers(block))
+        for _, kind, copies, i in self.holders():
+            copies.deepen(i, self.stages[kind[0]].block)
+            copies.take(i, self._numbers(*kind))
 
     def relate(self) -> None:
         """Called on every process where training begins: copies are told whose they are, of whatever depth by now."""
         for stage in self.stages:
             if stage.likeness is not None:
                 stage.likeness.delta.stand_for(stage.block)
-        for _, j, copies, i in self.holders():
+        for _, (j, _), copies, i in self.holders():
             copies.stand_for(i, self.stages[j].block)
 
-    def holders(self) -> Iterator[tuple[int, int, CopiedBlocks, int]]:
-        """Who holds copies of whom: stage k one of stage j, as the i-th of these."""
+    def holders(self) -> Iterator[tuple[int, Kind, CopiedBlocks, int]]:
+        """Who holds copies of whom: stage k one of this kind, as the i-th of these."""
         for k, stage in enumerate(self.stages):
-            if isinstance(stage.interface, Coarse):
-                yield from ((k, k + 1 + i, stage.interface.copies, i) for i in range(len(self.stages) - 1 - k))
-            if stage.front is not None:
-                yield from ((k, j, stage.front, j) for j in range(k))
+            behind = stage.interface.copies if isinstance(stage.interface, Coarse) else None
+            for copies, j in ((behind, k + 1), (stage.front, 0)):
+                if copies is not None:
+                    yield from ((k, (j + i, copies.exact(i)), copies, i) for i in range(len(copies.blocks)))
 
     def state_dict(self) -> dict[str, Any]:
         """The batches that stages have still to update on, or interfaces to learn from: a resumed run skips none."""
@@ -283,7 +285,9 @@ class Execution(ABC):
         for k, stage in enumerate(self.stages):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
-        self.copied = state["copies"]
+        # Earlier versions had one kind of copies.
+        kinds = {kind[0]: kind for kind in self._held()}
+        self.copied = {kinds.get(key, key): numbers for key, numbers in state["copies"].items()}
         self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
 from costate.config.settings import Count, Size
-from costate.core.copies import CopiedBlocks
+from costate.core.copies import CopiedBlocks, Kind
 from costate.core.method import Method
 from costate.core.post import Reply
 from costate.core.schedules import Operation
@@ -106,16 +106,17 @@ class Pipeline(Execution):
         self._rooms = Rooms(self.window)
         self._states_in, self._states_out = Inbox(before, down), Outbox(behind, down, self.window)
         self._replies_in, self._replies_out = Inbox(behind, up), Outbox(before, up, self.window)
-        self._copies_in: dict[int, tuple[Inbox, CopiedBlocks, int]] = {}
-        self._copies_out: list[Outbox] = []
+        self._copies_in: dict[Kind, tuple[Inbox, CopiedBlocks, int]] = {}
+        self._copies_out: list[tuple[Outbox, Kind]] = []
         if self.method.copies is not None:
             # Straight to where they are wanted, which is as many bytes as from stage to stage.
             group, held = dist.new_group(), list(self.holders())
-            own = [(j, copies, i) for k, j, copies, i in held if k == self.own]
-            self._copies_in = {j: (Inbox(self.rank_of(j), group), copies, i) for j, copies, i in own}
-            self._copies_out = [Outbox(self.rank_of(k), group, self.window) for k, j, _, _ in held if j == self.own]
+            own = [(kind, copies, i) for k, kind, copies, i in held if k == self.own]
+            self._copies_in = {kind: (Inbox(self.rank_of(kind[0]), group), copies, i) for kind, copies, i in own}
+            out = [(self.rank_of(k), kind) for k, kind, _, _ in held if kind[0] == self.own]
+            self._copies_out = [(Outbox(rank, group, self.window), kind) for rank, kind in out]
         # A checkpoint holds what is pending on all ranks.
-        self.copied = {j: numbers for j, numbers in self.copied.items() if j in self._copies_in}
+        self.copied = {kind: numbers for kind, numbers in self.copied.items() if kind in self._copies_in}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
             if k != self.own:
@@ -210,7 +211,7 @@ class Pipeline(Execution):
     def _update(self, n: int, waits: bool) -> None:
         reply = self._reply(n) if waits else None
         with self.clock.span("update", n):
-            passage = self.stages[self.own].update(n, reply, self.exact is not None, self.tuning(n))
+            passage = self.stages[self.own].update(n, reply, self.exact is not None, self.tuning(n, self.own))
         post = self.post
         if passage is not None and post is not None:
             with self.clock.span("wait for room", n):
@@ -236,26 +237,25 @@ class Pipeline(Execution):
     @property
     def sent(self) -> int:
         """Bytes that this rank has sent to others."""
-        return self._states_out.sent + self._replies_out.sent + sum(box.sent for box in self._copies_out)
+        return self._states_out.sent + self._replies_out.sent + sum(box.sent for box, _ in self._copies_out)
 
     def trains(self, k: int) -> bool:
         return k == self.own
 
     def send_copies(self) -> None:
-        own = self.copied.pop(self.own, None)
-        for box in self._copies_out:
-            assert own is not None, "somebody holds its copy"
-            box.send((own,), self.asked)
+        for box, kind in self._copies_out:
+            box.send((self.copied[kind],), self.asked)
+        self.copied = {}
         # Where no states travel, who asks for an end says so with a copy, and all end when copies are taken.
         self._ending = self.asked
         for inbox, copies, i in self._copies_in.values():
             inbox.expect((copies.room(i),))
 
     def receive_copies(self) -> None:
-        for j, (inbox, _, _) in self._copies_in.items():
+        for kind, (inbox, _, _) in self._copies_in.items():
             if inbox:
                 with self.clock.span("wait for copy", self._batch):
-                    (self.copied[j],), asked = inbox.take()
+                    (self.copied[kind],), asked = inbox.take()
                 self._ending = self._ending or asked
 
     def drain(self) -> None:
@@ -263,7 +263,7 @@ class Pipeline(Execution):
         if self._awaited:
             self._reply(self._awaited[-1][0])
         self.receive_copies()
-        for box in (self._states_out, self._replies_out, *self._copies_out):
+        for box in (self._states_out, self._replies_out, *(box for box, _ in self._copies_out)):
             box.flush()
 
     def gather(self) -> None:

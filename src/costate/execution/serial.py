@@ -89,7 +89,7 @@ class Serial(Replicated):
                 h = self.coding.round_trip(h) if stage.front is None else stage.guess(x)
             return stage.send(batch, h, y, first=k == 0)
         if operation is Operation.UPDATE and batch in stage.flights:
-            passage = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.tuning(batch))
+            passage = stage.update(batch, self.replies.get((k, batch)), self.exact is not None, self.tuning(batch, k))
             if passage is not None and post is not None:
                 self.replies[k - 1, batch] = post.read(post.write(passage), passage.x)
             self.note(event, n)

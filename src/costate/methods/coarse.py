@@ -34,15 +34,16 @@ class Coarse(Interface):
     Args:
         behind: the blocks of the stages behind, which are copied.
         rule: how coarse.
+        near: of how many stages right behind all layers are copied.
 
     Raises:
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
-    def __init__(self, behind: Sequence[Block], task: Task, rule: Coarsening):
+    def __init__(self, behind: Sequence[Block], task: Task, rule: Coarsening, near: int = 0):
         super().__init__()
         self.task = task
-        self.copies = CopiedBlocks(behind, rule)
+        self.copies = CopiedBlocks(behind, rule, near)
 
     def gradient(self, h: State, y: Labels, arrived: Tensor | None, n: int) -> Tensor:
         end = h.detach().requires_grad_()
@@ -77,6 +78,7 @@ class CoarseCopies(Method):
         step: the longest time step that they may make up: with a longer one a copy is no likeness.
         refresh: batches from a copy to the next one, or a share of the run's; 1 and factor=1 are backpropagation.
         travel: batches from the making of a copy to its use, as far as the next one has not been made by then.
+        near: stages right behind of which all layers are copied: what is far may be coarse.
         tune: batches from one step to the next by which a stage makes its copy more like itself; 0: none.
         inputs: whether a stage takes its input as it comes from the stage in front, or makes it itself, of the samples
             by coarse copies of the stages in front: then no state travels, and all stages work on a batch at once.
@@ -92,6 +94,7 @@ class CoarseCopies(Method):
     refresh: Rate
     travel: Size
     tune: Size
+    near: Size = 0
     inputs: Literal["received", "coarse"] = "received"
 
     def __post_init__(self) -> None:
@@ -100,10 +103,10 @@ class CoarseCopies(Method):
                 f"method.refresh={self.refresh:g}: a number of batches is whole; below 1 it is a share of the run's."
             )
         self.rule = Coarsening(self.factor, self.step)
-        self.copies = Copies(self.refresh, self.travel, self.tune if self.factor > 1 else 0)
+        self.copies = Copies(self.refresh, self.travel, self.tune if self.factor > 1 else 0, self.near)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Coarse:
-        return Coarse(behind, task, self.rule)
+        return Coarse(behind, task, self.rule, self.near)
 
     def between_spans(self, size: int, task: Task, step: float | None) -> CoarseSteps:
         if step is None and self.factor > 1:

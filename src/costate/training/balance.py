@@ -8,6 +8,7 @@ Operations are counted, not timed: a cut must not depend on the hour, for a resu
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,11 +38,16 @@ def by_work(network: Network, method: Method, stages: int, shape: Shape, task: T
         raise ValueError("balance=work counts what stages in depth do, and this network is cut in time: give sizes.")
     # Counting draws no random numbers that training would draw.
     with torch.random.fork_rng(devices=[]):
-        return partition(*work(network.block, method, shape, task), stages)
+        return partition(*work(network.block, method, shape, task, network.layers // stages), stages)
 
 
-def work(block: Block, method: Method, shape: Shape, task: Task) -> tuple[list[int], list[int]]:
-    """w of each layer, and u behind each layer but the last."""
+def work(block: Block, method: Method, shape: Shape, task: Task, stage: int = 1) -> tuple[list[int], list[int]]:
+    """w of each layer, and u behind each layer but the last.
+
+    Args:
+        stage: layers of a stage, about, where an interface tells the next stages from the others.
+    """
+    near = 0 if method.copies is None else method.copies.near
     h, layers, interfaces = torch.zeros(ROWS, *shape), [], []
     for j in range(block.layers):
         layer, x = block.slice(j, j + 1), h.requires_grad_(j > 0)
@@ -51,7 +57,8 @@ def work(block: Block, method: Method, shape: Shape, task: Task) -> tuple[list[i
         layers.append(passes.total)
         if j + 1 < block.layers:
             h = h.detach()
-            interface = method.interface(tuple(h.shape[1:]), task, [block.slice(j + 1, block.layers)])
+            ends = sorted({min(j + 1 + n * stage, block.layers) for n in range(near + 1)} | {block.layers})
+            interface = method.interface(tuple(h.shape[1:]), task, [block.slice(*piece) for piece in pairwise(ends)])
             with _Operations() as answer:
                 _answers(interface, method, task, h)
             interfaces.append(answer.total)
