@@ -256,11 +256,14 @@ def test_no_copy_makes_longer_steps_than_allowed(n, h, layers):
     assert n * h / layers <= max(0.5, h) + 1e-9
 
 
-@pytest.mark.parametrize("inputs", ["received", "coarse"])
+@pytest.mark.parametrize(
+    ("inputs", "near", "earlier"), [("received", 0, False), ("coarse", 1, False), ("coarse", 0, True)]
+)
 @pytest.mark.parametrize("pause", [5, 6, 7, 8])
-def test_a_run_that_is_resumed_while_a_copy_is_under_way_is_an_uninterrupted_one(inputs, pause):
-    words = "method.factor=2", "method.step=9", "method.refresh=4", "method.travel=2", "method.tune=2"
-    rule = method("method=coarse", f"method.inputs={inputs}", *words)
+def test_a_run_that_is_resumed_while_a_copy_is_under_way_is_an_uninterrupted_one(inputs, near, earlier, pause):
+    """Also of a checkpoint that knows of one kind of copies, as earlier ones did."""
+    words = f"method.near={near}", "method.factor=2", "method.step=9", "method.refresh=4", "method.travel=2"
+    rule = method("method=coarse", f"method.inputs={inputs}", *words, "method.tune=2")
     assert [rule.copies.made(n) for n in range(3, 8)] == [True, False, False, False, True]
     assert rule.copies.taken(6)
     straight, _ = train(blocks("verlet", 3), rule, 12)
@@ -269,6 +272,8 @@ def test_a_run_that_is_resumed_while_a_copy_is_under_way_is_an_uninterrupted_one
     for n, (x, y) in enumerate(batches(12)):
         if n == pause:
             kept = [s.state_dict() for s in stages], optimizer.state_dict(), copy.deepcopy(serial.state_dict())
+            if earlier:
+                kept[2]["copies"] = {j: numbers for (j, _), numbers in kept[2]["copies"].items()}
             stages = make_stages(blocks("verlet", 3), SHAPE_OF_TRAINED, TASK, rule)
             serial, optimizer = Serial(stages, rule, lag=0), step_all([p for s in stages for p in s.parameters()])
             for stage, state in zip(stages, kept[0], strict=True):
