@@ -6,6 +6,7 @@ between two batches (`state_dict`).
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -113,9 +114,10 @@ class Execution(ABC):
     def stepped(self) -> None:
         """Called when the optimizer has made the step that `average` came before: copies are made that are due."""
         if self.copies is not None and self.copies.made(self._batch):
-            self.copied = {kind: self._numbers(*kind) for kind in self._held() if self.trains(kind[0])}
+            self.copied = {kind: self._numbers(*kind) for kind in self._held if self.trains(kind[0])}
             self.send_copies()
 
+    @cached_property
     def _held(self) -> set[Kind]:
         return {kind for _, kind, _, _ in self.holders()}
 
@@ -126,7 +128,7 @@ class Execution(ABC):
 
     def tuning(self, n: int, k: int) -> bool:
         """Whether stage k makes its copy more like itself on batch n."""
-        return self.copies is not None and self.copies.tuned(n) and (k, False) in self._held()
+        return self.copies is not None and self.copies.tuned(n) and (k, False) in self._held
 
     def trains(self, k: int) -> bool:
         """Whether this process trains stage k."""
@@ -286,7 +288,7 @@ class Execution(ABC):
             stage.flights = {n: Flight(k == 0, **kept) for n, kept in state["flights"][k].items()}
             stage.lessons = {n: tuple(lesson) for n, lesson in state["lessons"][k].items()}
         # Earlier versions had one kind of copies.
-        kinds = {kind[0]: kind for kind in self._held()}
+        kinds = {kind[0]: kind for kind in self._held}
         self.copied = {kinds.get(key, key): numbers for key, numbers in state["copies"].items()}
         self.replies = {tuple(key): Reply(g, state["states"].get(key)) for key, g in state["gradients"].items()}
 
