@@ -125,3 +125,10 @@ def test_a_run_says_what_its_stages_are_made_of(tmp_path, capsys):
     assert (flops, boundary, down, up) == (str(2 * 2 * 2 * 64), "16", "64", "64")
     total = 2 * (2 * 8 + 6 * 2 * 64 + 8 * 2)
     assert folder.results()["flops_per_sample"] == total
+
+
+@pytest.mark.parametrize(("near", "size"), [(0, 2 * (144 + 2 * 162)), (1, 4 * 144 + 2 * 162 + 4 * 162)])
+def test_a_run_says_what_its_copies_weigh(tmp_path, capsys, near, size):
+    """Of two stages by the first, and of the last by the second, in half precision where they are not near."""
+    fit(tmp_path, *DATA, *VERLET, "method=coarse", f"method.near={near}", "summary=true")
+    assert f"Copies of stages besides: {size:,} bytes at each refresh." in capsys.readouterr().out
