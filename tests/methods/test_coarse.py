@@ -285,3 +285,19 @@ def test_a_run_that_is_resumed_while_a_copy_is_under_way_is_an_uninterrupted_one
         optimizer.step()
         serial.stepped()
     assert_same(stages, straight)
+
+
+@pytest.mark.parametrize("near", [0, 1])
+def test_norms_of_copies_begin_a_level_with_the_statistics_of_their_block(near):
+    """They began with whatever lay in memory: a run ended in its ninth epoch, because a mean was not finite."""
+    first, second = stable(8, "arch=verlet", "arch.norm=true").cut(2)
+    second(first(torch.randn(20, *SHAPE).double()))
+    copies, likeness = CopiedBlocks([second], Coarsening(2), near), Likeness(second, Coarsening(2))
+    second.refine([stack.repeat_interleave(2, dim=0) for stack in second.stacks()])
+    copies.deepen(0, second)
+    likeness.deepen(second)
+    for copy_ in (copies.blocks[0], likeness.delta):
+        pairs = list(zip(copy_.buffers(), second.buffers(), strict=True))
+        assert pairs
+        for mine, its in pairs:
+            torch.testing.assert_close(mine, restrict(its, len(mine)))

@@ -185,5 +185,6 @@ def _deepen(copy: nn.Module, block: Block, rule: Coarsening) -> None:
     layers = block.coarser(rule)
     assert isinstance(copy, Block), "made so"
     if copy.layers != layers:
-        copy.refine([stack.new_empty(layers, *stack.shape[1:]) for stack in copy.stacks()])
+        # Statistics of norms, which nobody sends, begin with those of the block.
+        copy.refine([restrict(stack.detach(), layers) for stack in block.stacks()])
     copy.stand_for(block)
