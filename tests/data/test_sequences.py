@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from costate.core.tasks import SILENT, Characters, SequenceTask
 from costate.data.memory import InMemory
-from costate.data.sequences import turns
+from costate.data.sequences import RepeatCopy
 from costate.data.text import _library
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -91,7 +91,7 @@ def test_no_batch_is_drawn_twice_and_validation_always_the_same(name):
 def test_what_is_asked_for_is_what_was_shown(name, length):
     data = made(name, symbols=3, length=length)
     x, y = passed(data.train_dataloader())[0]
-    N, R = (length, 1) if name == "copy" else turns(length)
+    N, R = (length, 1) if name == "copy" else RepeatCopy.turns(length)
     shown = x[:, :N, :3].argmax(2)
     assert torch.equal(y[:, N + 1 :], shown.repeat(1, R))
     assert (y[:, : N + 1] == SILENT).all()
@@ -101,7 +101,7 @@ def test_what_is_asked_for_is_what_was_shown(name, length):
 
 
 def test_lengths_of_repeat_copy_grow_symbols_and_repeats_in_turn():
-    assert [turns(length) for length in range(1, 6)] == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3)]
+    assert [RepeatCopy.turns(length) for length in range(1, 6)] == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3)]
 
 
 def test_streams_of_a_text_go_on_from_batch_to_batch(tmp_path):

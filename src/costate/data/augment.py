@@ -30,11 +30,7 @@ STREAM = 1
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A change, and the share of each joint batch that this process has.
-
-    Args:
-        change: of pictures, by random numbers.
-    """
+    """A change of pictures by random numbers, and the share of each joint batch that this process has."""
 
     change: Change
     seed: int

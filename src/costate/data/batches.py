@@ -26,7 +26,6 @@ class Loader:
     uninterrupted one.
 
     Args:
-        number: of batches in an epoch.
         batches: fresh pairs (x float, y) of an epoch, from a batch on; one is made when it is asked for.
     """
 

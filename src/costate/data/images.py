@@ -12,7 +12,6 @@ import socket
 import tempfile
 from abc import ABC
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -39,15 +38,9 @@ ADVICE = "or use data=digits, which needs no files"
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one data set.
+    """The files of one data set of conf/data, in a folder below the root, and torchvision's class that reads them.
 
-    Args:
-        name: of the data set in conf/data.
-        reader: torchvision's class for it.
-        folder: of the files, below the root.
-        files: their names.
-        shape: of one image, (channels, height, width).
-        classes: labels are 0 to classes − 1.
+    An image is (channels, height, width); labels are 0 to classes − 1.
     """
 
     name: str
@@ -153,16 +146,16 @@ class Images(InMemory, ABC):
     def read(self) -> Parts:
         if not self.folder.is_dir() and self.path.is_file():
             log.warning("data.root=%s is not there: the pictures are those of %s.", self.folder, self.path)
-        archive = self.folder / f"{self.source.name}.zip"
-        if self.source.missing(self.folder) and archive.is_file():
+        source, folder = self.source, self.folder
+        archive = folder / f"{source.name}.zip"
+        if source.missing(folder) and archive.is_file():
             # The same pictures, one a file.
             gallery = Gallery(archive, "data.root")
-            size, colour = self.source.shape[1], self.source.shape[0] == 3
-            path = self.path.with_name(f"{self.source.name}_zip.h5")
-            arrays = store.load(path, gallery.signature(), lambda: gallery.arrays(size, colour, skip=False))
+            channels, size, _ = source.shape
+            path = self.path.with_name(f"{source.name}_zip.h5")
+            arrays = store.load(path, gallery.signature(), lambda: gallery.arrays(size, channels == 3, skip=False))
         else:
-            made = partial(self.source.read, self.folder, self.download)
-            arrays = store.load(self.path, self.source.signature(self.folder), made)
+            arrays = store.load(self.path, source.signature(folder), lambda: source.read(folder, self.download))
         self.class_names = [name.decode() for name in arrays.get("classes", ())]
         learn, test = (Rows.of(arrays, part) for part in ("train", "test"))
         train, validation, _ = divide(len(learn.y), self.train, self.validation, 0, self.seed)
@@ -181,11 +174,7 @@ def _home(setting: str, path: str) -> Path:
 
 @dataclass(kw_only=True, eq=False)
 class Pictures(Images, ABC):
-    """Those whose training pictures may be changed.
-
-    Args:
-        augment: how.
-    """
+    """Those whose training pictures may be changed, as `augment` says."""
 
     augment: Kind
 

@@ -48,7 +48,6 @@ class Standardise:
         column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
-
         self.shape = tuple(x[:1].shape[1:]) if shape is None else shape
 
     def __call__(self, x: Shaped[Tensor, "batch channels *place"]) -> Float[Tensor, "batch *shape"]:
@@ -125,6 +124,16 @@ class Data(LightningDataModule, ABC):
         self.shape, self.task = shape, task
         self.rows: Callable[[int, int], int] = lambda batch_size, most: batch_size
 
+    def val_dataloader(self) -> Loader:
+        return self.in_order("validation")
+
+    def test_dataloader(self) -> Loader:
+        return self.in_order("test")
+
+    @abstractmethod
+    def in_order(self, part: str) -> Loader:
+        """All of validation or test, the same batches every time."""
+
 
 @dataclass(kw_only=True, eq=False)
 class InMemory(Data):
@@ -176,12 +185,6 @@ class InMemory(Data):
         order = Shuffled(len(rows.y), step, self.shuffle_seed, replica, replicas)
         augment = self.change and Augmentation(self.change, self.shuffle_seed, replica, replicas)
         return reading(rows, order, self.prepare, augment)
-
-    def val_dataloader(self) -> Loader:
-        return self.in_order("validation")
-
-    def test_dataloader(self) -> Loader:
-        return self.in_order("test")
 
     def in_order(self, part: str) -> Loader:
         """All rows of a part in order, as they are for validation and test."""

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from abc import ABC
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -11,8 +11,7 @@ from typing import Any, Literal, final
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from costate.config import lookup
 from costate.config.settings import Count, Share
@@ -97,9 +96,8 @@ class Folder(Own):
 
     def _decode(self) -> store.Arrays:
         large = len(self.gallery.files) * math.prod(self.shape) > self.bytes
-        return self.gallery.arrays(
-            self.size, self.colour, self.unreadable == "skip", self.path.parent if large else None
-        )
+        spare = self.path.parent if large else None
+        return self.gallery.arrays(self.size, self.colour, self.unreadable == "skip", spare)
 
 
 @final
@@ -169,23 +167,17 @@ def parts(told: str, found: Any) -> tuple[Rows, Rows | None, Rows | None]:
 
 def _read(told: str, source: Dataset[Any] | DataLoader[Any]) -> Rows:
     """All samples, in the order of their Dataset."""
-    collate: Callable[[Any], Any] = default_collate
-    if isinstance(source, DataLoader):
-        collate = source.collate_fn
-        source = source.dataset
-    pieces: list[tuple[Tensor, Tensor]] = []
+    data, collate = (source.dataset, source.collate_fn) if isinstance(source, DataLoader) else (source, None)
     try:
         # The global generator is the training's.
-        for batch in DataLoader(source, batch_size=PIECE, collate_fn=collate, generator=torch.Generator()):
-            x, y = batch
-            pieces.append((x, y))
+        loader = DataLoader(data, batch_size=PIECE, collate_fn=collate, generator=torch.Generator())
+        pieces = [(x, y) for x, y in loader]
         x, y = (torch.cat(column) for column in zip(*pieces, strict=True))
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{told}: samples have to be pairs (x, y) of tensors of one shape: {reason}.") from error
-    if y.is_floating_point():
-        y = y.float().view(len(y), -1)
-    return Rows(x if x.dtype == torch.uint8 else x.float(), y if y.is_floating_point() else y.long())
+    y = y.float().view(len(y), -1) if y.is_floating_point() else y.long()
+    return Rows(x if x.dtype == torch.uint8 else x.float(), y)
 
 
 def _task(told: str, rows: Rows, classes: int | None) -> Task:

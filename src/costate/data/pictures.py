@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 import torch
@@ -35,20 +35,9 @@ PIECE = 4 << 20  # bytes that a process hands over at once
 LISTED = 10  # unreadable files that a message names
 
 
-class Unreadable(NamedTuple):
-    """A file that is no picture, and why."""
-
-    path: str
-    reason: str
-
-
 @final
 class Gallery:
-    """All pictures below a folder or in a .zip.
-
-    Args:
-        root: of the class folders or of the parts.
-        told: the setting that gives it.
+    """All pictures below a folder or in a .zip, the root, which the setting `told` gives.
 
     Raises:
         ValueError: there is no such folder, or nothing in it is laid out in that way.
@@ -117,12 +106,12 @@ class Gallery:
         number = {name: i for i, name in enumerate(self.classes)}
         kind = np.uint8 if len(number) <= 256 else np.int64
         found: Arrays = {"classes": np.array([name.encode() for name in number])}
-        refused: list[Unreadable] = []
+        refused: list[str] = []
         for part, files in self.parts.items():
             x = _room((len(files), 3 if colour else 1, size, size), spare)
             kept: list[int] = []
             for i, picture in enumerate(self._decoded(files, size, colour)):
-                if isinstance(picture, Unreadable):
+                if isinstance(picture, str):
                     refused.append(picture)
                 else:
                     x[len(kept)] = picture
@@ -133,8 +122,8 @@ class Gallery:
             self._complain(refused, skip)
         return found
 
-    def _complain(self, refused: Sequence[Unreadable], skip: bool) -> None:
-        listed = ", ".join(f"{path} ({reason})" for path, reason in refused[:LISTED])
+    def _complain(self, refused: Sequence[str], skip: bool) -> None:
+        listed = ", ".join(refused[:LISTED])
         more = f" and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
         told = f"{self.told}: {len(refused)} of {len(self.files)} pictures cannot be read: {listed}{more}"
         if not skip:
@@ -162,13 +151,12 @@ class Gallery:
         """Which folder of a path is the class."""
         return len(self._around) + self._divided
 
-    def _decoded(self, files: Sequence[PurePosixPath], size: int, colour: bool) -> Iterator[np.ndarray | Unreadable]:
+    def _decoded(self, files: Sequence[PurePosixPath], size: int, colour: bool) -> Iterator[np.ndarray | str]:
         """The pictures in their order."""
-        workers = min(8, os.cpu_count() or 1) if len(files) > FEW else 0
         pieces = DataLoader(
             _Decoding(self.root, files, size, "RGB" if colour else "L"),
             batch_size=max(1, PIECE // (size * size * (3 if colour else 1))),
-            num_workers=workers,
+            num_workers=min(8, os.cpu_count() or 1) if len(files) > FEW else 0,
             collate_fn=list,
             generator=torch.Generator(),  # the global one is the training's
         )
@@ -187,8 +175,8 @@ def _room(shape: tuple[int, ...], spare: Path | None) -> np.ndarray:
         return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
 
 
-class _Decoding(Dataset[np.ndarray | Unreadable]):
-    """Pictures by their number; every process opens the .zip for itself."""
+class _Decoding(Dataset[np.ndarray | str]):
+    """Pictures by their number, or which one cannot be read, and why; every process opens the .zip for itself."""
 
     def __init__(self, root: Path, files: Sequence[PurePosixPath], size: int, mode: str):
         self.root, self.files, self.size, self.mode = root, files, size, mode
@@ -197,12 +185,12 @@ class _Decoding(Dataset[np.ndarray | Unreadable]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, i: int) -> np.ndarray | Unreadable:
+    def __getitem__(self, i: int) -> np.ndarray | str:
         try:
             return decode(self._read(str(self.files[i])), self.size, self.mode)
         except Exception as fault:  # whatever the bytes lead PIL to
             reason = "no picture" if isinstance(fault, Image.UnidentifiedImageError) else str(fault)
-            return Unreadable(str(self.files[i]), reason)
+            return f"{self.files[i]} ({reason})"
 
     def _read(self, name: str) -> bytes:
         if self.root.is_dir():

@@ -21,11 +21,7 @@ from costate.data.memory import InMemory, Parts
 
 @dataclass(kw_only=True, eq=False)
 class Planar(InMemory, ABC):
-    """Points in the plane, drawn by a seed and divided into disjoint parts.
-
-    Args:
-        train, validation, test: numbers of points.
-    """
+    """Points in the plane, drawn by a seed and divided into disjoint parts of as many as `train`, `validation`, `test`."""
 
     kind: ClassVar[Task]
     train: Count

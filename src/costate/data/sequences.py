@@ -8,7 +8,7 @@ uninterrupted one would have.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float, Int
@@ -21,15 +21,16 @@ from costate.data.batches import Batch, Loader, Rows, check_share, generator, sh
 from costate.data.images import Images, Mnist
 from costate.data.memory import Data, InMemory, Parts
 
-HELD, TESTED = 1, 2
-"""What validation and test sequences are drawn with beside the seed; training ones with 0."""
+SEEDS = {"validation": 1, "test": 2}
+"""What their sequences are drawn with beside the seed; training ones with 0."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Drawn(Data, ABC):
     """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
 
-    x_t is a symbol as one-hot with a mark beside it, y_t the symbol that is asked for, or -1 where none is.
+    N symbols, a mark, and then they are asked for R times: N + 1 + N R steps. x_t is a symbol as one-hot with a mark
+    beside it, of height R / full; y_t the symbol that is asked for, or -1 where none is.
 
     Args:
         symbols: that there are; with two of them each has one bit.
@@ -44,6 +45,7 @@ class Drawn(Data, ABC):
         ValueError: training is to begin with what is longer than the longest.
     """
 
+    full: ClassVar[int]
     symbols: Count
     longest: Count
     length: Count
@@ -55,15 +57,26 @@ class Drawn(Data, ABC):
             raise ValueError(f"data.length={self.length} is more than data.longest={self.longest}: begin with less.")
         self.describe((self.steps(self.longest), self.symbols + 1), Symbols(self.symbols, self.steps(self.longest)))
 
+    @staticmethod
     @abstractmethod
+    def turns(length: int) -> tuple[int, int]:
+        """N and R of a length."""
+
     def steps(self, length: int) -> int:
         """Of a sequence of this length."""
+        N, R = self.turns(length)
+        return N + 1 + N * R
 
-    @abstractmethod
     def draw(
         self, rows: int, length: int, random: torch.Generator
     ) -> tuple[Float[Tensor, "rows steps features"], Int[Tensor, "rows steps"]]:
         """So many sequences, and what is asked for at their steps."""
+        N, R = self.turns(length)
+        drawn = torch.randint(self.symbols, (rows, N), generator=random)
+        x = torch.zeros(rows, self.steps(length), self.symbols + 1)
+        x[:, :N, : self.symbols] = F.one_hot(drawn, self.symbols).float()
+        x[:, N, self.symbols] = R / self.full
+        return x, torch.cat([torch.full((rows, N + 1), SILENT), drawn.repeat(1, R)], dim=1)
 
     def train_dataloader(self) -> Loader:
         r, R = share(self)
@@ -76,18 +89,12 @@ class Drawn(Data, ABC):
 
         return Loader(self.batches, fresh)
 
-    def val_dataloader(self) -> Loader:
-        return self._each_length(HELD)
-
-    def test_dataloader(self) -> Loader:
-        return self._each_length(TESTED)
-
-    def _each_length(self, part: int) -> Loader:
+    def in_order(self, part: str) -> Loader:
         """A batch of each length, the same ones every time; all processes look at all of them."""
 
         def same(epoch: int, start: int) -> Iterator[Batch]:
-            for N in range(start + 1, self.longest + 1):
-                yield self.draw(self.validation, N, generator(self.seed, part, N))
+            for length in range(start + 1, self.longest + 1):
+                yield self.draw(self.validation, length, generator(self.seed, SEEDS[part], length))
 
         return Loader(self.longest, same)
 
@@ -100,45 +107,24 @@ class Drawn(Data, ABC):
 
 @final
 class Copy(Drawn):
-    """N symbols, a mark, and then they are asked for in their order: 2 N + 1 steps; the length is N.
+    """Symbols are asked for once, R = 1; the length is N (Graves et al., 2014; Jaderberg et al., 2017, section 3.1)."""
 
-    Graves et al. (2014); Jaderberg et al. (2017), section 3.1.
-    """
+    full = 1
 
-    def steps(self, length: int) -> int:
-        return 2 * length + 1
-
-    def draw(self, rows: int, length: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        return _repeated(rows, length, 1, 1.0, self.symbols, random)
+    @staticmethod
+    def turns(length: int) -> tuple[int, int]:
+        return length, 1
 
 
 @final
 class RepeatCopy(Drawn):
-    """N symbols, a mark whose height is R / 10, and then they are asked for R times: N + 1 + N R steps.
+    """N and R grow in turn, (N, R) = (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), ...; the length is N + R − 1."""
 
-    The length is N + R − 1: they grow in turn, (N, R) = (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), ...
-    """
+    full = 10
 
-    def steps(self, length: int) -> int:
-        N, R = turns(length)
-        return N + 1 + N * R
-
-    def draw(self, rows: int, length: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        N, R = turns(length)
-        return _repeated(rows, N, R, R / 10, self.symbols, random)
-
-
-def turns(length: int) -> tuple[int, int]:
-    """N and R of a length of `RepeatCopy`."""
-    return length // 2 + 1, (length + 1) // 2
-
-
-def _repeated(rows: int, N: int, R: int, mark: float, symbols: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    drawn = torch.randint(symbols, (rows, N), generator=random)
-    x = torch.zeros(rows, N + 1 + N * R, symbols + 1)
-    x[:, :N, :symbols] = F.one_hot(drawn, symbols).float()
-    x[:, N, symbols] = mark
-    return x, torch.cat([torch.full((rows, N + 1), SILENT), drawn.repeat(1, R)], dim=1)
+    @staticmethod
+    def turns(length: int) -> tuple[int, int]:
+        return length // 2 + 1, (length + 1) // 2
 
 
 @final
@@ -149,12 +135,8 @@ class Adding(InMemory):
     x_t = (u_t, m_t)   u_t uniform in [0, 1]; m_t is 1 at one step of each half, else 0
     y   = Σ_t m_t u_t  asked for at the last step; its variance is 1/6: to know nothing costs 0.167
 
-    Args:
-        length: steps of a sequence.
-        train, validation, test: numbers of sequences.
-
     Raises:
-        ValueError: there are fewer than two steps.
+        ValueError: a sequence has fewer than two steps, its `length`.
     """
 
     length: Count
@@ -182,11 +164,7 @@ class Adding(InMemory):
 @final
 @dataclass(kw_only=True, eq=False)
 class SequentialMnist(Images):
-    """MNIST as 28 steps of 28 pixels or as 784 steps of one; the class is asked for last (Le, Jaitly & Hinton, 2015).
-
-    Args:
-        by: what is read at a step.
-    """
+    """MNIST as 28 steps of 28 pixels or as 784 steps of one; the class is asked for last (Le, Jaitly & Hinton, 2015)."""
 
     source = Mnist.source
     by: Literal["row", "pixel"]

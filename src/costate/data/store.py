@@ -29,12 +29,7 @@ T = TypeVar("T")
 
 @final
 class Pages:
-    """Bytes (rows, *shape) of a contiguous array in an HDF5 file.
-
-    Args:
-        path: of the file, which may be replaced meanwhile, and not written to.
-        name: of the array.
-    """
+    """Bytes (rows, *shape) of a contiguous array in an HDF5 file, which may be replaced meanwhile, and not written to."""
 
     dtype = torch.uint8
 
@@ -100,7 +95,6 @@ def load(path: Path, source: str | None, make: Callable[[], Arrays], most: float
     """The arrays of the file, which is made, or made again, where it is absent, damaged or out of date.
 
     Args:
-        path: of the file.
         source: signature of the source; None if the source is not there to compare with.
         make: reads the arrays from the source.
         most: bytes that they may take in memory; where they take more, samples stay in the file.

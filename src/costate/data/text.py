@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import final
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 from torch.nn import functional as F
 
 from costate.config.settings import Count
@@ -56,10 +54,11 @@ class Text(Data):
         codes = {character: i for i, character in enumerate(self.known)}
         # One more for those that are new.
         coded = torch.tensor([codes.get(character, len(codes)) for character in text])
-        self.parts = coded[: cuts[0]], coded[cuts[0] : cuts[1]], coded[cuts[1] :]
+        self.parts = dict(zip(("train", "validation", "test"), coded.tensor_split(cuts), strict=True))
         self.describe((self.length, len(codes) + 1), Characters(len(codes) + 1))
-        for streams, part in zip((self.batch_size, HELD_STREAMS, HELD_STREAMS), self.parts, strict=True):
-            if len(part) < streams * (1 + (self.length if part is self.parts[0] else 1)):
+        for name, part in self.parts.items():
+            streams, steps = (self.batch_size, self.length) if name == "train" else (HELD_STREAMS, 1)
+            if len(part) < streams * (1 + steps):
                 raise ValueError(
                     f"A part of {len(part)} characters is too short for {streams} streams: raise data.size, or lower "
                     "data.batch_size and data.length."
@@ -68,27 +67,21 @@ class Text(Data):
     def train_dataloader(self) -> Loader:
         r, R = share(self)
         check_share(self.batch_size, R)
-        return self._streams(self.parts[0], self.batch_size, self.length, slice(r, None, R))
+        return self._streams("train", self.batch_size, self.length, slice(r, None, R))
 
-    def val_dataloader(self) -> Loader:
-        return self._whole(self.parts[1])
+    def in_order(self, part: str) -> Loader:
+        return self._streams(part, HELD_STREAMS, len(self.parts[part]) // HELD_STREAMS - 1, slice(None))
 
-    def test_dataloader(self) -> Loader:
-        return self._whole(self.parts[2])
-
-    def _whole(self, part: Tensor) -> Loader:
-        return self._streams(part, HELD_STREAMS, len(part) // HELD_STREAMS - 1, slice(None))
-
-    def _streams(self, text: Int[Tensor, " n"], streams: int, length: int, own: slice) -> Loader:
+    def _streams(self, part: str, streams: int, length: int, own: slice) -> Loader:
         """Streams side by side, as one-hot, so many steps a batch."""
-        each = len(text) // streams
-        rows = text[: streams * each].view(streams, each)[own]
+        each = len(self.parts[part]) // streams
+        rows = self.parts[part][: streams * each].view(streams, each)[own]
         number = (each - 1) // length
 
         def batches(epoch: int, start: int) -> Iterator[Batch]:
             for i in range(start * length, number * length, length):
-                part = rows[:, i : i + length + 1]
-                yield F.one_hot(part[:, :-1], self.task.outputs).float(), part[:, 1:].contiguous()
+                seen = rows[:, i : i + length + 1]
+                yield F.one_hot(seen[:, :-1], self.task.outputs).float(), seen[:, 1:].contiguous()
 
         return Loader(number, batches)
 
