@@ -50,8 +50,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.runs import trained
     from costate.training import summary
     from costate.training.balance import by_work
-    from costate.training.compiling import compile_blocks
-    from costate.training.module import Training
+    from costate.training.module import Training, compile_blocks
     from costate.training.refinement import Refinement
     from costate.training.trainer import take_rank
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from composing import network
-from costate.training.compiling import compile_blocks
+from costate.training.module import compile_blocks
 
 SHAPE = (1, 8, 8)
 

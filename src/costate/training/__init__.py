@@ -1,7 +1,6 @@
 """A run by Lightning: the module that trains stages, its optimizer, its levels, its trainer and its loggers.
 
     balance -> module <- optimizers       where to cut; stages as a LightningModule; what steps them, at which rate
-    compiling                             torch.compile of stages
     levels -> refinement                  which depth in which epoch, and how a network becomes deeper
     trainer, loggers, wandb_run, summary  Lightning's trainer, where numbers go, what is told at the end
 

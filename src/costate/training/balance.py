@@ -66,11 +66,8 @@ def work(block: Block, method: Method, shape: Shape, task: Task, stage: int = 1)
 
 
 def partition(layers: Sequence[int], interfaces: Sequence[int], stages: int) -> list[int]:
-    """The numbers of consecutive layers that leave the busiest stage the least work; of several, the next busiest too.
-
-    Args:
-        layers: w.
-        interfaces: u.
+    """The numbers of consecutive layers, of works w, with interfaces of works u between them, that leave the busiest
+    stage the least work; of several, the next busiest too.
     """
     behind = [*interfaces, 0]
     # best[n]: the works of stages over the first n layers, busiest first, and where they end.

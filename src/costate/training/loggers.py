@@ -54,25 +54,15 @@ Row = dict[str, Any]
 
 @final
 class MetricsFile(Logger):
-    """Appends to a file.
+    """Appends to a file that it begins with the rows it is given."""
 
-    Args:
-        path: of the file.
-        rows: that it is to begin with.
-    """
-
-    name = version = ""
+    name = version = save_dir = ""
 
     def __init__(self, path: Path, rows: Sequence[Row] = ()):
         super().__init__()
-        self.path = path
-        self._columns: list[str] = []
+        self.path, self.save_dir = path, str(path.parent)
+        self._columns: list[str] | None = None
         self._waiting: list[Row] = list(rows)
-        self._begun = False
-
-    @property
-    def save_dir(self) -> str:
-        return str(self.path.parent)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -86,11 +76,11 @@ class MetricsFile(Logger):
     @rank_zero_only
     def save(self) -> None:
         """Brings to the file what has been logged."""
-        columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
-        if not self._begun or columns != self._columns:
-            before = read(self.path) if self._begun else []
+        columns = sorted({*(self._columns or ()), *(name for row in self._waiting for name in row)})
+        if columns != self._columns:
+            before = [] if self._columns is None else read(self.path)
             write(self.path, _text(columns, [*before, *self._waiting], header=True))
-            self._columns, self._begun = columns, True
+            self._columns = columns
         elif self._waiting:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 file.write(_text(columns, self._waiting))
@@ -130,11 +120,8 @@ def _text(columns: Sequence[str], rows: Sequence[Row], header: bool = False) -> 
 
 @final
 class Tolerant(Logger):
-    """Hands on to another logger until that fails, warns once, and is silent from then on.
-
-    Args:
-        called: how users know it.
-        leave: called when it has failed, so that nobody else asks the service.
+    """Hands on to another logger until that fails, warns once under the name that users know, and is silent from then
+    on; `leave` sees to it that nobody else asks the service.
     """
 
     name: str | None = None

@@ -1,5 +1,7 @@
-"""A network cut in stages, as a LightningModule with manual optimisation."""
+"""A network cut in stages, as a LightningModule with manual optimisation; and torch.compile of the stages."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +22,11 @@ from costate.training.optimizers import Annealing, Optimizer
 
 Batch = tuple[Tensor, Tensor]
 
+# With its patterns torch 2.13 makes V + Y K of V + c Y K, which is `torch.add(V, Y @ K, alpha=c)`, without a word.
+OPTIONS = {"pattern_matcher": False}
+GRAPHS = 8
+"""Of a stage: with gradients and without, of whole batches and of rests, of more layers."""
+
 
 class Training(lightning.LightningModule):
     """Trains stages by a method; one optimizer steps once a batch, so that `trainer.global_step` counts batches.
@@ -28,7 +35,6 @@ class Training(lightning.LightningModule):
 
     Args:
         blocks: the stages of a network, in the order of the forward pass.
-        shape: shape of one sample.
         execution: who plays the schedule of the method.
         clip: bound on the gradient norm of each stage and of each interface, or None.
         config: the resolved settings of the run, kept in checkpoints.
@@ -202,3 +208,25 @@ def _shape_behind(block: Block, shape: Shape) -> Shape:
     h = block.eval()(torch.zeros(1, *shape))
     block.train(training)
     return tuple(h.shape[1:])
+
+
+def compile_blocks(blocks: Sequence[Block]) -> None:
+    """The same training pass with what lies between two products in one operation: in place, when each is first called.
+
+    Modules, the names of their weights and their copies stay what they are. Blocks that differ in nothing but their
+    weights share what is compiled.
+
+    Raises:
+        ValueError: torch finds no compiler, or a network goes through its layers step by step in time.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None and not torch.cuda.is_available():
+        raise ValueError(
+            f"compile=true needs a C++ compiler, and {compiler} is not here: install one, or leave it out."
+        )
+    if any(recurrence(block) is not None for block in blocks):
+        raise ValueError("compile=true compiles stages in depth, and this network is cut in time: leave it out.")
+    # All of them count as one function, of which torch compiles eight variants and runs the rest as it is.
+    torch._dynamo.config.recompile_limit = GRAPHS * len(blocks)
+    for block in blocks:
+        block.compile(options=OPTIONS)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from costate.callbacks.checkpoints import Checkpoints
@@ -25,8 +25,7 @@ from costate.training.levels import Plan
 class Refinement(Callback):
     """Brings the network to the depth of an epoch's level, and keeps score and seconds of each level.
 
-    Args:
-        checkpoints: they keep the best of the present level.
+    The best of the present level is what `checkpoints` keep.
     """
 
     def __init__(self, plan: Plan, checkpoints: Checkpoints):
@@ -36,20 +35,22 @@ class Refinement(Callback):
         self.scores: list[dict[str, float]] = []
         """The validation metrics of the best epoch of each level that is over."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         # A run that is resumed in the middle of an epoch starts none.
         self.since = time.perf_counter()
-        training: Any = pl_module
-        training.execution.relate()
-        self._enter(trainer, pl_module)
+        pl_module.execution.relate()
+        self.on_train_epoch_start(trainer, pl_module)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._enter(trainer, pl_module)
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self._count()
+        while self.level < self.plan.at(trainer.current_epoch):
+            self._refine(trainer.optimizers[0], pl_module)
+        pl_module.execution.guide(self.plan.levels[self.level].exact)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._count()
         if len(self.plan.levels) > 1:
-            depth = sum(stage.block.layers for stage in _stages(pl_module))
+            depth = sum(stage.block.layers for stage in pl_module.stages)
             pl_module.log_dict({"level": float(self.level), "depth": float(depth)}, prog_bar=True)
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,24 +73,19 @@ class Refinement(Callback):
             if number is not None
         }
 
-    def _enter(self, trainer: Trainer, module: LightningModule) -> None:
-        self._count()
-        training: Any = module
-        while self.level < self.plan.at(trainer.current_epoch):
-            (optimizer,) = trainer.optimizers
-            training.execution.gather()
-            training.execution.gather_optimizer(optimizer)
-            training.execution.abandon()
-            training.iteration.abandon()
-            deepen(_stages(module), optimizer, training.optimizer.moments, RULES[self.plan.rule])
-            training.execution.renew()
-            for stage in _stages(module):
-                for p in () if stage.likeness is None else stage.likeness.parameters():
-                    optimizer.state.pop(p, None)
-            self.scores.append(self.checkpoints.record)
-            self.checkpoints.forget()
-            self.level += 1
-        training.execution.guide(self.plan.levels[self.level].exact)
+    def _refine(self, optimizer: torch.optim.Optimizer, training: Any) -> None:
+        training.execution.gather()
+        training.execution.gather_optimizer(optimizer)
+        training.execution.abandon()
+        training.iteration.abandon()
+        deepen(training.stages, optimizer, training.optimizer.moments, RULES[self.plan.rule])
+        training.execution.renew()
+        for stage in training.stages:
+            for p in () if stage.likeness is None else stage.likeness.parameters():
+                optimizer.state.pop(p, None)
+        self.scores.append(self.checkpoints.record)
+        self.checkpoints.forget()
+        self.level += 1
 
     def _count(self) -> None:
         now = time.perf_counter()
@@ -108,8 +104,3 @@ def deepen(stages: Sequence[Stage], optimizer: torch.optim.Optimizer, moments: d
                 for state, fine in zip(states, together(rule, coarse), strict=True):
                     state[name] = fine / 2**degree
     prolong(rule, blocks)
-
-
-def _stages(module: LightningModule) -> list[Stage]:
-    stages: Any = module.stages
-    return list(stages)

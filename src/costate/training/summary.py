@@ -77,10 +77,6 @@ def outline(model: Training) -> None:
 def show(results: dict[str, Any], last: dict[str, float], folder: str) -> None:
     """Prints what a reader wants first: score and loss of the best epoch, which is the one that was tested, and of the
     last one; how far that has come off the best; how long it took, where the run is, and how to look at it.
-
-    Args:
-        results: of the run.
-        last: all metrics of the last epoch.
     """
     best = {k: v for k, v in results.items() if k.startswith(("test/", "val/"))}
     # The least loss may be that of a third epoch. Checkpoints of earlier versions say nothing of it.
