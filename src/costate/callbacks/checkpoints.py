@@ -49,9 +49,6 @@ class Checkpoints(Checkpoint):
 
     A checkpoint is written beside its predecessor and takes its place one hook later: what was measured before it has
     then been written, so that a run which is killed at any moment finds all numbers up to its last checkpoint.
-
-    Attributes:
-        latest: all metrics of the latest epoch.
     """
 
     def __init__(self, folder: Path, score: str, mode: Literal["min", "max"]):
@@ -59,6 +56,7 @@ class Checkpoints(Checkpoint):
         self.epochs = Best(score, mode)
         self.place: dict[str, int] | None = None
         self.latest: dict[str, float] = {}
+        """All metrics of the latest epoch."""
         self._saved = self._better = False
 
     @property
@@ -135,7 +133,6 @@ class Checkpoints(Checkpoint):
         self.epochs.numbers = {}
 
     def restore_best(self, model: LightningModule) -> None:
-        """Puts the best checkpoint's weights into the model."""
         model.load_state_dict(torch.load(self.best, weights_only=True, map_location="cpu")["state_dict"])
 
 
@@ -148,9 +145,7 @@ class Interruption(Checkpoint):
     """Saves behind the batch at which all processes stop after a signal, and leaves; a second one ends it at once.
 
     It is a `Checkpoint` because Lightning calls those last: the checkpoint holds what the other callbacks have counted.
-
-    Attributes:
-        listener: to be entered for as long as signals are to be heeded.
+    Its listener is to be entered for as long as signals are to be heeded.
     """
 
     def __init__(self, checkpoints: Checkpoints, execution: Execution, advice: str):
@@ -168,13 +163,12 @@ class Interruption(Checkpoint):
         # the checkpoint that has seen it. After the last epoch comes the test.
         if self.saved:
             self.execution.disconnect()
-        self._leave_if_saved(trainer)
+            self._leave(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *batch: Any) -> None:
         # The last checkpoint is that of the finished training.
-        asked = bool(self.listener.signum)
-        self.saved = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-        self._leave_if_saved(trainer)
+        if trainer.strategy.reduce_boolean_decision(bool(self.listener.signum), all=False):
+            self._leave(trainer)
 
     def _stop(self, signum: int) -> None:
         self.execution.stop()
@@ -186,9 +180,7 @@ class Interruption(Checkpoint):
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
 
-    def _leave_if_saved(self, trainer: Trainer) -> None:
-        if not self.saved:
-            return
+    def _leave(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             os.write(2, f"\n{self.advice}\n".encode())
             if not is_supervised():

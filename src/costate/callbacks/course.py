@@ -35,9 +35,7 @@ class Curriculum(Callback):
     b ← 0.9 b + 0.1 (bits of the latest batch, a symbol that is asked for);   solved: b < threshold
 
     Raises the data's `length`, and logs `solved`, the greatest one that has been solved, and `length_bits`, b.
-
-    Args:
-        threshold: bits (Jaderberg et al., 2017: 0.15).
+    Jaderberg et al. (2017) have a threshold of 0.15.
     """
 
     def __init__(self, *, threshold: Rate):

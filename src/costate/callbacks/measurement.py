@@ -23,9 +23,6 @@ class Measurement(Callback, ABC):
 
     Each number goes to the loggers, and its mean over the epoch to `trainer.callback_metrics`. Lightning's `log` is for
     the means alone: whatever has been logged by it is looked at again on every batch of the epoch, 25 µs a number.
-
-    Args:
-        every: batches from one measurement to the next.
     """
 
     def __init__(self, *, every: Count):
@@ -55,18 +52,18 @@ class Measurement(Callback, ABC):
         # One transfer from the device for all of them.
         numbers = dict(zip(measured, torch.stack([*measured.values()]).tolist(), strict=True))
         self.rows.append((n, numbers))
-        self._log(trainer, n, numbers)
+        log(trainer, n, numbers)
 
     @final
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         logged, waiting = self._together()
         for n, numbers in waiting:
-            self._log(trainer, n, numbers)
+            log(trainer, n, numbers)
         values = defaultdict(list)
-        for name, number in (item for _, numbers in logged + waiting for item in numbers.items()):
-            values[name].append(number)
-        means = {name: fmean(numbers) for name, numbers in values.items()}
-        pl_module.log_dict(means, logger=False)
+        for _, numbers in logged + waiting:
+            for name, number in numbers.items():
+                values[name].append(number)
+        pl_module.log_dict({name: fmean(found) for name, found in values.items()}, logger=False)
         self.rows, self.logged, self.waiting = [], [], []
 
     def _together(self) -> tuple[list[Row], list[Row]]:
@@ -76,10 +73,6 @@ class Measurement(Callback, ABC):
         own = len(self.rows)
         return self.logged + rows[:own], self.waiting + rows[own:]
 
-    def _log(self, trainer: Trainer, n: int, numbers: dict[str, float]) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
-
     @final
     def state_dict(self) -> dict[str, Any]:
         logged, waiting = self._together()
@@ -88,6 +81,12 @@ class Measurement(Callback, ABC):
     @final
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.logged, self.waiting = ([(n, row) for n, row in state_dict[key]] for key in ("logged", "waiting"))
+
+
+def log(trainer: Trainer, n: int, numbers: dict[str, float]) -> None:
+    """Tells all loggers numbers of a batch."""
+    for logger in trainer.loggers:
+        logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
 
 
 def watch(stages: Iterable[Any], see: Callable[[int, Tensor], None]) -> ExitStack:
@@ -104,9 +103,6 @@ class TrainingScore(Callback):
     """Logs `train/loss`, of one answer, and the score, `train/accuracy`, from before a batch's step: every few batches
     those of the batch, of this process's rows alone; on the screen and in the results the epoch's mean over all answers
     of all ranks.
-
-    Args:
-        every: batches from one line of a logger to the next.
 
     Raises:
         ValueError: the loss is no number any more.
@@ -138,9 +134,7 @@ class TrainingScore(Callback):
         loss, score = value * len(y) / answers, (total.double() / answers).float()
         if not loss.isfinite():
             raise ValueError(f"The training loss is {loss.item()} at batch {n}: lower optimizer.lr or set clip=1.")
-        for logger in trainer.loggers:
-            numbers = dict(zip(self.names, (loss.item(), score.item()), strict=True))
-            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=n)
+        log(trainer, n, dict(zip(self.names, (loss.item(), score.item()), strict=True)))
         if trainer.progress_bar_callback is not None:
             self._show(pl_module, self.before + self.own)
 

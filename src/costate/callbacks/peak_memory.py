@@ -99,8 +99,7 @@ class PeakMemory(Measurement):
         self.watched.close()
 
     def measure(self, module: Any) -> dict[str, Tensor]:
-        if not self.trained:
-            # An oracle has no stage of its own.
+        if not self.trained:  # an oracle has no stage of its own
             return {}
         own = "" if len(self.trained) == len(module.stages) else f"stage/{min(self.trained)}/"
         numbers = {f"{own}peak_bytes": torch.tensor(float(self.held.peak), dtype=torch.float64)}

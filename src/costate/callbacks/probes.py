@@ -28,11 +28,8 @@ class StabilityProbe(Measurement):
     """Largest singular value of each stage's propagation, ∂(state behind its last layer) / ∂(state before its first).
 
     Logged as `stage/<k>/amplification`, the mean over a few samples of the latest batch; 1 is a stage that neither
-    amplifies nor forgets. Opening and head are left out. Of a recurrent network it logs nothing.
-
-    Args:
-        samples: of the batch that are looked at.
-        rounds: of the power iteration, which comes to the value from below.
+    amplifies nor forgets. Opening and head are left out. Of a recurrent network it logs nothing. The `rounds` are those
+    of the power iteration, which comes to the value from below.
     """
 
     def __init__(self, *, every: Count, samples: Count, rounds: Count):
@@ -69,13 +66,11 @@ RIDGE = 1e-3
 
 @final
 class LinearProbes(Callback):
-    """Fits W on training rows after each epoch and logs its score on validation rows, `stage/<k>/probe_<score>`.
+    """Fits W on the first training rows after each epoch and logs its score on as many of validation, as
+    `stage/<k>/probe_<score>`.
 
     Every process comes to the same numbers: after an epoch each holds the whole network, and all read the same rows.
     At the end it tells those of the last epoch. Of a recurrent network it logs nothing.
-
-    Args:
-        rows: of training and of validation that are looked at, the first ones.
     """
 
     def __init__(self, *, rows: Count):
@@ -126,17 +121,14 @@ def _columns(H: Float[Tensor, "n ..."]) -> Float[Tensor, "n columns"]:
 
 
 GRID = 64
-FOLDER, PICTURE = "surface", "surface.png"
 
 
 @final
 class SurfacePictures(Callback):
-    """Keeps the network's heights over a grid on [−1, 1]² as surface/epoch-<e>.npy, and those of the target.
+    """Keeps the network's heights over a grid on [−1, 1]² as surface/epoch-<e>.npy, and those of the target: every few
+    epochs, and of the last one.
 
     Where matplotlib is installed it also redraws surface.png each time: the target, and the network at a few epochs.
-
-    Args:
-        every: epochs from one picture to the next; there is one of the last epoch too.
 
     Raises:
         ValueError: the data are no surface.
@@ -148,7 +140,7 @@ class SurfacePictures(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not isinstance(getattr(trainer, "datamodule", None), Surface):
             raise ValueError("callbacks.surface_pictures draws what is learned of data=surface alone.")
-        self.folder = Path(trainer.default_root_dir) / FOLDER
+        self.folder = Path(trainer.default_root_dir) / "surface"
 
     @torch.no_grad()
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -164,7 +156,7 @@ class SurfacePictures(Callback):
         if find_spec("matplotlib") is not None:
             from costate.reports import planar
 
-            picture = self.folder.parent / PICTURE
+            picture = self.folder.parent / "surface.png"
             planar.learning([planar.learned(self.folder.parent, "")]).savefig(picture, dpi=110)
             for logger in trainer.loggers:
                 # With the numbers of the same validation; metrics.csv has no place for it.

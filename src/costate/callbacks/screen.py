@@ -1,7 +1,7 @@
 """What a run shows while it trains: bars of 80 columns that count epochs from 1, or a line for each epoch."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,9 +19,8 @@ def epoch(trainer: Trainer) -> str:
 def numbers(bar: ProgressBar, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     """Of the latest validation and of the epoch so far, three digits each, as many as have room behind the bar."""
     shown = {name: f"{value:.3g}" for name, value in trainer.progress_bar_metrics.items()}
-    names = sorted(shown, key=_place)
-    ends = itertools.accumulate(len(f", {name}={shown[name]}") for name in names)
-    return {name: shown[name] for name, end in zip(names, ends, strict=True) if end <= COLUMNS - BAR}
+    widths = {name: len(f", {name}={number}") for name, number in shown.items()}
+    return {name: shown[name] for name in _fitting(widths, COLUMNS - BAR)}
 
 
 @final
@@ -66,7 +65,7 @@ class Lines(Callback):
         if done % -(-epochs // 50) and done != epochs:
             return
         shown, begin = trainer.progress_bar_metrics, epoch(trainer)
-        names = _fitting(sorted(shown, key=_place), COLUMNS - len(begin))
+        names = _fitting({name: 1 + max(DIGITS, len(name)) for name in shown}, COLUMNS - len(begin))
         if names != self.names:
             pl_module.print(" " * len(begin) + "".join(f" {name:>{DIGITS}}" for name in names))
             self.names = names
@@ -79,7 +78,8 @@ def _place(name: str) -> tuple[int, int, str]:
     return next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds)), len(name), name
 
 
-def _fitting(names: Sequence[str], room: int) -> list[str]:
-    """As many of them as have room for their numbers beside each other."""
-    ends = itertools.accumulate(1 + max(DIGITS, len(name)) for name in names)
+def _fitting(widths: Mapping[str, int], room: int) -> list[str]:
+    """As many names, in the order of their places, as have room beside each other."""
+    names = sorted(widths, key=_place)
+    ends = itertools.accumulate(widths[name] for name in names)
     return [name for name, end in zip(names, ends, strict=True) if end <= room]

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from costate.callbacks.measurement import Measurement
+from costate.callbacks.measurement import Measurement, log
 from costate.config.settings import Size
 from costate.execution.clock import Span
 
@@ -25,11 +25,8 @@ from costate.execution.clock import Span
 class Throughput(Callback):
     """Logs `samples_per_second` of training, and `fit_seconds` since the fit began with all that is in it.
 
-    Validation and what happens between epochs do not count for the first, nor do the batches before caches are filled.
-    The samples of all replicas count; a resumed run goes on counting.
-
-    Args:
-        warmup: batches at the beginning that do not count, unless there are no others.
+    Validation and what happens between epochs do not count for the first, nor do the first `warmup` batches, before
+    caches are filled, unless there are no others. The samples of all replicas count; a resumed run goes on counting.
     """
 
     def __init__(self, *, warmup: Size):
@@ -120,8 +117,7 @@ class OuterIterations(Callback):
             return
         for name in self.sums:
             self.sums[name] += numbers[f"pvd/seconds/{name}"]
-        for logger in trainer.loggers:
-            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=trainer.global_step - 1)
+        log(trainer, trainer.global_step - 1, numbers)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if any(self.sums.values()):

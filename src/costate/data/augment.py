@@ -38,7 +38,6 @@ class Augmentation:
     replicas: int = 1
 
     def __call__(self, x: Pictures, epoch: int, batch: int) -> Pictures:
-        """The pictures of a batch, changed."""
         rows = len(x) * self.replicas
         joint = torch.randint(BOUND, (rows, 3), generator=generator(self.seed, epoch, batch, STREAM))
         return self.change(x, joint[self.replica :: self.replicas])

@@ -22,11 +22,9 @@ Batch = tuple[Tensor, Tensor]
 class Loader:
     """Hands out the batches of an epoch, from any of them on; Lightning can save and restore the place in it.
 
-    torch's DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
+    `batches` gives fresh pairs (x float, y) of an epoch, from a batch on; one is made when it is asked for. torch's
+    DataLoader would draw from the global generator at each pass, so that a resumed run would differ from an
     uninterrupted one.
-
-    Args:
-        batches: fresh pairs (x float, y) of an epoch, from a batch on; one is made when it is asked for.
     """
 
     batch_sampler = None  # Lightning asks for it wherever there is a sampler
@@ -81,7 +79,6 @@ class Rows(NamedTuple):
         return cls(x if isinstance(x, Pages) else torch.from_numpy(x), torch.from_numpy(y).long())
 
     def take(self, part: Int[Tensor, " _"]) -> "Rows":
-        """Some of them."""
         x = self.x.take(part) if isinstance(self.x, Pages) else gather(self.x, part)
         return Rows(x, gather(self.y, part))
 
@@ -186,11 +183,9 @@ def reading(
     prepare: Callable[[Tensor], Tensor],
     augment: Callable[[Tensor, int, int], Tensor] | None = None,
 ) -> Loader:
-    """Reads rows in an order; it would be slower to stack rows one by one.
+    """Reads rows in an order; a batch is changed by `augment`, which knows its epoch and its number, then by `prepare`.
 
-    Args:
-        prepare: what is done to the rows of any batch, last of all.
-        augment: what is done before that to the rows of a batch, by its epoch and its number.
+    It would be slower to stack rows one by one.
     """
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:

@@ -51,7 +51,6 @@ class Source:
     classes: int
 
     def missing(self, root: Path) -> list[str]:
-        """The files that are not there."""
         return [file for file in self.files if not (root / self.folder / file).is_file()]
 
     def signature(self, root: Path) -> str | None:

@@ -187,7 +187,6 @@ class InMemory(Data):
         return reading(rows, order, self.prepare, augment)
 
     def in_order(self, part: str) -> Loader:
-        """All rows of a part in order, as they are for validation and test."""
         assert self.parts
         rows = self.parts._asdict()[part]
         return reading(rows, InOrder(len(rows.y), EVALUATION_ROWS, *share(self)), self.prepare)

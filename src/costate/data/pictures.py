@@ -81,7 +81,6 @@ class Gallery:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Their names."""
         return sorted({f.parts[self._depth] for f in self.parts.get("train" if self._divided else "all", [])})
 
     def signature(self) -> str:
@@ -140,7 +139,6 @@ class Gallery:
 
     @cached_property
     def _divided(self) -> bool:
-        """Whether there are parts."""
         depth = len(self._around)
         return any(
             PARTS.get(file.parts[depth].lower()) == "train" for file in self.files if len(file.parts) > depth + 2
@@ -152,7 +150,6 @@ class Gallery:
         return len(self._around) + self._divided
 
     def _decoded(self, files: Sequence[PurePosixPath], size: int, colour: bool) -> Iterator[np.ndarray | str]:
-        """The pictures in their order."""
         pieces = DataLoader(
             _Decoding(self.root, files, size, "RGB" if colour else "L"),
             batch_size=max(1, PIECE // (size * size * (3 if colour else 1))),

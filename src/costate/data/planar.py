@@ -21,7 +21,7 @@ from costate.data.memory import InMemory, Parts
 
 @dataclass(kw_only=True, eq=False)
 class Planar(InMemory, ABC):
-    """Points in the plane, drawn by a seed and divided into disjoint parts of as many as `train`, `validation`, `test`."""
+    """Points in the plane, drawn by a seed and divided into disjoint parts: `train`, `validation`, `test` of them."""
 
     kind: ClassVar[Task]
     train: Count

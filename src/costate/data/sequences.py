@@ -63,7 +63,6 @@ class Drawn(Data, ABC):
         """N and R of a length."""
 
     def steps(self, length: int) -> int:
-        """Of a sequence of this length."""
         N, R = self.turns(length)
         return N + 1 + N * R
 
@@ -164,7 +163,7 @@ class Adding(InMemory):
 @final
 @dataclass(kw_only=True, eq=False)
 class SequentialMnist(Images):
-    """MNIST as 28 steps of 28 pixels or as 784 steps of one; the class is asked for last (Le, Jaitly & Hinton, 2015)."""
+    """MNIST as 28 steps of 28 pixels or as 784 of one; the class is asked for last (Le, Jaitly & Hinton, 2015)."""
 
     source = Mnist.source
     by: Literal["row", "pixel"]

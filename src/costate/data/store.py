@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @final
 class Pages:
-    """Bytes (rows, *shape) of a contiguous array in an HDF5 file, which may be replaced meanwhile, and not written to."""
+    """Bytes (rows, *shape) of a contiguous array in an HDF5 file, which may be replaced meanwhile, not written to."""
 
     dtype = torch.uint8
 

@@ -42,10 +42,8 @@ def by_work(network: Network, method: Method, stages: int, shape: Shape, task: T
 
 
 def work(block: Block, method: Method, shape: Shape, task: Task, stage: int = 1) -> tuple[list[int], list[int]]:
-    """w of each layer, and u behind each layer but the last.
-
-    Args:
-        stage: layers of a stage, about, where an interface tells the next stages from the others.
+    """w of each layer, and u behind each layer but the last; a stage has about `stage` layers, where an interface tells
+    the next stages from the others.
     """
     near = 0 if method.copies is None else method.copies.near
     h, layers, interfaces = torch.zeros(ROWS, *shape), [], []

@@ -119,19 +119,8 @@ class OneLevel(Levels):
 class Doubling(Levels):
     """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
 
-    Args:
-        count: number of levels up to `arch.depth`, where no depths are listed; None: three, or those with h ≤ ½, or
-            `arch.depth` and its double, where only that depth has such steps.
-        depths: of the levels; the last one takes the place of `arch.depth`.
-        epochs: of the levels, or of all but the last, which then has the rest of the run's; where none are listed, each
-            level has about four times as many as the one before: behind a doubling a network has to find its way back,
-            the longer the further it had come.
-        lr: rates of the levels; where none are listed, the optimizer's.
-        anneal: the rate over the whole run, or anew on each level.
-        prolong: linear interpolation in time, or copies.
-        coarse_method: of all levels but the last. backprop: stages train under true gradients, while synthesizers learn
-            from them; delayed: the same, but gradients come a batch late at each boundary, without the lock; sg: the
-            run's own method.
+    conf/levels/double.yaml says what each setting is. Where no epochs are listed a level has about four times as many as
+    the one before: behind a doubling a network has to find its way back, the longer the further it had come.
     """
 
     count: Count | None
@@ -158,30 +147,26 @@ class Doubling(Levels):
         rates = self.lr or [lr] * len(depths)
         if len(rates) != len(depths):
             raise ValueError(f"levels.lr={_list(rates)} has {_numbers(rates)} for {len(depths)} levels.")
-        last = len(depths) - 1
-        levels = [
-            Level(n, e, rate / lr, self.exact if i < last else None)
-            for i, (n, e, rate) in enumerate(zip(depths, each, rates, strict=True))
-        ]
+        methods = [*[self.exact] * (len(depths) - 1), None]
+        levels = [Level(n, e, rate / lr, exact) for n, e, rate, exact in zip(depths, each, rates, methods, strict=True)]
         own = {"count": len(depths), "depths": depths, "epochs": each[:-1], "lr": rates}
         settings = {"arch": {"depth": depths[-1]}, "epochs": sum(each), "levels": own}
         return Plan(tuple(levels), self.prolong, {"depth": depths[0]}, settings, self.anneal == "level")
 
     def _depths(self, depth: int, T: float | None) -> list[int]:
-        if self.depths is None:
-            if self.count is None:
-                return _resolved(depth, T)
-            count = self.count
-            coarsest, rest = divmod(depth, 2 ** (count - 1))
-            if rest:
-                raise ValueError(
-                    f"levels.count={count} halves arch.depth={depth} {count - 1} times, which needs a "
-                    f"multiple of {2 ** (count - 1)}: choose another arch.depth or fewer levels."
-                )
-            return [coarsest * 2**i for i in range(count)]
-        if not self.depths or any(b != 2 * a for a, b in pairwise(self.depths)):
-            raise ValueError(f"levels.depths={_list(self.depths)}: each depth must be twice the one before.")
-        return list(self.depths)
+        if self.depths is not None:
+            if not self.depths or any(b != 2 * a for a, b in pairwise(self.depths)):
+                raise ValueError(f"levels.depths={_list(self.depths)}: each depth must be twice the one before.")
+            return list(self.depths)
+        if self.count is None:
+            return _resolved(depth, T)
+        coarsest, rest = divmod(depth, 2 ** (self.count - 1))
+        if rest:
+            raise ValueError(
+                f"levels.count={self.count} halves arch.depth={depth} {self.count - 1} times, which needs a "
+                f"multiple of {2 ** (self.count - 1)}: choose another arch.depth or fewer levels."
+            )
+        return [coarsest * 2**i for i in range(self.count)]
 
     def _epochs(self, levels: int, epochs: int) -> list[int]:
         if self.epochs is None:

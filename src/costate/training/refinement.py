@@ -8,7 +8,7 @@ stay the same objects, so that whoever holds them (optimizer, execution, strateg
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, final
 
 import torch
@@ -93,7 +93,7 @@ class Refinement(Callback):
         self.since = now
 
 
-def deepen(stages: Sequence[Stage], optimizer: torch.optim.Optimizer, moments: dict[str, int], rule: Rule) -> None:
+def deepen(stages: Iterable[Stage], optimizer: torch.optim.Optimizer, moments: dict[str, int], rule: Rule) -> None:
     """Doubles the layers of all stages, and the optimizer's moments along with them: of degree d in g, P m / 2^d."""
     blocks = [stage.block for stage in stages]
     for stacks in zip(*(block.stacks() for block in blocks), strict=True):

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.profilers import Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -143,17 +143,11 @@ def _prepare() -> None:
 
 
 @final
-class Unprofiled(Profiler):
+class Unprofiled(PassThroughProfiler):
     """No profiler, in one context for all: Lightning makes one for each of a batch's eighty calls, a tenth of a
     millisecond in all."""
 
     context = nullcontext()
-
-    def start(self, action_name: str) -> None:
-        """Nothing."""
-
-    def stop(self, action_name: str) -> None:
-        """Nothing."""
 
     def profile(self, action_name: str) -> Any:
         return self.context

@@ -46,11 +46,6 @@ def wandb(
 ) -> Logger:
     """The W&B run of this folder, on the rank that writes; a resumed run goes on in the same one.
 
-    Args:
-        group: null for the sweep that the run belongs to.
-        mode: auto is online where there is a key.
-        checkpoint, figures: what becomes an artifact, see `deliver`.
-
     Raises:
         ValueError: wandb is not installed, or refuses a project, a tag or whatever else is not what it takes.
     """
@@ -107,9 +102,8 @@ def _mode(wish: str) -> Any:
     import wandb
     from requests.utils import get_netrc_auth
 
-    told = os.environ.get("WANDB_MODE", wish if wish != "auto" else "")
-    if told in ("online", "offline", "disabled"):
-        wish = told
+    told = os.environ.get("WANDB_MODE")
+    wish = told if told in ("online", "offline", "disabled") else wish
     hosts = (wandb.Settings().base_url, "https://api.wandb.ai")
     key = os.environ.get("WANDB_API_KEY") or any(get_netrc_auth(host) for host in hosts)
     # Online without a key would ask for one.
