@@ -48,7 +48,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     from costate.callbacks.measurement import LearningRate, TrainingScore
     from costate.callbacks.speed import Timeline
     from costate.runs import trained
-    from costate.training import summary
+    from costate.training import screen
     from costate.training.balance import by_work
     from costate.training.module import Training, compile_blocks
     from costate.training.refinement import Refinement
@@ -93,17 +93,17 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     if trainer.is_global_zero:
         folder.begin(cfg, composed)
         if cfg.summary:
-            summary.outline(model)
+            screen.outline(model)
     with interruption.listener:
         trainer.fit(model, data, ckpt_path=checkpoints.last if checkpoints.last.exists() else None)
         checkpoints.restore_best(model)
         tested = trainer.test(model, data, verbose=False)[0]
-        results = checkpoints.latest | checkpoints.record | tested | refinement.results() | summary.facts(model)
+        results = checkpoints.latest | checkpoints.record | tested | refinement.results() | screen.facts(model)
         if trainer.is_global_zero:
             trained.save(blocks, folder.path)
             folder.end(results)
     if trainer.is_global_zero:
-        summary.show(results, checkpoints.latest, str(folder))
+        screen.show(results, checkpoints.latest, str(folder))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from costate.training import summary
+from costate.training import screen
 from running import SMALL, fit
 
 QUIET = ("log_every=4", "callbacks=[throughput]")
@@ -59,7 +59,7 @@ def results():
 def test_the_table_at_the_end_says_which_epoch_each_number_is_of(results, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     last = {"val/accuracy": 0.9, "val/loss": 0.15, "train/loss": 0.01, "train/accuracy": 1.0, "stage/0/norm": 3.0}
-    summary.show(results, last, "runs/a b")
+    screen.show(results, last, "runs/a b")
     table, closing = capsys.readouterr().out.split("└")
     lines = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in table.splitlines()]
     assert [cells for cells in lines if cells] == [

@@ -108,15 +108,15 @@ class Gallery:
         refused: list[str] = []
         for part, files in self.parts.items():
             x = _room((len(files), 3 if colour else 1, size, size), spare)
-            kept: list[int] = []
-            for i, picture in enumerate(self._decoded(files, size, colour)):
+            y: list[int] = []
+            for file, picture in zip(files, self._decoded(files, size, colour), strict=True):
                 if isinstance(picture, str):
                     refused.append(picture)
                 else:
-                    x[len(kept)] = picture
-                    kept.append(i)
-            found[f"{part}_x"] = x[: len(kept)]
-            found[f"{part}_y"] = np.array([number[files[i].parts[self._depth]] for i in kept], dtype=kind)
+                    x[len(y)] = picture
+                    y.append(number[file.parts[self._depth]])
+            found[f"{part}_x"] = x[: len(y)]
+            found[f"{part}_y"] = np.array(y, dtype=kind)
         if refused:
             self._complain(refused, skip)
         return found

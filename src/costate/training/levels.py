@@ -119,8 +119,8 @@ class OneLevel(Levels):
 class Doubling(Levels):
     """Coarse first: each level has twice the depth of the one before and the same T, and begins with its weights.
 
-    conf/levels/double.yaml says what each setting is. Where no epochs are listed a level has about four times as many as
-    the one before: behind a doubling a network has to find its way back, the longer the further it had come.
+    conf/levels/double.yaml says what each setting is. Where no epochs are listed a level has about four times as many
+    as the one before: behind a doubling a network has to find its way back, the longer the further it had come.
     """
 
     count: Count | None

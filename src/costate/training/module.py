@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from costate.architectures.recurrent import recurrence
 from costate.core.block import Block
-from costate.core.interface import EachSpan, Interface, Loss
+from costate.core.interface import EachSpan, Loss
 from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import SequenceTask, Task
@@ -182,7 +182,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     Raises:
         ValueError: the data ask for an answer at the steps of a sequence, and the network gives one a sample.
     """
-    spans = [_between_spans(block, task, method) for block in blocks]
+    networks = [recurrence(block) for block in blocks]
+    spans = [None if each is None else method.between_spans(each.size, task, each.step) for each in networks]
     result, memories = [], method.memories(blocks)
     for k, (block, between) in enumerate(zip(blocks, spans, strict=True)):
         inlet, shape = shape, _shape_behind(block, shape)
@@ -195,11 +196,6 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
     if isinstance(task, SequenceTask) and len(shape) != 2:
         raise ValueError("These data are sequences, which a recurrent network reads: choose arch=lstm, or other data.")
     return result
-
-
-def _between_spans(block: Block, task: Task, method: Method) -> Interface | None:
-    network = recurrence(block)
-    return None if network is None else method.between_spans(network.size, task, network.step)
 
 
 @torch.no_grad()

@@ -18,9 +18,9 @@ from lightning.pytorch.profilers import PassThroughProfiler, Profiler, PyTorchPr
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from costate.callbacks.screen import Bar, Lines, RichBar
 from costate.config.settings import Count
 from costate.runs.writing import writing
+from costate.training.screen import Bar, Lines, RichBar
 
 UNHELPFUL = (
     # Scores are those of all ranks already; the rest is rank 0's.
