@@ -111,6 +111,7 @@ class Source:
 
 
 IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -200,14 +201,7 @@ class FashionMnist(Pictures):
 class Cifar10(Pictures):
     """Things and animals (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32 × 32, ten classes."""
 
-    source = Source(
-        "cifar10",
-        datasets.CIFAR10,
-        "cifar-10-batches-py",
-        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
-        (3, 32, 32),
-        10,
-    )
+    source = Source("cifar10", datasets.CIFAR10, "cifar-10-batches-py", BATCHES, (3, 32, 32), 10)
 
 
 @final

@@ -130,24 +130,22 @@ class Gallery:
         log.warning("%s; they are left out.", told)
 
     @cached_property
-    def _around(self) -> tuple[str, ...]:
-        """The one folder around everything, in a .zip."""
+    def _around(self) -> int:
+        """Folders around everything: one, or none, in a .zip."""
         tops = {file.parts[0] for file in self.files}
         inside = {file.parts[1].lower() for file in self.files if len(file.parts) > 2}
         alone = len(tops) == 1 and not self.root.is_dir() and all(len(file.parts) > 2 for file in self.files)
-        return tuple(tops) if alone and (inside & PARTS.keys() or len(inside) > 1) else ()
+        return 1 if alone and (inside & PARTS.keys() or len(inside) > 1) else 0
 
     @cached_property
     def _divided(self) -> bool:
-        depth = len(self._around)
-        return any(
-            PARTS.get(file.parts[depth].lower()) == "train" for file in self.files if len(file.parts) > depth + 2
-        )
+        within = [file.parts[self._around :] for file in self.files]
+        return any(len(parts) > 2 and PARTS.get(parts[0].lower()) == "train" for parts in within)
 
     @cached_property
     def _depth(self) -> int:
         """Which folder of a path is the class."""
-        return len(self._around) + self._divided
+        return self._around + self._divided
 
     def _decoded(self, files: Sequence[PurePosixPath], size: int, colour: bool) -> Iterator[np.ndarray | str]:
         pieces = DataLoader(
