@@ -40,24 +40,22 @@ class Muon(torch.optim.AdamW):
         with torch.enable_grad():
             result = None if closure is None else closure()
         found = [(p, group) for group in self.param_groups for p in group["params"]]
-        stacks = [(p, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
-        held = [(p, p.grad) for p, _ in stacks]
-        for p, group in stacks:
-            self._turn(p, group)
+        stacks = [(p, p.grad, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
+        for p, G, group in stacks:
+            self._turn(p, G, group)
             p.grad = None
         super().step()
-        for p, gradient in held:
-            p.grad = gradient
+        for p, G, _ in stacks:
+            p.grad = G
         return result
 
-    def _turn(self, p: Tensor, group: dict[str, Any]) -> None:
-        assert p.grad is not None, "asked of those that have one"
+    def _turn(self, p: Tensor, G: Tensor, group: dict[str, Any]) -> None:
         β, η, state = group["betas"][0], group["lr"], self.state[p]
         if not state:
             state.update(step=torch.zeros((), device=p.device), exp_avg=torch.zeros_like(p))
         state["step"] += 1
-        m = state["exp_avg"].lerp_(p.grad, 1 - β)
-        matrices = torch.lerp(p.grad, m, β).flatten(2)
+        m = state["exp_avg"].lerp_(G, 1 - β)
+        matrices = torch.lerp(G, m, β).flatten(2)
         size = 0.2 * max(matrices.shape[1:]) ** 0.5
         p.mul_(1 - η * group["weight_decay"]).sub_(orthogonal(matrices).view_as(p), alpha=size * η)
 
