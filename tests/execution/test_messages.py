@@ -134,7 +134,7 @@ class Work:
 def test_no_more_messages_are_under_way_than_the_window_has_room_for(monkeypatch, window):
     most = []
 
-    def isend(tensor: torch.Tensor, peer: int, group: None) -> Work:
+    def isend(tensor: torch.Tensor, peer: int, group: None, tag: int) -> Work:
         work = Work()
         most.append(Work.under_way)
         return work

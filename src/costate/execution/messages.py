@@ -31,21 +31,21 @@ Bytes = Shaped[Tensor, " bytes"]
 class _UnderWay:
     """Messages to one rank that may not have arrived yet; each stays as it is until it has left."""
 
-    def __init__(self, peer: int, **where: Any):
-        self._peer, self._where = peer, where
+    def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int = 0):
+        self._peer, self._group, self._tag = peer, group, tag
         self._messages: deque[tuple[Any, Tensor]] = deque()
 
-    def room(self, window: int) -> None:
+    def flush(self, window: int = 1) -> None:
         """Waits until fewer than so many are left: gloo says that a message has gone only when it is waited for."""
         while len(self._messages) >= window:
             self._messages.popleft()[0].wait()
 
-    def post(self, message: Bytes) -> None:
-        self._messages.append((dist.isend(message, self._peer, **self._where), message))
+    def _post(self, message: Bytes) -> None:
+        self._messages.append((dist.isend(message, self._peer, self._group, self._tag), message))
 
 
 @final
-class Outbox:
+class Outbox(_UnderWay):
     """Sends to one rank, at most `window` messages at a time: that bounds memory, and how far a sender runs ahead.
 
     Attributes:
@@ -53,23 +53,19 @@ class Outbox:
     """
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, window: int):
+        super().__init__(peer, group)
         self.window, self.sent = window, 0
-        self._under_way = _UnderWay(peer, group=group)
 
     def room(self) -> None:
         """Waits until the window has room for another message."""
-        self._under_way.room(self.window)
+        self.flush(self.window)
 
     def send(self, letter: Letter, mark: bool = False) -> None:
         """Hands a message on; waits only where the window is full."""
         self.room()
         message = packed(letter, mark)
-        self._under_way.post(message)
+        self._post(message)
         self.sent += len(message)
-
-    def flush(self) -> None:
-        """Waits until the other side has everything."""
-        self._under_way.room(1)
 
 
 @final
@@ -127,7 +123,7 @@ Form = list[tuple[list[int], str]]
 
 
 @final
-class Sender:
+class Sender(_UnderWay):
     """Sends to one rank.
 
     Args:
@@ -135,8 +131,8 @@ class Sender:
     """
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
+        super().__init__(peer, group, tag)
         self._form: Form = []
-        self._under_way = _UnderWay(peer, group=group, tag=tag)
 
     def send(self, number: int, tensors: Sequence[Tensor]) -> None:
         """Hands a message on; waits only where the window is full."""
@@ -144,22 +140,18 @@ class Sender:
         if form != self._form:
             told = json.dumps(form).encode()
             assert len(told) <= LEAST - HEAD, "a handful of tensors"
-            self._post(SHAPES, len(told), [torch.frombuffer(bytearray(told), dtype=torch.uint8)])
+            self._pack(SHAPES, len(told), [torch.frombuffer(bytearray(told), dtype=torch.uint8)])
             self._form = form
-        self._post(TENSORS, number, tensors)
+        self._pack(TENSORS, number, tensors)
 
     def end(self) -> None:
         """The last message."""
-        self._post(END, 0, [])
+        self._pack(END, 0, [])
 
-    def flush(self) -> None:
-        """Waits until the other side has all messages."""
-        self._under_way.room(1)
-
-    def _post(self, kind: int, number: int, tensors: Sequence[Tensor]) -> None:
+    def _pack(self, kind: int, number: int, tensors: Sequence[Tensor]) -> None:
         # Not by operations on tensors: each lets go of the interpreter, and gets it back when another thread likes.
         message = bytearray(_length(self._form))
-        self._under_way.room(max(2, min(WINDOW, ROOM // len(message))))
+        self.flush(max(2, min(WINDOW, ROOM // len(message))))
         struct.pack_into("qq", message, 0, kind, number)
         start = HEAD
         for tensor in tensors:
@@ -167,7 +159,7 @@ class Sender:
             values = plain.numpy(force=True).tobytes()
             message[start : start + len(values)] = values
             start += _padded(len(values))
-        self._under_way.post(torch.frombuffer(message, dtype=torch.uint8))
+        self._post(torch.frombuffer(message, dtype=torch.uint8))
 
 
 @final
@@ -175,7 +167,7 @@ class Receiver:
     """Receives what a sender with the same tag sends."""
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
-        self._peer, self._where = peer, {"group": group, "tag": tag}
+        self._peer, self._group, self._tag = peer, group, tag
         self._form: Form = []
 
     def take(self) -> tuple[int, list[Tensor]] | None:
@@ -183,7 +175,7 @@ class Receiver:
         while True:
             message = bytearray(_length(self._form))
             place = torch.frombuffer(message, dtype=torch.uint8)
-            dist.recv(place, self._peer, **self._where)  # type: ignore[arg-type]
+            dist.recv(place, self._peer, self._group, self._tag)
             kind, number = struct.unpack_from("qq", message)
             if kind == END:
                 return None
