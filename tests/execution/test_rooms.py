@@ -2,7 +2,7 @@
 
 import pytest
 
-from costate.execution.rooms import Rooms
+from costate.execution.messages import Rooms
 
 
 def played(window: int, batches: int, asked: int | None = None, sizes: list[int] | None = None) -> list[list[int]]:

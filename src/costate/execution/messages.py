@@ -1,7 +1,8 @@
 """Tensors on their way from process to process: messages of torch.distributed, point to point and in order.
 
 Where both sides know what comes next, `Outbox` and `Inbox`: one direction of a boundary of a pipeline. A message is a
-letter, tensors of any precisions, and a mark that the sender may set for the receiver, all in one row of bytes.
+letter, tensors of any precisions, and a mark that the sender may set for the receiver, all in one row of bytes. `Rooms`
+says how many of them may be on their way.
 
 Where the receiver knows nothing, `Sender` and `Receiver`: tensors and a number.
 
@@ -91,6 +92,55 @@ class Inbox:
         return unpacked(flat, room)
 
 
+@final
+class Rooms:
+    """Says how many states a far link is to carry in a round trip, and behind which batch to stop, alike on all ranks.
+
+        batch           0      1      2      3      4      5        window 2, six batches
+        then room for   1 2    2 3    3 4    4 5    5      .
+        asked at 1      1 2    2      .                             all stop behind 2, and nothing is under way
+
+    Word that there is room takes as long as a state. Room is made before anybody knows of its batch, so for as many
+    rows as there are now: a smaller batch travels with rows that nobody reads.
+
+    Args:
+        window: states that there may be room for.
+
+    Attributes:
+        stopping: whether all stop behind the latest batch.
+    """
+
+    def __init__(self, window: int):
+        self.window, self.stopping = window, False
+        self._rows: deque[int] = deque()
+        self._last: int | None = None
+
+    def take(self, n: int, rows: int) -> int:
+        """With how many rows the state of batch n travels, which has so many.
+
+        Raises:
+            ValueError: there is room for fewer.
+        """
+        room = self._rows.popleft() if self._rows else rows
+        if rows > room:
+            raise ValueError(f"Batch {n} has {rows} rows, one before it {room}: batches of an epoch do not grow.")
+        return room
+
+    def make(self, n: int, rows: int, ahead: int, asked: bool) -> int:
+        """For how many states more to make room behind batch n, which so many follow.
+
+        Args:
+            asked: whether a rank was asked to stop, which all know from this batch on.
+        """
+        if asked and self._last is None:
+            self._last = n + min(self.window - 1, ahead)
+        self.stopping = self._last is not None and n >= self._last
+        known = ahead if self._last is None else max(0, min(ahead, self._last - n))
+        more = max(0, min(self.window, known) - len(self._rows))
+        self._rows.extend([rows] * more)
+        return more
+
+
 def packed(letter: Letter, mark: bool) -> Bytes:
     """A copy of the letter in one row of bytes, the mark at its end."""
     end = torch.full((1,), mark, dtype=torch.uint8, device=letter[0].device)
@@ -124,11 +174,7 @@ Form = list[tuple[list[int], str]]
 
 @final
 class Sender(_UnderWay):
-    """Sends to one rank.
-
-    Args:
-        tag: by which messages between the same two ranks are told apart.
-    """
+    """Sends to one rank; by the tag messages between the same two ranks are told apart."""
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):
         super().__init__(peer, group, tag)

@@ -33,7 +33,7 @@ from costate.core.stage import Stage
 from costate.core.types import Input, Labels, State
 from costate.execution.base import Execution
 from costate.execution.clock import SPANS, Clock
-from costate.execution.messages import Inbox, Outbox
+from costate.execution.messages import Inbox, Outbox, Rooms
 from costate.execution.replicas import (
     any_rank,
     average_gradients,
@@ -44,7 +44,6 @@ from costate.execution.replicas import (
     share_optimizer,
     with_rows,
 )
-from costate.execution.rooms import Rooms
 from costate.methods.compression import Precision
 
 
@@ -110,11 +109,12 @@ class Pipeline(Execution):
         self._copies_out: list[tuple[Outbox, Kind]] = []
         if self.method.copies is not None:
             # Straight to where they are wanted, which is as many bytes as from stage to stage.
-            group, held = dist.new_group(), list(self.holders())
-            own = [(kind, copies, i) for k, kind, copies, i in held if k == self.own]
-            self._copies_in = {kind: (Inbox(self.rank_of(kind[0]), group), copies, i) for kind, copies, i in own}
-            out = [(self.rank_of(k), kind) for k, kind, _, _ in held if kind[0] == self.own]
-            self._copies_out = [(Outbox(rank, group, self.window), kind) for rank, kind in out]
+            group = dist.new_group()
+            for k, kind, copies, i in self.holders():
+                if k == self.own:
+                    self._copies_in[kind] = Inbox(self.rank_of(kind[0]), group), copies, i
+                if kind[0] == self.own:
+                    self._copies_out.append((Outbox(self.rank_of(k), group, self.window), kind))
         # A checkpoint holds what is pending on all ranks.
         self.copied = {kind: numbers for kind, numbers in self.copied.items() if kind in self._copies_in}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
@@ -267,7 +267,6 @@ class Pipeline(Execution):
             box.flush()
 
     def gather(self) -> None:
-        """Gives every rank the tensors of every stage."""
         self.drain()
         for k, stage in enumerate(self.stages):
             share_module(stage, self.rank_of(k), self.whole)
@@ -277,7 +276,6 @@ class Pipeline(Execution):
         return [row for part in from_all(rows, self.whole) for row in part]
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Gives every rank the optimizer's state of every stage."""
         share_optimizer([(stage, self.rank_of(k)) for k, stage in enumerate(self.stages)], optimizer, self.whole)
 
     def measure(self) -> dict[str, float]:
