@@ -169,12 +169,7 @@ class Solver(ABC):
 
 @final
 class Adam(Solver):
-    """Adam from zero moments (Kingma & Ba, 2015).
-
-    Args:
-        steps: number of steps.
-        lr: rate.
-    """
+    """Adam from zero moments (Kingma & Ba, 2015)."""
 
     def __init__(self, *, steps: Count, lr: Rate):
         self.steps, self.lr = steps, lr
