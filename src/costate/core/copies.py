@@ -66,12 +66,7 @@ class Copies(NamedTuple):
 
 
 class CopiedBlocks(nn.Module):
-    """Φ̄ of consecutive stages, held by another one; nothing here is trained.
-
-    Args:
-        blocks: the stages' own.
-        rule: how coarse.
-        near: how many of the first are copied as they are.
+    """Φ̄ of consecutive stages, held by another one, the `near` first of them as they are; nothing here is trained.
 
     Raises:
         ValueError: their layers are no time steps, and the factor is not 1.
@@ -113,27 +108,13 @@ class CopiedBlocks(nn.Module):
         return parameters[0].new_empty(sum(p.numel() for p in parameters), dtype=dtype)
 
     def deepen(self, i: int, block: Block) -> None:
-        """Gives the i-th copy as many layers as a copy of this block has."""
+        """Gives the i-th copy as many layers as a copy of this block has, and tells it that it is one."""
         _deepen(self.blocks[i], block, self.rules[i])
-        self._join()
-
-    def stand_for(self, i: int, block: Block) -> None:
-        """Tells the i-th copy that it is one of this block."""
-        copy: Any = self.blocks[i]
-        copy.stand_for(block)
         self._join()
 
 
 class Likeness(nn.Module):
-    """What a stage sends of itself: the weights of its coarse copy.
-
-    Args:
-        block: the stage's own.
-        rule: how coarse.
-
-    Attributes:
-        delta: a coarse block, whose parameters are δ.
-    """
+    """What is sent of a stage: the weights of its coarse copy; the parameters of `delta`, a coarse block, are δ."""
 
     def __init__(self, block: Block, rule: Coarsening):
         super().__init__()
@@ -159,11 +140,7 @@ class Likeness(nn.Module):
 
     @torch.no_grad()
     def numbers(self, block: Block, exact: bool) -> Float[Tensor, " numbers"]:
-        """The weights in one vector: what is sent; of a coarse copy, an approximation anyway, in half the bytes.
-
-        Args:
-            exact: whether they are those of the block itself.
-        """
+        """The block's exact weights in one vector, or those of its copy, an approximation anyway, in half the bytes."""
         weights = block.parameters() if exact else self.weights(block).values()
         row = torch.cat([weight.reshape(-1) for weight in weights])
         return row if exact else row.to(torch.bfloat16)

@@ -261,7 +261,7 @@ class Execution(ABC):
             if stage.likeness is not None:
                 stage.likeness.delta.stand_for(stage.block)
         for _, (j, _), copies, i in self.holders():
-            copies.stand_for(i, self.stages[j].block)
+            copies.deepen(i, self.stages[j].block)
 
     def holders(self) -> Iterator[tuple[int, Kind, CopiedBlocks, int]]:
         """Who holds copies of whom: stage k one of this kind, as the i-th of these."""
