@@ -31,11 +31,8 @@ T = TypeVar("T", bound=Tensor)
 def average_gradients(parameters: Iterable[nn.Parameter], group: Group = None) -> None:
     """Puts the mean over the ranks into every `.grad`, g ← Σ_r g_r / R, by one all-reduce a device and precision.
 
-    A gradient that is None counts as zero where another rank has one, and stays None where none has, so that an
-    optimizer skips the parameters that it would skip in one process.
-
-    Args:
-        parameters: the same ones in the same order on every rank.
+    Every rank gives the same parameters in the same order. A gradient that is None counts as zero where another rank
+    has one, and stays None where none has, so that an optimizer skips those that it would skip in one process.
     """
     if place(group)[1] == 1:
         return
@@ -89,9 +86,9 @@ def joint_rows(Y: Shaped[Tensor, "rows ..."], group: Group = None) -> Shaped[Ten
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
-def own_rows(Y: Shaped[Tensor, "joint ..."], group: Group = None) -> Shaped[Tensor, "rows ..."]:
+def own_rows(Y: Shaped[Tensor, "joint ..."]) -> Shaped[Tensor, "rows ..."]:
     """This rank's rows of a joint batch."""
-    r, R = place(group)
+    r, R = place()
     return Y[r::R]
 
 
@@ -146,20 +143,16 @@ class JointBatchNorm(nn.Module):
         X = Y.to(torch.promote_types(Y.dtype, torch.float32))
         n, m, v = joint_moments(X, partial(joint_gather, group=self.group))
         if self.training and self.running_mean is not None:
-            self._track(m, v * n / (n - 1))
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+                self.running_mean.lerp_(m, share)
+                self.running_var.lerp_(v * n / (n - 1), share)
         axes = (-1, *[1] * (Y.dim() - 2))
         X = (X - m.view(axes)) * (v + self.eps).rsqrt().view(axes)
         if self.weight is not None:
             X = X * self.weight.view(axes) + self.bias.view(axes)
         return X.to(Y.dtype)
-
-    @torch.no_grad()
-    def _track(self, m: Tensor, v: Tensor) -> None:
-        assert self.running_mean is not None, "asked of norms that track"
-        self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(m, share)
-        self.running_var.lerp_(v, share)
 
 
 def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
