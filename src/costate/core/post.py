@@ -60,18 +60,10 @@ class Post(ABC):
 
     @abstractmethod
     def room(self, h: State) -> Letter:
-        """Tensors of the letter's sizes, with any numbers.
-
-        Args:
-            h: the state at the boundary, of as many rows.
-        """
+        """Tensors of the letter's sizes, with any numbers; h is the state at the boundary, of as many rows."""
 
     def read(self, letter: Letter, h: State) -> Reply:
-        """What the letter says; as it is, unless it is to be unpacked.
-
-        Args:
-            h: a tensor of the state's shape and precision at the boundary.
-        """
+        """What the letter says, unpacked where it has to be; h has the state's shape and precision at the boundary."""
         return Reply(*letter)
 
 

@@ -53,8 +53,7 @@ class Memory(ABC):
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         """x and h with the graph between them, for one backward pass; x holds the state when that is over.
 
-        Args:
-            returned: h as the stage behind has it, if the method's post brings it.
+        `returned` is h as the stage behind has it, if the method's post brings it.
         """
         assert flight.x is not None, "kept"
         assert flight.h is not None, "kept"
@@ -80,8 +79,7 @@ class Stage(nn.Module):
     """The three operations of a stage on batch n; gradients add up in `.grad`, whoever plays the schedule steps.
 
     Args:
-        block: the stage's layers.
-        interface: what stands behind them; for the last stage, the loss.
+        interface: what stands behind the block; for the last stage, the loss.
         inlet: shape of a sample's state at the stage's input.
         memory: what is remembered of a batch until its update.
         likeness: what the stage sends of itself to others that hold copies.

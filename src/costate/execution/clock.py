@@ -61,8 +61,8 @@ class Clock:
         """A batch has ended: so many of its kind wait for their gradients, and another one follows at once or not."""
         self._batches += 1
         self._queue += queue
-        if not more and self._since is not None:
-            self._playing += time.perf_counter() - self._since
+        if not more:
+            self.begin()
             self._since = None
 
     def measure(self) -> dict[str, float]:

@@ -77,11 +77,7 @@ class Roles:
 class Lines:
     """All lines of a run; every rank opens the same ones in the same order.
 
-    Args:
-        bell: rung whenever a message has been played.
-
-    Attributes:
-        failure: what a thread has ended with.
+    The bell rings whenever a message has been played. `failure` is what a thread has ended with.
     """
 
     def __init__(self, bell: threading.Condition):
@@ -232,11 +228,7 @@ class Halt:
         self._ask = asking[dist.get_rank()]
 
     def begin(self, n: int, asked: bool, wait: Wait) -> bool:
-        """Update n is about to begin; returns whether it is the last one.
-
-        Args:
-            asked: whether this process was asked to stop.
-        """
+        """Update n is about to begin, on a process asked to stop or not; returns whether it is the last one."""
         if asked and not self._told:
             self._told = True
             self._ask.send(n)

@@ -102,12 +102,7 @@ class Feed:
 
 @final
 class Gate:
-    """Holds a stage and the synthesizer behind it together.
-
-    Args:
-        lag: L.
-        ahead: S.
-    """
+    """Holds a stage and the synthesizer behind it together; L is the lag, S how far they may be ahead."""
 
     def __init__(self, lag: int, ahead: int):
         self.lag, self.ahead = lag, ahead
