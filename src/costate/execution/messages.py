@@ -29,8 +29,8 @@ from costate.core.post import Letter
 Bytes = Shaped[Tensor, " bytes"]
 
 
-class _UnderWay:
-    """Messages to one rank that may not have arrived yet; each stays as it is until it has left."""
+class _Sending:
+    """Sends to one rank messages that may not have arrived yet; each stays as it is until it has left."""
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int = 0):
         self._peer, self._group, self._tag = peer, group, tag
@@ -46,7 +46,7 @@ class _UnderWay:
 
 
 @final
-class Outbox(_UnderWay):
+class Outbox(_Sending):
     """Sends to one rank, at most `window` messages at a time: that bounds memory, and how far a sender runs ahead.
 
     Attributes:
@@ -173,7 +173,7 @@ Form = list[tuple[list[int], str]]
 
 
 @final
-class Sender(_UnderWay):
+class Sender(_Sending):
     """Sends to one rank; by the tag messages between the same two ranks are told apart."""
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int):

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -191,6 +192,7 @@ class _Rank:
 
 
 @final
+@dataclass(eq=False)
 class Supervisor:
     """Runs one command as several ranks.
 
@@ -203,21 +205,18 @@ class Supervisor:
         echo: seconds in which several signals are one.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environments: Sequence[Mapping[str, str]],
-        folder: Path,
-        grace: float = 3.0,
-        patience: float = 60.0,
-        echo: float = ECHO,
-    ):
-        self.command, self.environments, self.folder = command, environments, folder
-        self.grace, self.patience = grace, patience
+    command: Sequence[str]
+    environments: Sequence[Mapping[str, str]]
+    folder: Path
+    grace: float = 3.0
+    patience: float = 60.0
+    echo: float = ECHO
+
+    def __post_init__(self) -> None:
         self._ranks: list[_Rank] = []
         self._failed: list[_Rank] = []
         self._hurried = threading.Event()
-        self._listener = Listener(lambda signum: None, lambda signum: self._hurried.set(), echo=echo)
+        self._listener = Listener(lambda signum: None, lambda signum: self._hurried.set(), echo=self.echo)
         self._signum = 0
 
     def run(self) -> None:
