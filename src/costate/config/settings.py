@@ -9,6 +9,7 @@ import math
 import typing
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,19 +78,16 @@ def signature(target: str) -> Signature | None:
     objects that the program passes. Of a dataclass they are its fields.
     """
     module, _, name = target.rpartition(".")
-    place = _find(module, name)
-    return _taken(*place) if place and isinstance(place[1], ast.ClassDef | ast.FunctionDef) else None
-
-
-def _taken(module: str, node: ast.AST) -> Signature:
+    module, node = _find(module, name)
     if isinstance(node, ast.FunctionDef):
         return _arguments(_Scope(module), node.args)
-    assert isinstance(node, ast.ClassDef)
+    if not isinstance(node, ast.ClassDef):
+        return None
     for part in node.body:
         if isinstance(part, ast.FunctionDef) and part.name == "__init__":
             return _arguments(_Scope(module), part.args)
-    places = [_find(module, base.id) for base in node.bases if isinstance(base, ast.Name)]
-    inherited = [_taken(*place) for place in places if place and isinstance(place[1], ast.ClassDef)]
+    bases = (signature(f"{module}.{base.id}") for base in node.bases if isinstance(base, ast.Name))
+    inherited = [base for base in bases if base is not None]
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return next((found for found in inherited if found.settings or found.open), Signature({}))
     fields = {name: setting for found in inherited for name, setting in found.settings.items()}
@@ -108,8 +106,8 @@ def _arguments(scope: "_Scope", arguments: ast.arguments) -> Signature:
     return Signature(found, open=arguments.kwarg is not None)
 
 
-def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
-    """Where a name of a module is defined: its module and the definition, or the value assigned to it."""
+def _find(module: str, name: str) -> tuple[str, ast.AST | None]:
+    """Where a name of a module is defined: its module, and the definition or the value assigned to it, if any."""
     for node in _statements(module):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return module, node
@@ -121,22 +119,18 @@ def _find(module: str, name: str) -> tuple[str, ast.AST] | None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
                 return module, node.value
-    return None
+    return module, None
 
 
 @cache
 def _statements(module: str) -> list[ast.stmt]:
-    # Only the top-level package is asked for: a dotted name would import its parents.
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top) if top else None
-    if spec is None:
-        return []
-    paths = [Path(spec.origin)] if spec.origin and not rest else []
-    for location in (spec.submodule_search_locations or []) if rest else []:
-        base = Path(location, *rest)
-        paths += [base.with_suffix(".py"), base / "__init__.py"]
-    path = next((path for path in paths if path.suffix == ".py" and path.is_file()), None)
-    return ast.parse(path.read_text(encoding="utf-8")).body if path else []
+    for part in rest:
+        # Part by part: to ask for a dotted name would import its parents.
+        spec = PathFinder.find_spec(part, spec.submodule_search_locations or []) if spec else None
+    path = Path(spec.origin or "") if spec else Path()
+    return ast.parse(path.read_text(encoding="utf-8")).body if path.suffix == ".py" else []
 
 
 class _Scope(dict[str, Any]):
@@ -147,10 +141,10 @@ class _Scope(dict[str, Any]):
         self.module = module
 
     def __missing__(self, name: str) -> Any:
-        place = _find(self.module, name)
-        if place is None or not isinstance(place[1], ast.expr):
+        module, node = _find(self.module, name)
+        if not isinstance(node, ast.expr):
             raise KeyError(name)
-        return _Scope(place[0]).read(place[1])
+        return _Scope(module).read(node)
 
     def read(self, annotation: ast.expr | None) -> Any:
         """The annotation's value, or `Any` where it names something that is no plain type."""
