@@ -26,10 +26,8 @@ from costate.runs.writing import write
 PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
 """Settings that say where data lie, and variables of the environment that do: they change no number."""
 
-HOW = {"trainer", "execution", "workers", "compile", "channels_last"}
-"""Settings that say how a run is computed."""
-
-REPLACEABLE = HOW | {"epochs", "callbacks", "logger", "labels", "summary"}
+REPLACEABLE = {"trainer", "execution", "workers", "compile", "channels_last"}
+REPLACEABLE |= {"epochs", "callbacks", "logger", "labels", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
 
 OF_THE_TRAINING = ("execution.lag", "execution.wire")
@@ -169,10 +167,9 @@ class RunFolder:
     def _is_mine(self, cfg: DictConfig) -> bool:
         if not self.config.exists():
             return False
-        with contextlib.suppress(OSError, ValueError):
-            if completed(json.loads(self.origin.read_text(encoding="utf-8"))["settings"]) == _compared(cfg):
-                # What was stopped before its first checkpoint begins again.
-                return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
+        if completed(_read(self.origin).get("settings", {})) == _compared(cfg):
+            # What was stopped before its first checkpoint begins again.
+            return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
         raise TakenError(f"{self} holds a run: go on with it by {self.resume}, or choose another folder.")
 
     def begin(self, cfg: DictConfig, composed: DictConfig) -> None:
@@ -189,11 +186,7 @@ class RunFolder:
 
     def results(self) -> dict[str, Any]:
         """What `end` kept, or nothing; a file that is damaged says nothing of how the run has ended."""
-        try:
-            found = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _read(self.summary)
 
     def is_finished(self, cfg: DictConfig) -> bool:
         """Whether there is nothing left of what the settings ask for.
@@ -264,8 +257,8 @@ class RunFolder:
         """The settings that the run was started with by this very command, but for the places of its data."""
         saved = self._load()
         for key in PLACES:
-            if OmegaConf.select(cfg, key) is not None:
-                OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+            if (place := OmegaConf.select(cfg, key)) is not None:
+                OmegaConf.update(saved, key, place)
         return saved
 
     def _load(self) -> DictConfig:
@@ -278,14 +271,22 @@ class RunFolder:
         except ValueError as fault:
             raise SettingError(f"{self}: {fault}") from None
         assert isinstance(saved, DictConfig)
-        with contextlib.suppress(OSError, ValueError):
-            words = json.loads(self.origin.read_text(encoding="utf-8"))["overrides"]
-            for key, variable in PLACES.items():
-                # A folder that the command line has named counts more than the environment, as in a new run.
-                named = any(word.lstrip("+").startswith(f"{key}=") for word in words)
-                if variable in os.environ and not named and OmegaConf.select(saved, key) is not None:
-                    OmegaConf.update(saved, key, os.environ[variable])
+        origin = _read(self.origin)
+        for key, variable in PLACES.items():
+            # A folder that the command line has named counts more than the environment, as in a new run.
+            named = any(word.lstrip("+").startswith(f"{key}=") for word in origin.get("overrides", ()))
+            if origin and variable in os.environ and not named and OmegaConf.select(saved, key) is not None:
+                OmegaConf.update(saved, key, os.environ[variable])
         return saved
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a file of a run says, or nothing where it is not there or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _compared(cfg: DictConfig) -> Any:

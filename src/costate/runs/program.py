@@ -59,26 +59,15 @@ class CommandLine:
             meeting.check_address()
             with meeting.looked_after():
                 main()
-        except CompactHydraException as error:
-            print(_composition(error, sys.argv[1:]), file=sys.stderr)
-            return REFUSED
-        except YAMLError as error:
-            print(f"A file of conf/ cannot be read: {error}", file=sys.stderr)
-            return REFUSED
-        except ValueError as error:
-            told = str(error) if _is_ours(error) else _no_option(error, sys.argv[1:])
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            told = _refusal(error, sys.argv[1:])
             if not told:
                 raise
             print(told, file=sys.stderr)
             return REFUSED
-        except OSError as error:
-            if error.filename is None:
-                raise
-            print(f"{error.filename} cannot be written to ({error.strerror}): choose another folder.", file=sys.stderr)
-            return REFUSED
-        except KeyboardInterrupt:
-            print("Interrupted.", file=sys.stderr)
-            return INTERRUPTED
         return 0
 
     def job(self, task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -139,6 +128,19 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, ValueError) and frame.f_globals.get("__name__", "").split(".")[0] == "costate"
 
 
+def _refusal(error: Exception, words: Sequence[str]) -> str:
+    """What to say of an error that a user can mend; nothing of any other."""
+    if isinstance(error, CompactHydraException):
+        return _composition(error, words)
+    if isinstance(error, YAMLError):
+        return f"A file of conf/ cannot be read: {error}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename} cannot be written to ({error.strerror}): choose another folder."
+    if str(error).startswith("Config group override must be a string"):
+        return _no_option(error, words)
+    return str(error) if _is_ours(error) else ""
+
+
 def _composition(error: CompactHydraException, words: Sequence[str]) -> str:
     """Hydra's complaint about axes and settings, with a proposal where a name is nearly right."""
     inner: Any = error.__cause__
@@ -169,15 +171,13 @@ def _composition(error: CompactHydraException, words: Sequence[str]) -> str:
 def _readable(word: str) -> bool:
     try:
         OverridesParser.create().parse_override(word)
-    except (HydraException, CompactHydraException):
+    except HydraException:
         return False
     return True
 
 
-def _no_option(error: ValueError, words: Sequence[str]) -> str:
-    """What to say where Hydra has found true or a number in the place of an option, debug=true; else nothing."""
-    if not str(error).startswith("Config group override must be a string"):
-        return ""
+def _no_option(error: Exception, words: Sequence[str]) -> str:
+    """What to say where Hydra has found true or a number in the place of an option, debug=true."""
     for axis, _, value in (word.partition("=") for word in words):
         if (CONF / axis).is_dir() and re.fullmatch(r"(?i)true|false|[\d.e+-]+", value):
             options = sorted(path.stem for path in (CONF / axis).glob("*.yaml"))
@@ -210,8 +210,8 @@ def crowd(processes: int, accelerator: str) -> None:
     )
 
 
-def start(overrides: Sequence[str], log: Path | None = None) -> subprocess.Popen[bytes]:
-    """python train.py ..., its words into a file if there is one to be.
+def start(overrides: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """python train.py ..., its words into a file, behind those that are there.
 
     Raises:
         ValueError: costate is installed without the repository that train.py and conf/ lie in.
@@ -220,16 +220,13 @@ def start(overrides: Sequence[str], log: Path | None = None) -> subprocess.Popen
         raise ValueError(f"{PROGRAM} is not there: install costate from its repository with pip install -e.")
     # A process that starts imports this costate and no other.
     path = os.pathsep.join([str(PROGRAM.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    output = log.open("ab") if log else None
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen([sys.executable, str(PROGRAM), *overrides], stdout=output, stderr=output, env=environment)
+    command, environment = [sys.executable, str(PROGRAM), *overrides], {**os.environ, "PYTHONPATH": path}
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
 
 def run(folder: Path | str, *overrides: str) -> Path:
-    """A run, or with "-m" a sweep, to its end, in a folder of its own; what has ended is left alone.
-
-    Returns:
-        the folder.
+    """A run, or with "-m" a sweep, to its end, in a folder of its own, which is returned; what has ended is left alone.
 
     Raises:
         ValueError: it was refused, or failed.
