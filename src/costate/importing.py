@@ -11,6 +11,7 @@ else.
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -48,26 +49,17 @@ def declare_missing(package: ModuleSpec) -> None:
     """Declares the schemas that torchvision expects and that nobody has declared, its own operators least of all."""
     import torch
 
-    if not _loaded(package):
-        missing = [schema for name, schema in SCHEMAS.items() if not hasattr(torch.ops.torchvision, name)]
-        if missing:
-            declared.append(torch.library.Library("torchvision", "FRAGMENT"))
-        for schema in missing:
-            declared[-1].define(schema)
-
-
-def _loaded(package: ModuleSpec) -> bool:
-    """Loads torchvision's compiled operators the way torchvision does, and says whether it worked."""
-    import torch
-
     operators = PathFinder.find_spec("_C", package.submodule_search_locations)
-    if not operators or not operators.origin:
-        return False
-    try:
-        torch.ops.load_library(operators.origin)
-    except (ImportError, OSError):
-        return False
-    return True
+    if operators and operators.origin:
+        # Loaded the way torchvision does.
+        with suppress(ImportError, OSError):
+            torch.ops.load_library(operators.origin)
+            return
+    missing = [schema for name, schema in SCHEMAS.items() if not hasattr(torch.ops.torchvision, name)]
+    if missing:
+        declared.append(torch.library.Library("torchvision", "FRAGMENT"))
+    for schema in missing:
+        declared[-1].define(schema)
 
 
 if not any(isinstance(finder, DeclaredFirst) for finder in sys.meta_path):
