@@ -90,11 +90,7 @@ def parts(processes: Any) -> Any:
 
 
 def adam_rate(batch: Any, batches: Any = 1) -> Any:
-    """Adam's learning rate for a size of batch: 0.002 √(batch / 128), the square-root rule (Malladi et al., 2022).
-
-    Args:
-        batches: from one step of the optimizer to the next.
-    """
+    """Adam's learning rate for the rows of a step: 0.002 √(rows / 128), the square-root rule (Malladi et al., 2022)."""
     rows = batch * batches if isinstance(batch, int) and isinstance(batches, int) else 0
     return round(0.002 * (rows / 128) ** 0.5, 6) if rows > 0 else 0.002
 

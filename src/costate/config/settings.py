@@ -33,11 +33,7 @@ class Bound:
 
     def __str__(self) -> str:
         parts = (("at least", self.least), ("above", self.above), ("at most", self.most))
-        return " and ".join(
-            f"{word} {number if isinstance(number, int) else f'{number:g}'}"
-            for word, number in parts
-            if number is not None
-        )
+        return " and ".join(f"{word} {number:.10g}" for word, number in parts if number is not None)
 
 
 Count = Annotated[int, Bound(least=1)]

@@ -10,7 +10,7 @@ import itertools
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,11 @@ def pasted(key: str, value: object) -> str:
     return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
-def forced(words: Iterable[str]) -> list[str]:
+def forced(words: Sequence[str]) -> Sequence[str]:
     """A command line that resumes may set what its own axes do not have: the saved ones do, and tell what does not fit.
 
     a.b=c becomes ++a.b=c, which Hydra takes without looking.
     """
-    words = list(words)
     if not any(word.startswith("resume=") for word in words):
         return words
     return [f"++{word}" if re.match(r"(?!hydra\.)\w+\.[\w.]+=", word) else word for word in words]
@@ -88,16 +87,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def meant(name: str, known: Sequence[str], cfg: Any) -> str:
-    """The question to ask for a setting that is not there: of this name elsewhere, of another name, or nearly so.
-
-    Args:
-        name: its last part.
-        known: the settings that are where it was looked for.
-        cfg: all settings.
+    """The question to ask for a setting that is not among those known in its place: of this last part elsewhere in all
+    settings, of another name, or nearly so.
     """
-    elsewhere = [key for key in leaves(cfg) if key.rpartition(".")[2] == name]
-    if name in ELSEWHERE:
-        elsewhere = [ELSEWHERE[name]]
+    same = [key for key in leaves(cfg) if key.rpartition(".")[2] == name]
+    elsewhere = [ELSEWHERE[name]] if name in ELSEWHERE else same
     return f" (did you mean {' or '.join(elsewhere[:3])}?)" if elsewhere else suggestion(name, known)
 
 
@@ -127,16 +121,11 @@ def nowhere(words: Iterable[str]) -> str | None:
     return None
 
 
-def flags(words: Iterable[str], known: Iterable[str]) -> str | None:
-    """What to say of an option with hyphens that is none of Hydra's: --arch verlet, --epochs=3.
-
-    Args:
-        known: Hydra's own.
-    """
-    words, known = list(words), set(known)
+def flags(words: Sequence[str], hydras: Collection[str]) -> str | None:
+    """What to say of an option with hyphens that is none of Hydra's: --arch verlet, --epochs=3."""
     for i, word in enumerate(words):
         found = re.fullmatch(r"--([a-zA-Z][\w./-]*)(?:=(.*))?", word)
-        if not found or any(option.startswith(f"--{found[1]}") for option in known):
+        if not found or any(option.startswith(f"--{found[1]}") for option in hydras):
             continue
         value = found[2] if found[2] is not None else next((w for w in words[i + 1 : i + 2] if "=" not in w), "...")
         key = found[1].replace("-", "_")
@@ -145,11 +134,7 @@ def flags(words: Iterable[str], known: Iterable[str]) -> str | None:
 
 
 def guide(cfg: DictConfig, chosen: dict[str, str]) -> str:
-    """What --help says: axes with their options, and the settings of the options that are chosen.
-
-    Args:
-        chosen: the option of each axis.
-    """
+    """What --help says: axes with their options, and the settings of those that are chosen, one on each axis."""
     lines = ["Axes (axis=option); an asterisk is what is taken now", ""]
     for axis, told in axes().items():
         lines += textwrap.wrap(f"  {axis}: {told}", COLUMNS, subsequent_indent="    ")
