@@ -66,9 +66,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     torch.manual_seed(cfg.seed)
     data = build(cfg.data)
     network = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs)
-    rules = [build(node) for node in (cfg.method, cfg.execution, cfg.optimizer)]
-    rules.append(plan.annealing(build(cfg.annealing)))
-    method = rules[0]
+    method, execution, optimizer = (build(node) for node in (cfg.method, cfg.execution, cfg.optimizer))
+    rules = method, execution, optimizer, plan.annealing(build(cfg.annealing))
     data.rows = method.rows
     balance = by_work(network, method, cfg.stages, data.shape, data.task) if cfg.balance == "work" else cfg.balance
     blocks = method.cut(network, cfg.stages, balance)

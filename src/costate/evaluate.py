@@ -23,7 +23,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from costate.config.composing import composed
-from costate.config.schema import suggestion
+from costate.config.words import suggestion
 from costate.core.tasks import Classification, Task
 from costate.data.memory import InMemory
 from costate.reports.table import comma_separated
@@ -37,11 +37,7 @@ COLUMNS = ("class", "precision", "recall", "f1", "rows")
 @final
 @dataclass(frozen=True)
 class Predictions:
-    """Outputs and labels, a row a sample, in the order of the data.
-
-    Attributes:
-        classes: their names; none where numbers are predicted.
-    """
+    """Outputs and labels, a row a sample, in the order of the data; names of classes, none for numbers."""
 
     task: Task
     output: Tensor
@@ -58,10 +54,6 @@ class Predictions:
     def guesses(self) -> np.ndarray:
         """The class of the largest output of each row."""
         return self.output.argmax(1).numpy()
-
-    def confusion(self) -> np.ndarray:
-        """Rows by class and by what the network takes them for: (classes, classes) numbers."""
-        return confusion_matrix(self.y.numpy(), self.guesses(), labels=range(len(self.classes)))
 
     def by_class(self) -> list[list[Any]]:
         """Name, precision, recall, F1 and number of rows of each class; 0 where there is nothing to divide by."""
@@ -88,7 +80,8 @@ class Predictions:
             if find_spec("matplotlib") is not None:
                 from costate.reports import networks, style
 
-                style.save(networks.confusion(self.confusion(), self.classes), folder, "confusion")
+                counts = confusion_matrix(self.y.numpy(), self.guesses(), labels=range(len(self.classes)))
+                style.save(networks.confusion(counts, self.classes), folder, "confusion")
 
     def show(self, title: str) -> None:
         """Scores, and a line a class."""
@@ -108,7 +101,6 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
 
     Args:
         overrides: of the data, as for train.py; with data=... another set, else the run's own with other settings.
-        split: train, validation or test.
 
     Raises:
         ValueError: there is no such run, or the data is not of its network's kind.

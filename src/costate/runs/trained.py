@@ -52,12 +52,9 @@ def stages(folder: Path, cfg: dict[str, Any], data: Any) -> list[Block]:
 
 
 def load(run: Path | str) -> nn.Module:
-    """The network of a run, uncut, with the weights of its best epoch, in evaluation mode.
+    """The network of a run, by its folder: uncut, with the weights of its best epoch, in evaluation mode.
 
     A network of modules, such as one of arch=sequential, is the plain nn.Sequential that its function returns.
-
-    Args:
-        run: the folder.
 
     Raises:
         ValueError: there is no such run, or its network cannot be made.
