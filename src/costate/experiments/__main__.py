@@ -140,11 +140,7 @@ def short(chosen: Sequence[Experiment], folder: Path) -> int:
 
 
 def fast(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each experiment, as it ends, with its numbers or its error; several in a process.
-
-    Args:
-        folder: of the sweeps; it holds nothing yet.
-    """
+    """Each experiment, as it ends, with its numbers or its error; several in a process, in a new folder."""
     for i, (overrides, names) in enumerate(sweeps(experiments, mnist).items()):
         place = folder / str(i)
         place.mkdir(parents=True)
@@ -166,10 +162,7 @@ def fast(experiments: Sequence[Experiment], folder: Path, mnist: bool) -> Iterat
 def sweeps(experiments: Sequence[Experiment], mnist: bool) -> dict[tuple[str, ...], list[str]]:
     """Overrides, and the experiments that they make short: those that need the same are one sweep of train.py.
 
-    An experiment with levels has an epoch for each of them.
-
-    Args:
-        mnist: whether its files are there; else data=digits takes its place.
+    An experiment with levels has an epoch for each of them. Where MNIST is not there, other data take its place.
     """
     found: dict[tuple[str, ...], list[str]] = {}
     for experiment in experiments:

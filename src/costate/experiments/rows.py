@@ -165,10 +165,8 @@ class Result:
 
 
 class Run:
-    """One row with one seed: where it lies, whether it has ended with these settings, how it is started.
-
-    Args:
-        folder: of all runs.
+    """One row with one seed: where it lies in the folder of all runs, whether it has ended with these settings, how it
+    is started.
     """
 
     def __init__(self, row: Row, seed: int, folder: Path):

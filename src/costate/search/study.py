@@ -96,11 +96,7 @@ class TrialError(Exception):
 
 
 class TrialRun:
-    """One trial: a run of train.py in a folder of its own, watched epoch by epoch, stopped and taken up again.
-
-    Args:
-        metric: that is watched, a number of each epoch.
-    """
+    """One trial: a run of train.py in its own folder, its metric watched epoch by epoch, stopped and taken up again."""
 
     def __init__(self, folder: Path, number: int, overrides: Sequence[str], metric: str):
         self.folder, self.number, self.overrides, self.metric = folder, number, list(overrides), metric
