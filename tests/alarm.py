@@ -15,7 +15,10 @@ class Alarm(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
         if trainer.global_step == self.batch and int(os.environ.get("RANK", "0")) == self.rank:
-            os.kill(os.getpid(), self.signum)
+            self.ring()
+
+    def ring(self) -> None:
+        os.kill(os.getpid(), self.signum)
 
 
 class AlarmInTest(Callback):
@@ -57,15 +60,14 @@ class Pause(Callback):
         time.sleep(0.1)
 
 
-class AlarmOnce(Callback):
-    """An `Alarm` that rings once in the life of a run folder, however often the run is started."""
+class AlarmOnce(Alarm):
+    """Rings once in the life of a run folder, however often the run is started."""
 
     def __init__(self, *, batch: int, signum: int, rank: int, mark: str):
-        self.alarm, self.mark = Alarm(batch=batch, signum=signum, rank=rank), Path(mark)
+        super().__init__(batch=batch, signum=signum, rank=rank)
+        self.mark = Path(mark)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
-        if trainer.global_step == self.alarm.batch and int(os.environ.get("RANK", "0")) == self.alarm.rank:
-            if self.mark.exists():
-                return
+    def ring(self) -> None:
+        if not self.mark.exists():
             self.mark.touch()
-        self.alarm.on_train_batch_start(trainer, pl_module, *batch)
+            super().ring()

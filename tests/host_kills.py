@@ -21,7 +21,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 
 from costate.benchmarks.hosts import Hosts, lacking  # noqa: E402
 from costate.runs import RunFolder  # noqa: E402
-from hosted import Started, processes, torchrun, unlike  # noqa: E402
+from hosted import Started, processes, torchrun  # noqa: E402
+from running import unlike  # noqa: E402
 
 FAULTS = "link", "power", "ranks", "torchrun"
 MINUTE = 60.0

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from costate.benchmarks.hosts import Hosts
-from costate.runs import RunFolder
-from running import ROOT, differences, last
+from running import ROOT, command_lines
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=host0:29400")
 PAUSE = ("+callbacks.pause._target_=alarm.Pause", "trainer.progress=lines")
@@ -75,23 +74,14 @@ def torchrun(hosts: Hosts, folder: Path, ranks: int, *words: str, restarts: int 
     return Started(hosts, folder, [*TORCHRUN, *share, str(ROOT / "train.py"), *words, *places])
 
 
-def unlike(found: RunFolder, expected: RunFolder) -> list[str]:
-    """Tensors of the last checkpoints that are not the same, bit for bit."""
-    ours, theirs = last(found), last(expected)
-    return [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]
-
-
 def processes(hosts: Hosts, name: str, *words: str) -> list[int]:
     """Those on a host whose command lines have these words; what has ended and was not waited for has none."""
     root, found = hosts.network(name), []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            same = (entry / "ns" / "pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
-        except OSError:
-            continue
-        if same and int(entry.name) != root and line != [""] and set(words) <= set(line):
-            found.append(int(entry.name))
+    for pid, line in command_lines():
+        with contextlib.suppress(OSError):
+            same = Path(f"/proc/{pid}/ns/pid").readlink() == Path(f"/proc/{root}/ns/pid").readlink()
+            if same and pid != root and line != [""] and set(words) <= set(line):
+                found.append(pid)
     return sorted(found)
 
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
 
 from costate.runs import RunFolder  # noqa: E402
-from running import ROOT, differences, last, ranks_of  # noqa: E402
+from running import ROOT, last, ranks_of, unlike  # noqa: E402
 
 RUN = (
     *("data=ellipse", "data.train=96", "data.validation=32", "data.test=32", "data.batch_size=16", "epochs=12"),
@@ -200,8 +200,7 @@ def ended(run: RunFolder, mode: str, whole: RunFolder) -> list[str]:
     with resumed(run, mode) as program:
         if code := program.wait(10 * PATIENCE):
             return [f"exit code {code}"]
-    ours, theirs = last(run), last(whole)
-    faults = [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]
+    faults = unlike(run, whole)
     if rows(run.metrics) != rows(whole.metrics):
         faults.append("metrics.csv")
     results = [{k: v for k, v in folder.results().items() if not timed(k)} for folder in (run, whole)]

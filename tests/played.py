@@ -21,10 +21,10 @@ def stages(count: int, rule: Method, *words: str) -> list[Stage]:
     return make_stages(net.cut(count), SHAPE, Classification(CLASSES), rule)
 
 
-def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
+def batches(steps: int = STEPS, rows: int = BATCH, shape: tuple[int, ...] = SHAPE) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     return [
-        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
+        (torch.randn(rows, *shape, generator=generator), torch.randint(CLASSES, (rows,), generator=generator))
         for _ in range(steps)
     ]
 

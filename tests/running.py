@@ -1,10 +1,11 @@
 """Runs as train.py makes them, in this process and in one of their own."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,14 @@ def interrupted(
 
 def ranks_of(folder: Path) -> list[int]:
     """Processes that have been started as ranks of the run in a folder."""
-    found = []
+    return [pid for pid, line in command_lines() if {f"hydra.run.dir={folder}", f"resume={folder}"} & set(line)]
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """All processes of this machine, and their words; what has ended and was not waited for has none."""
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().decode()
-        except OSError:
-            continue
-        if {f"hydra.run.dir={folder}", f"resume={folder}"} & set(words.split("\0")):
-            found.append(int(entry.name))
-    return found
+        with contextlib.suppress(OSError):
+            yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
 
 
 def last(folder: RunFolder) -> dict[str, Any]:
@@ -106,3 +106,9 @@ def differences(a: Any, b: Any, key: str = "") -> list[str]:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
         return [where for i, (x, y) in enumerate(zip(a, b, strict=True)) for where in differences(x, y, f"{key}.{i}")]
     return [] if a == b else [key]
+
+
+def unlike(found: RunFolder, expected: RunFolder) -> list[str]:
+    """Tensors of the last checkpoints that are not the same, bit for bit."""
+    ours, theirs = last(found), last(expected)
+    return [key for name in ("state_dict", "optimizer_states") for key in differences(ours[name], theirs[name], name)]

@@ -17,6 +17,7 @@ from costate.architectures.recurrent import Recurrent
 from costate.architectures.stable import StableBlock
 from costate.architectures.tokens import TokenField
 from costate.config.composing import having
+from costate.runs.program import cause
 
 NODES = {name: config(*words("arch", name)).arch for name in options("arch")}
 RECURRENT = [name for name, node in NODES.items() if issubclass(get_class(node["_target_"]), Recurrent)]
@@ -69,9 +70,7 @@ def refusal(build: Callable[[], Any]) -> str:
     """The sentence of the ValueError that building ends in, out of Hydra's wrapping."""
     with pytest.raises((ValueError, InstantiationException)) as caught:
         build()
-    error: BaseException | None = caught.value
-    while isinstance(error, InstantiationException):
-        error = error.__cause__
+    error = cause(caught.value)
     assert isinstance(error, ValueError)
     return str(error)
 

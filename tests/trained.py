@@ -6,15 +6,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+import played
 from composing import network
 from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.training.module import stages as make_stages
+from played import CLASSES
 from small import PRODUCTS, STABLE
 
-STEPS, BATCH, SHAPE, CLASSES = 4, 16, (1, 8, 8), 3
+STEPS, BATCH, SHAPE = 4, 16, (1, 8, 8)
 TASK = Classification(CLASSES)
 SIZES = {"dense": ("arch.depth=6", "arch.width=8", "arch.smoothness=0.01")}
 """Of stable networks; those of other forms have batch norm."""
@@ -43,11 +45,7 @@ def blocks(name: str, count: int) -> list[nn.Module]:
 
 
 def batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [
-        (torch.randn(BATCH, *SHAPE, generator=generator), torch.randint(CLASSES, (BATCH,), generator=generator))
-        for _ in range(steps)
-    ]
+    return played.batches(steps, BATCH, SHAPE)
 
 
 def step_all(parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
@@ -71,14 +69,8 @@ def train(
 
 
 def assert_same(a: Sequence[nn.Module], b: Sequence[nn.Module]) -> None:
-    compared = 0
-    for part, other in zip(a, b, strict=True):
-        ours, theirs = part.state_dict(), other.state_dict()
-        assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), key
-            compared += 1
-    assert compared > 0
+    ours, theirs = ([part.state_dict() for part in parts] for parts in (a, b))
+    assert played.assert_equal(ours, theirs) > 0
 
 
 def bodies(stages: list[Stage]) -> list[nn.Module]:

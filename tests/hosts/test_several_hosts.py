@@ -12,8 +12,8 @@ import torch
 
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.runs import RunFolder
-from hosted import PAUSE, processes, torchrun, unlike
-from running import QUIET, SMALL, fit, last
+from hosted import PAUSE, processes, torchrun
+from running import QUIET, SMALL, fit, last, unlike
 
 pytestmark = pytest.mark.thorough
 

@@ -11,8 +11,8 @@ import pytest
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.execution.launching import meeting
 from costate.runs import RunFolder
-from hosted import PAUSE, Started, processes, unlike
-from running import QUIET, ROOT, SMALL, fit, last
+from hosted import PAUSE, Started, processes
+from running import QUIET, ROOT, SMALL, fit, last, unlike
 
 RUN = (*SMALL, *QUIET, "seed=0", "callbacks=none", "stages=2", "epochs=4")
 PLACES = ("trainer.devices=1", "trainer.num_nodes=2")
