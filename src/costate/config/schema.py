@@ -3,12 +3,12 @@
 import functools
 import types
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from costate.config.settings import Count, Rate, Seed, Setting, Share, Signature, signature
+from costate.config.settings import Count, Rate, Seed, Share, Signature, signature
 from costate.config.words import ranged, suggestion
 
 WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
@@ -66,9 +66,7 @@ def check(cfg: DictConfig) -> DictConfig:
         told = str(error).splitlines()[0]
         _, _, own = told.partition("ValueError raised while resolving interpolation: ")
         raise SettingError(own or f"{error.full_key}: {told}.") from error
-    hints = get_type_hints(Run, include_extras=True)
-    top = Signature({name: Setting(kind, required=not hasattr(Run, name)) for name, kind in hints.items()})
-    checked = _conform("", values, top)  # type: ignore[arg-type]
+    checked = _conform("", values, signature(f"{__name__}.Run"))  # type: ignore[arg-type]
     return OmegaConf.create({name: _walk(name, value) for name, value in checked.items()})
 
 
