@@ -88,11 +88,8 @@ def kills(place: Path, batches: int, moments: int, seed: int) -> Iterator[tuple[
         assert started.codes() == [0, 0], started.told("host0")
         seconds = time.monotonic() - since
     for n in range(moments):
-        moment, victim, fault = (
-            chance.uniform(0, 0.95) * seconds,
-            f"host{chance.randrange(2)}",
-            chance.choice(FAULTS),
-        )
+        moment = chance.uniform(0, 0.95) * seconds
+        victim, fault = f"host{chance.randrange(2)}", chance.choice(FAULTS)
         faults = once(place / str(n), batches, moment, victim, fault, whole)
         yield f"{n}: {fault} of {victim} after {moment:.1f} s: {', '.join(faults) or 'resumed, and the same'}", faults
 

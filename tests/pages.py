@@ -59,10 +59,8 @@ def settings() -> set[str]:
     found: set[str] = set()
     for path in CONF.rglob("*.yaml"):
         package = re.search(r"^# @package (\S+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-        axis = str(path.parent.relative_to(CONF)).replace("/", ".")
-        prefix = {None: "" if axis == "." else f"{axis}.", "_global_": ""}.get(
-            package and package[1], f"{package and package[1]}."
-        )
+        place = package[1] if package else str(path.parent.relative_to(CONF)).replace("/", ".")
+        prefix = "" if place in (".", "_global_") else f"{place}."
         node = OmegaConf.load(path)
         assert isinstance(node, DictConfig), path
         found |= {prefix + key for key in _keys(node)}
