@@ -92,12 +92,7 @@ OmegaConf.register_new_resolver("run_folder", fresh, use_cache=True, replace=Tru
 
 
 class RunFolder:
-    """The files of one run.
-
-    Args:
-        path: of the folder, which need not be there yet.
-        overrides: what the command line sets.
-    """
+    """The files of one run, whose folder need not be there yet; `overrides` are what the command line sets."""
 
     def __init__(self, path: str | Path, overrides: Iterable[str] = ()):
         self.path = Path(path).absolute()

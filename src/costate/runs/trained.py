@@ -30,10 +30,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def stages(folder: Path, cfg: dict[str, Any], data: Any) -> list[Block]:
-    """The stages of a run's network with the weights of its best epoch, in evaluation mode.
-
-    Args:
-        data: the run's data set, which need not have been read.
+    """The stages of a run's network with the weights of its best epoch, in evaluation mode; its data may be unread.
 
     Raises:
         ValueError: the checkpoint is of another network.

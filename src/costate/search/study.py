@@ -39,15 +39,12 @@ EVERY, GRACE = 0.5, 60
 
 
 class Space:
-    """What is searched, in Hydra's own words for sweeps, and the settings that stay.
+    """What is searched, in Hydra's own words for sweeps, as train.py takes them, and the settings that stay.
 
         choice(a, b, c), a,b,c      one of them
         interval(a, b)              a number between
         range(a, b, step)           an integer from a to below b
         tag(log, ...)               of the last two: the same, evenly in its logarithm
-
-    Args:
-        words: overrides as train.py takes them.
 
     Raises:
         ValueError: a word is no override, a sweep is of a kind that cannot be searched, or nothing is searched.
@@ -103,10 +100,7 @@ class TrialRun:
         self.log = folder / "train.log"
 
     def run(self, prune: Callable[[int, float], bool]) -> float | None:
-        """The metric of the finished run's results, or None if it was pruned.
-
-        Args:
-            prune: told the number of each epoch and its metric; whether the trial is not worth more.
+        """The metric of the finished run's results, or None if `prune`, told of each epoch, saw it to be worth no more.
 
         Raises:
             TrialError: the run did not come to its end.
