@@ -30,7 +30,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def stages(folder: Path, cfg: dict[str, Any], data: Any) -> list[Block]:
-    """The stages of a run's network with the weights of its best epoch, in evaluation mode; its data may be unread.
+    """The stages of a run's network with the weights of its best epoch, in evaluation mode; data need not be read.
 
     Raises:
         ValueError: the checkpoint is of another network.
