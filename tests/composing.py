@@ -3,17 +3,21 @@
 import copy
 import functools
 import re
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from costate.config import CONF
 from costate.config.composing import composed
 from costate.core.method import Player
+from costate.runs.program import cause
 
 PRODUCTS: dict[tuple[str, ...], DictConfig] = {}
 """What was composed before, by the choices."""
@@ -56,6 +60,15 @@ def network(shape: tuple[int, ...], outputs: int, *overrides: str) -> Any:
 
 def method(*overrides: str) -> Any:
     return instantiate(config(*overrides).method, _convert_="all")
+
+
+def refusal(build: Callable[[], Any]) -> str:
+    """The sentence of the ValueError that building ends in, out of Hydra's wrapping."""
+    with pytest.raises((ValueError, InstantiationException)) as caught:
+        build()
+    error = cause(caught.value)
+    assert isinstance(error, ValueError)
+    return str(error)
 
 
 class Nobody(Player):

@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import train
-from hydra.errors import InstantiationException
 from torch import Tensor
 
+import composing
 from composing import config
 from costate.config.schema import check
 from costate.runs import RunFolder
-from costate.runs.program import cause
 from costate.training.wandb_run import closing
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +34,7 @@ def fit(path: Path, *overrides: str) -> RunFolder:
 
 def refusal(path: Path, *overrides: str) -> str:
     """What such a run is refused with."""
-    with pytest.raises((ValueError, InstantiationException)) as error:
-        fit(path, *overrides)
-    reason = cause(error.value)
-    assert isinstance(reason, ValueError)
-    return str(reason)
+    return composing.refusal(lambda: fit(path, *overrides))
 
 
 def command(*overrides: str, cwd: Path, limit: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

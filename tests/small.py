@@ -1,11 +1,8 @@
 """Small networks in float64, and what conf/ can build."""
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from torch import nn
 
@@ -17,7 +14,6 @@ from costate.architectures.recurrent import Recurrent
 from costate.architectures.stable import StableBlock
 from costate.architectures.tokens import TokenField
 from costate.config.composing import having
-from costate.runs.program import cause
 
 NODES = {name: config(*words("arch", name)).arch for name in options("arch")}
 RECURRENT = [name for name, node in NODES.items() if issubclass(get_class(node["_target_"]), Recurrent)]
@@ -64,15 +60,6 @@ PRODUCTS = [f"arch={a} arch/form={f}" for a, f in FORMED]
 PRODUCTS += [" ".join(words("arch", a)) for a in ARCHS if a not in STABLE]
 REBUILT = [f"arch={a} arch/form={f}" for a, f in FORMED if a in REVERSIBLE]
 """Products whose states can be rebuilt, by arch.reversible=true."""
-
-
-def refusal(build: Callable[[], Any]) -> str:
-    """The sentence of the ValueError that building ends in, out of Hydra's wrapping."""
-    with pytest.raises((ValueError, InstantiationException)) as caught:
-        build()
-    error = cause(caught.value)
-    assert isinstance(error, ValueError)
-    return str(error)
 
 
 def dense(layers: int, width: int, seed: int = 0, evaluations: int = 2, activation: str = "tanh") -> DenseField:

@@ -6,8 +6,8 @@ import functools
 import pytest
 import torch
 
-from composing import network
-from small import PRODUCTS, STABLE, normed, refusal
+from composing import network, refusal
+from small import PRODUCTS, STABLE, normed
 
 SHAPE, OUTPUTS = (2, 8, 8), 3
 

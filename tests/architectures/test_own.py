@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from composing import method, network, options
+from composing import method, network, options, refusal
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.training.module import stages as make_stages
 from own_network import layers
-from small import refusal
 
 SHAPE, CLASSES = (2, 3), 4
 WRONG = {"no_syntax": "\nprint(", "imports": "import no_such_package", "no_name": "nothing"}

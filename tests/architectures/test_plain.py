@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from composing import network
-from small import refusal
+from composing import network, refusal
 
 
 def parameters(net: nn.Module) -> int:

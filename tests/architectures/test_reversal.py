@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 import costate.architectures
-from composing import network
+from composing import network, refusal
 from costate.architectures.chain import Coupling
 from costate.architectures.fields import Composed, Field, Layer
 from costate.architectures.integrators import Integrator, Reversible, Shear, Verlet, one_way
 from costate.architectures.stable import StableBlock
-from small import INTEGRATORS, PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, conv, dense, refusal, tokens, turned
+from small import INTEGRATORS, PRODUCTS, REBUILT, REVERSIBLE, STABLE, block, conv, dense, tokens, turned
 
 SHAPE, OUTPUTS, BATCH = (2, 6, 6), 3, 6
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from composing import network
+from composing import network, refusal
 from costate.architectures.integrators import Verlet
-from small import FORMED, INTEGRATORS, block, conv, dense, refusal
+from small import FORMED, INTEGRATORS, block, conv, dense
 
 DIGITS, POINTS = (1, 8, 8), (2,)
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from composing import network
+from composing import network, refusal
 from costate.core.block import Coarsening
 from costate.core.measures import amplification
-from small import INTEGRATORS, block, refusal, tokens
+from small import INTEGRATORS, block, tokens
 
 HEADS, WIDTH, LAYERS = 2, 4, 3
 

@@ -10,12 +10,11 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from composing import config
+from composing import config, refusal
 from costate.data import pictures
 from costate.data.batches import Rows, Shuffled, reading
 from costate.data.own import Folder
 from costate.data.store import Pages
-from small import refusal
 from synthetic_files import write_gallery
 
 PARTS = {"train": 12, "val": 3, "test": 6}

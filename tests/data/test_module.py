@@ -4,11 +4,10 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from composing import config
+from composing import config, refusal
 from costate.core.tasks import Classification, Regression
 from costate.data.own import Module
 from own_data import Numbers, pictures, three
-from small import refusal
 
 
 def made(module: str, *overrides: str) -> Module:

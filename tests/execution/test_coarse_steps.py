@@ -8,12 +8,12 @@ import torch
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from composing import method
+from composing import method, refusal
 from costate.architectures.recurrent import AntisymmetricCell
 from costate.core.tasks import Characters
 from costate.execution.unrolled import Unrolled
 from costate.training.module import stages as make_stages
-from small import NODES, RECURRENT, refusal
+from small import NODES, RECURRENT
 from unrolling import (
     BATCH,
     CLASSES,

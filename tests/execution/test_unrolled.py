@@ -8,13 +8,13 @@ from hydra.utils import instantiate
 from torch import nn
 from torch.nn import functional as F
 
-from composing import method, network, options, words
+from composing import method, network, options, refusal, words
 from costate.core.tasks import AtEnd, Characters, Classification, Regression
 from costate.execution.serial import Serial
 from costate.execution.unrolled import Unrolled
 from costate.methods.synthetic_gradients import Synthesizer, Synthetic
 from costate.training.module import stages as make_stages
-from small import NODES, RECURRENT, refusal
+from small import NODES, RECURRENT
 from unrolling import (
     BATCH,
     CLASSES,

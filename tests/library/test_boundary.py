@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import costate
-from composing import method, network
+from composing import method, network, refusal
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.methods.synthetic_gradients import Conv, Linear, LowRank, Mlp, Pooled
 from costate.training.module import stages as make_stages
-from small import refusal
 
 N, CLASSES = 12, 3
 KINDS = {

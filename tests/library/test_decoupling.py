@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.models import resnet18
 
 import costate
-from small import refusal
+from composing import refusal
 
 PAGE = Path(__file__).parents[2] / "docs/library.md"
 

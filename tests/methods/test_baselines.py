@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from composing import method, network
+from composing import method, network, refusal
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.training.module import stages as make_stages
-from small import refusal
 
 SHAPE, CLASSES = (6,), 4
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from composing import method, network
+from composing import method, network, refusal
 from costate.core.block import RULES, Coarsening, prolong, restrict
 from costate.core.copies import CopiedBlocks, Copies, Likeness
 from costate.core.tasks import Classification
@@ -14,7 +14,7 @@ from costate.execution.serial import Serial
 from costate.methods.coarse import Coarse
 from costate.training.module import stages as make_stages
 from own_integrator import Drift
-from small import PRODUCTS, STABLE, refusal, turned
+from small import PRODUCTS, STABLE, turned
 from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train
 from trained import SHAPE as SHAPE_OF_TRAINED
 

@@ -7,14 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from composing import method, network
+from composing import method, network, refusal
 from costate.core.stage import Stage
 from costate.core.tasks import Classification, Regression
 from costate.execution.serial import Serial
 from costate.methods.backprop import Backprop
 from costate.methods.local import LocalLoss, cosines
 from costate.training.module import stages as make_stages
-from small import refusal
 
 SHAPE, CLASSES, BATCH = (1, 8, 8), 3, 12
 TASK = Classification(CLASSES)

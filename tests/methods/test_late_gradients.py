@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from composing import method, network
+from composing import method, network, refusal
 from costate.architectures.integrators import one_way
 from costate.core.method import Method
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.execution.serial import Serial
 from costate.training.module import stages as make_stages
-from small import REVERSIBLE, STABLE, refusal
+from small import REVERSIBLE, STABLE
 
 SHAPE, CLASSES, BATCH, STEPS = (6,), 3, 10, 9
 TASK = Classification(CLASSES)
