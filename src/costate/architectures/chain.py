@@ -125,10 +125,6 @@ class Chain(Block):
             raise ValueError(f"{UNTIMED}, nor made coarser: choose method.factor=1, copies of all layers.")
         return self.layers
 
-    def coarse(self, rule: Coarsening) -> "Chain":
-        self.coarser(rule)
-        return copy.deepcopy(self)
-
     def stacks(self) -> NoReturn:
         raise ValueError(UNTIMED)
 

@@ -18,7 +18,7 @@ from costate.architectures.forms import Form
 from costate.architectures.integrators import Integrator, Reversible, one_way
 from costate.architectures.reversal import Steps, rebuilt
 from costate.config.settings import Amount, Count, Rate
-from costate.core.block import Block, Coarsening, Network, State, restrict
+from costate.core.block import Block, Coarsening, Network, State
 from costate.core.types import Shape
 
 
@@ -159,13 +159,6 @@ class StableBlock(Block):
 
     def coarser(self, rule: Coarsening) -> int:
         return rule.layers(self.layers, self.h)
-
-    def coarse(self, rule: Coarsening) -> "StableBlock":
-        block, layers = copy.deepcopy(self), self.coarser(rule)
-        if layers < self.layers:
-            block.refine([restrict(stack, layers) for stack in self.stacks()])
-            block.stand_for(self)
-        return block
 
     def stand_for(self, block: Block) -> None:
         assert isinstance(block, StableBlock), "its copy"

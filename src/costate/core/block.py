@@ -16,6 +16,7 @@ corrects locally (Parpas & Muir, 1902.02542; multigrid's restriction: Günther e
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -121,9 +122,19 @@ class Block(nn.Module, ABC):
             ValueError: if layers are no time steps, and more than one is to become one.
         """
 
-    @abstractmethod
     def coarse(self, rule: Coarsening) -> "Block":
         """A copy over the same time with so many layers, from boundary to boundary; the same ValueError."""
+        made = deepcopy(self)
+        made.follow(self, rule)
+        return made
+
+    def follow(self, block: "Block", rule: Coarsening) -> None:
+        """A copy becomes as deep as one of this block is by now."""
+        layers = block.coarser(rule)
+        if self.layers != layers:
+            # Statistics of norms, which nobody sends, begin with those of the block.
+            self.refine([restrict(stack.detach(), layers) for stack in block.stacks()])
+        self.stand_for(block)
 
     def stand_for(self, block: "Block") -> None:
         """The copy is told that the block's layers are other ones now."""

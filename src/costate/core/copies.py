@@ -109,7 +109,8 @@ class CopiedBlocks(nn.Module):
 
     def deepen(self, i: int, block: Block) -> None:
         """Gives the i-th copy as many layers as a copy of this block has, and tells it that it is one."""
-        _deepen(self.blocks[i], block, self.rules[i])
+        copy: Any = self.blocks[i]
+        copy.follow(block, self.rules[i])
         self._join()
 
 
@@ -153,15 +154,6 @@ class Likeness(nn.Module):
 
     def deepen(self, block: Block) -> None:
         """Begins again, for a block of another depth."""
-        _deepen(self.delta, block, self.rule)
+        self.delta.follow(block, self.rule)
         for p in self.delta.parameters():
             p.data.zero_()
-
-
-def _deepen(copy: nn.Module, block: Block, rule: Coarsening) -> None:
-    layers = block.coarser(rule)
-    assert isinstance(copy, Block), "made so"
-    if copy.layers != layers:
-        # Statistics of norms, which nobody sends, begin with those of the block.
-        copy.refine([restrict(stack.detach(), layers) for stack in block.stacks()])
-    copy.stand_for(block)
