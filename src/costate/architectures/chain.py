@@ -63,12 +63,17 @@ class Chain(Block):
     Args:
         layers: in the order of the forward pass.
         reversible: whether the network can run backwards wherever states are large; None: if any of the layers can.
+
+    Attributes:
+        front: the layers up to the last one that cannot be run backwards.
     """
 
     def __init__(self, layers: nn.Sequential, reversible: bool | None = None):
         super().__init__()
         self.chain = layers
-        self._reversible = any(map(_two_way, layers)) if reversible is None else reversible
+        self.reversible = any(map(_two_way, layers)) if reversible is None else reversible
+        self.front = max((j + 1 for j, layer in enumerate(layers) if not _two_way(layer)), default=0)
+        self.opens = self.front > 0
 
     @property
     def layers(self) -> int:
@@ -86,30 +91,17 @@ class Chain(Block):
     def propagate(self, h: State) -> list[State]:
         return list(itertools.accumulate(self.chain, lambda x, layer: layer(x), initial=h))[1:]
 
-    @property
-    def reversible(self) -> bool:
-        return self._reversible
-
-    @property
-    def opens(self) -> bool:
-        return self._front > 0
-
-    @property
-    def _front(self) -> int:
-        """The layers up to the last one that cannot be run backwards."""
-        return max((j + 1 for j, layer in enumerate(self.chain) if not _two_way(layer)), default=0)
-
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:
             raise ValueError(one_way())
-        tail = list(self.chain)[self._front :]
+        tail = list(self.chain)[self.front :]
         if x is None:
             assert not self.opens, "what cannot be run backwards needs its input"
             x = torch.empty_like(h).requires_grad_()
             into, start = (x.detach(),), x
         else:
             with still(self):
-                into, start = None, self.chain[: self._front](self._taken(x))
+                into, start = None, self.chain[: self.front](self._taken(x))
         (end,) = rebuilt(_Modules(tail), (start,), (self._taken(h),), into) if tail else (start,)
         return x, end
 

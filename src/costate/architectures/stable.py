@@ -59,7 +59,9 @@ class StableBlock(Block):
         self.h = h
         self.smoothness = smoothness
         self.rebuilds = rebuilds
-        self.before = 0.0 if opening is not None and integrator.half_start else h
+        self.reversible = isinstance(integrator, Reversible)
+        self.opens = opening is not None
+        self.before = 0.0 if self.opens and integrator.half_start else h
         self.after = self.fine = h
         self.register_load_state_dict_pre_hook(_take_depth)
 
@@ -89,14 +91,6 @@ class StableBlock(Block):
             state = self.integrator.step(state, layer)
             states.append(torch.cat(state, dim=1))
         return states
-
-    @property
-    def reversible(self) -> bool:
-        return isinstance(self.integrator, Reversible)
-
-    @property
-    def opens(self) -> bool:
-        return self.opening is not None
 
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
         if not self.reversible:

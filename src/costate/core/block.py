@@ -51,9 +51,13 @@ class Block(nn.Module, ABC):
 
     Attributes:
         channels_last: whether images lie in memory pixel by pixel, all channels of one together.
+        reversible: whether the layers can be run backwards.
+        opens: whether there is something in front that cannot be run backwards, so that what goes in must be kept.
     """
 
     channels_last: bool = False
+    reversible: bool
+    opens: bool
 
     def laid(self, x: State) -> State:
         """x as the layers want it in memory, in one piece."""
@@ -76,16 +80,6 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def propagate(self, h: State) -> list[State]:
         """The state behind each layer, from the one in front of the first: for those who look, without the head."""
-
-    @property
-    @abstractmethod
-    def reversible(self) -> bool:
-        """Whether the layers can be run backwards."""
-
-    @property
-    @abstractmethod
-    def opens(self) -> bool:
-        """Whether there is something in front that cannot be run backwards, so that what goes in must be kept."""
 
     @abstractmethod
     def retrace(self, h: State, x: State | None) -> tuple[State, State]:
