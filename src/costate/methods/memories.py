@@ -69,7 +69,8 @@ class Stash(Memory):
         assert flight.weights is not None, "kept"
         weights = {name: flight.weights[name] + (p - p.detach()) for name, p in block.named_parameters()}
         x = leaf(flight.x, flight.first)
-        return x, functional_call(block, {**weights, **spare_statistics(block)}, (x,))
+        with still(block):
+            return x, functional_call(block, weights, (x,))
 
 
 @final
@@ -93,8 +94,8 @@ class Replay(Memory):
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         assert flight.x is not None, "kept"
         x = leaf(flight.x, flight.first)
-        statistics = spare_statistics(block)
-        return x, functional_call(block, statistics, (x,)) if statistics else block(x)
+        with still(block):
+            return x, block(x)
 
 
 @final
@@ -123,11 +124,6 @@ class Rebuild(Memory):
     def recall(self, block: Block, flight: Flight, returned: State | None) -> tuple[Input, State]:
         assert returned is not None, "brought by the post"
         return block.retrace(returned, None if flight.x is None else leaf(flight.x, flight.first))
-
-
-def spare_statistics(block: Block) -> Weights:
-    """Copies of the block's buffers: a second forward pass on a batch is not to move running statistics again."""
-    return {name: buffer.clone() for name, buffer in block.named_buffers()}
 
 
 def predicted(block: Block, previous: Flight | None, steps: int) -> tuple[Weights, Weights | None]:
