@@ -185,24 +185,15 @@ class Recurrent(Network):
     """
 
     def __init__(self, shape: Shape, outputs: int, layers: int, cell: Callable[[int], Cell]):
-        cells = [cell(features(shape))]
+        if len(shape) != 2:
+            raise ValueError(
+                f"A recurrent network reads sequences (steps, features), and samples are {shape}: choose data=copy or "
+                "data=sequential_mnist, or another arch."
+            )
+        cells = [cell(shape[1])]
         cells += [cell(cells[0].width) for _ in range(layers - 1)]
         chain = [*(Recurrence(each, None) for each in cells[:-1]), Recurrence(cells[-1], outputs)]
         super().__init__(Chain(nn.Sequential(*chain)), "raise arch.layers")
-
-
-def features(shape: Shape) -> int:
-    """Of a step.
-
-    Raises:
-        ValueError: samples are no sequences.
-    """
-    if len(shape) != 2:
-        raise ValueError(
-            f"A recurrent network reads sequences (steps, features), and samples are {shape}: choose data=copy or "
-            "data=sequential_mnist, or another arch."
-        )
-    return shape[1]
 
 
 @final
