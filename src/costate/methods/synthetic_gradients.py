@@ -10,6 +10,8 @@ Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients, 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -128,15 +130,12 @@ class Conv(Synthesizer):
     def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
         super().__init__()
         _images("conv", shape)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding="same")
         widths = [shape[0] + context] + [channels] * layers
         parts: list[nn.Module] = []
         for a, b in pairwise(widths):
-            parts += [
-                nn.Conv2d(a, b, kernel, padding="same", bias=False),
-                nn.BatchNorm2d(b, track_running_stats=False),
-                nn.ReLU(),
-            ]
-        self.net = nn.Sequential(*parts, _zero(nn.Conv2d(widths[-1], shape[0], kernel, padding="same")))
+            parts += [conv(a, b, bias=False), nn.BatchNorm2d(b, track_running_stats=False), nn.ReLU()]
+        self.net = nn.Sequential(*parts, _zero(conv(widths[-1], shape[0])))
 
     def forward(self, h: State, c: Context | None) -> Tensor:
         if c is not None:
@@ -175,11 +174,10 @@ class Suited(Synthesizer):
 
     def __init__(self, shape: Shape, context: int, *, layers: Size, channels: Count, kernel: Count):
         super().__init__()
-        self.net: Synthesizer = (
-            Conv(shape, context, layers=layers, channels=channels, kernel=kernel)
-            if len(shape) == 3
-            else Linear(shape, context)
-        )
+        if len(shape) == 3:
+            self.net: Synthesizer = Conv(shape, context, layers=layers, channels=channels, kernel=kernel)
+        else:
+            self.net = Linear(shape, context)
 
     def forward(self, h: State, c: Context | None) -> Tensor:
         return self.net(h, c)
@@ -217,6 +215,7 @@ def _zero(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     return layer
 
 
+@dataclass(kw_only=True, eq=False)
 class SyntheticGradients(Method):
     """Synthetic interfaces; decoupled, but locked while a share of the true gradient is used.
 
@@ -231,29 +230,24 @@ class SyntheticGradients(Method):
     """
 
     in_time = True
+    conditioned: bool
+    warmup_steps: Size
+    mix: Share
+    synthesizer: Callable[[Shape, int], Synthesizer]
+    compress: Compress = "none"
+    share: Share = 1.0
+    discount: Share = 1.0
 
-    def __init__(
-        self,
-        *,
-        conditioned: bool,
-        warmup_steps: Size,
-        mix: Share,
-        synthesizer: Callable[[Shape, int], Synthesizer],
-        compress: Compress = "none",
-        share: Share = 1.0,
-        discount: Share = 1.0,
-    ):
-        self.conditioned, self.warmup_steps, self.mix = conditioned, warmup_steps, mix
-        self.synthesizer, self.discount = synthesizer, discount
-        self.sent = compressed(compress, share)
+    def __post_init__(self) -> None:
+        self.sent = compressed(self.compress, self.share)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Synthetic:
         synthesizer = self.synthesizer(shape, task.context if self.conditioned else 0)
-        return Synthetic(synthesizer, task if self.conditioned else None, self.share, self.discount)
+        return Synthetic(synthesizer, task if self.conditioned else None, self.mixed, self.discount)
 
     def schedule(self, stages: int, n: int, lag: int) -> Iterator[Event]:
-        return (locked if self.share(n) > 0 else decoupled)(stages, n, lag)
+        return (locked if self.mixed(n) > 0 else decoupled)(stages, n, lag)
 
-    def share(self, n: int) -> float:
+    def mixed(self, n: int) -> float:
         """λ at batch n."""
         return 1.0 if n < self.warmup_steps else self.mix
