@@ -68,7 +68,7 @@ def test_a_critic_steps_its_stage_on_its_guess_and_learns_the_next_loss_sample_b
 
 def test_a_critic_that_is_the_network_behind_is_backprop():
     parts, rule = blocks("mlp", 2), method("method=critic")
-    rule.head = lambda shape, outputs: copy.deepcopy(parts[1])
+    rule.guesses = lambda shape, outputs: copy.deepcopy(parts[1])
     assert isinstance(rule.interface((12,), TASK, parts[1:]), Critic)
     exact, _ = train(parts, method("method=backprop"), steps=1)
     guessed, _ = train(parts, rule, steps=1)

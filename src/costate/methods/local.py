@@ -1,7 +1,7 @@
 """A loss of its own in front of each boundary, in place of a gradient from behind it, and its small nets."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -19,7 +19,6 @@ from costate.core.tasks import Classification, Task
 from costate.core.types import Labels, Shape, State
 
 Gather = Callable[[Tensor], Tensor]
-Head = Literal["linear", "mlp", "conv"]
 
 
 class LocalLoss(Interface):
@@ -117,29 +116,6 @@ def cosines(A: Float[Tensor, "rows features"]) -> Float[Tensor, "rows rows"]:
     return A @ A.T
 
 
-def local_head(kind: Head, shape: Shape, outputs: int, *, layers: int, width: int, pool: int) -> nn.Module:
-    """A dense layer, behind `layers` hidden ones with ReLU: dense (mlp) or 3 × 3 convolutions (conv; Belilovsky et al.,
-    2020, "MLP-aux" and "CNN-aux"); images are averaged down to at most pool × pool pixels before a dense layer.
-
-    Raises:
-        ValueError: convolutions are to read a state that is no image.
-    """
-    if kind != "conv":
-        start, size = _row(shape, pool)
-        widths = [size] + [width] * (layers if kind == "mlp" else 0)
-        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
-        return nn.Sequential(*start, *hidden, nn.Linear(widths[-1], outputs))
-    if len(shape) != 3:
-        raise ValueError(
-            f"method.head=conv needs images at the boundaries, here they hold {shape[0]} features: "
-            "use method.head=linear or mlp"
-        )
-    channels = [shape[0]] + [width] * layers
-    filters = [part for a, b in pairwise(channels) for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
-    end, size = _row((width, *shape[1:]), pool)
-    return nn.Sequential(*filters, *end, nn.Linear(size, outputs))
-
-
 def features(shape: Shape) -> nn.Module:
     """Φ: a linear map of a vector; of images a 3 × 3 convolution and how much each channel varies over the pixels
     (Nøkland & Eidnes, 2019), where there are several.
@@ -165,35 +141,62 @@ def _row(shape: Shape, pool: int) -> tuple[list[nn.Module], int]:
     return [nn.AdaptiveAvgPool2d(sides), nn.Flatten()], shape[0] * sides[0] * sides[1]
 
 
-class Greedy(Method):
+@dataclass(kw_only=True, eq=False)
+class Guessing(Method):
+    """Each boundary guesses the output.
+
+    Args:
+        head: what guesses.
+        layers: hidden ones of an mlp or conv head.
+        width: features of a hidden layer, or channels.
+        pool: pixels along either axis that a head reads of an image.
+    """
+
+    head: Literal["linear", "mlp", "conv"]
+    layers: Count
+    width: Count
+    pool: Count
+
+    def guesses(self, shape: Shape, outputs: int) -> nn.Module:
+        """A dense layer, behind hidden ones with ReLU: dense (mlp) or 3 × 3 convolutions (conv; Belilovsky et al.,
+        2020, "MLP-aux" and "CNN-aux"); images are averaged down to at most pool × pool pixels before a dense layer.
+
+        Raises:
+            ValueError: convolutions are to read a state that is no image.
+        """
+        filters: list[nn.Module] = []
+        if self.head == "conv":
+            if len(shape) != 3:
+                raise ValueError(
+                    f"method.head=conv needs images at the boundaries, here they hold {shape[0]} features: "
+                    "use method.head=linear or mlp"
+                )
+            channels = [shape[0]] + [self.width] * self.layers
+            filters = [part for a, b in pairwise(channels) for part in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU())]
+            shape = self.width, *shape[1:]
+        row, size = _row(shape, self.pool)
+        widths = [size] + [self.width] * (self.layers if self.head == "mlp" else 0)
+        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*filters, *row, *hidden, nn.Linear(widths[-1], outputs))
+
+
+@dataclass(kw_only=True, eq=False)
+class Greedy(Guessing):
     """Decoupled greedy learning: the network's own loss trains the last stage alone, a local one each of the others.
 
     Belilovsky, Eickenberg & Oyallon (2020), 1901.08164; Nøkland & Eidnes (2019), 1901.06656.
 
     Args:
         loss: the task's loss of a head that guesses the output; how well samples of a class resemble each other; both.
-        head: what guesses.
         similarity: β, the share of the resemblance in predsim.
-        layers: hidden ones of an mlp or conv head.
-        width: features of a hidden layer, or channels.
-        pool: pixels along either axis that a head reads of an image.
     """
 
     sent = None
+    loss: Literal["pred", "sim", "predsim"]
+    similarity: Share
 
-    def __init__(
-        self,
-        *,
-        loss: Literal["pred", "sim", "predsim"],
-        head: Head,
-        similarity: Share,
-        layers: Count,
-        width: Count,
-        pool: Count,
-    ):
-        self.loss = loss
-        self.head = partial(local_head, head, layers=layers, width=width, pool=pool)
-        self.similarity = {"pred": 0.0, "sim": 1.0}.get(loss, similarity)
+    def __post_init__(self) -> None:
+        self.similarity = {"pred": 0.0, "sim": 1.0}.get(self.loss, self.similarity)
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> LocalLoss:
         """Of one boundary.
@@ -206,23 +209,16 @@ class Greedy(Method):
                 f"method.loss={self.loss} compares samples by their classes, and here numbers are to be predicted: "
                 "use method.loss=pred"
             )
-        guesses = self.head(shape, task.outputs) if self.similarity < 1 else None
+        guesses = self.guesses(shape, task.outputs) if self.similarity < 1 else None
         compares = features(shape) if self.similarity > 0 else None
         return LocalLoss(guesses, compares, task, self.similarity)
 
 
-class LocalCritics(Method):
-    """Each boundary guesses the output, and learns what the next guess is worth (Lee et al., 2022, 1805.01128).
-
-    Args:
-        head, layers, width, pool: of what guesses, as of `Greedy`.
-    """
-
-    def __init__(self, *, head: Head, layers: Count, width: Count, pool: Count):
-        self.head = partial(local_head, head, layers=layers, width=width, pool=pool)
+class LocalCritics(Guessing):
+    """Each boundary guesses the output, and learns what the next guess is worth (Lee et al., 2022, 1805.01128)."""
 
     def interface(self, shape: Shape, task: Task, behind: Sequence[Block]) -> Critic:
-        return Critic(self.head(shape, task.outputs), task)
+        return Critic(self.guesses(shape, task.outputs), task)
 
     def post(self, task: Task) -> Losses:
         return Losses(task)
