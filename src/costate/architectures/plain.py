@@ -5,7 +5,7 @@ Of the latter, `chain.Own` makes networks, as it does of a user's own.
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Literal, final
@@ -128,23 +128,17 @@ def channels_of(arch: str, shape: Shape) -> int:
     return shape[0]
 
 
-Group = tuple[int, int, int]
-"""Width, number of blocks, and stride: the first block takes every stride-th pixel."""
-
-
 def resnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
     """Eight blocks of torchvision's resnet18 behind a 3 × 3 convolution, which leaves small pictures their size.
 
     He et al. (2016), Deep residual learning, 1512.03385.
     """
-    groups = [(width, 2, 1), *((2**i * width, 2, 2) for i in (1, 2, 3))]
-    return _resnet(channels_of("resnet18", shape), outputs, groups, projection)
+    return _resnet(channels_of("resnet18", shape), outputs, width, 4, 2, projection)
 
 
 def resnet32(shape: Shape, outputs: int, width: int = 16) -> nn.Sequential:
     """Fifteen blocks in three groups, shortcuts without parameters (the same, section 4.2; 0.46 million parameters)."""
-    groups = [(width, 5, 1), (2 * width, 5, 2), (4 * width, 5, 2)]
-    return _resnet(channels_of("resnet32", shape), outputs, groups, Padding)
+    return _resnet(channels_of("resnet32", shape), outputs, width, 3, 5, Padding)
 
 
 def revnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
@@ -196,16 +190,16 @@ class Narrowing(nn.Module):
 
 
 def _resnet(
-    channels: int, outputs: int, groups: Sequence[Group], shortcut: Callable[[int, int, int], nn.Module]
+    channels: int, outputs: int, width: int, groups: int, blocks: int, shortcut: Callable[[int, int, int], nn.Module]
 ) -> nn.Sequential:
-    before = groups[0][0]
-    layers: list[nn.Module] = [_stem(channels, before)]
-    for width, blocks, stride in groups:
-        for step in (stride, *[1] * (blocks - 1)):
-            same = step == 1 and before == width
-            layers.append(BasicBlock(before, width, step, None if same else shortcut(before, width, step)))
-            before = width
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs))
+    """Groups of so many blocks; each but the first halves the picture and doubles the width with its first block."""
+    layers: list[nn.Module] = [_stem(channels, width)]
+    for i in range(groups):
+        if i > 0:
+            layers.append(BasicBlock(width, 2 * width, 2, shortcut(width, 2 * width, 2)))
+            width = 2 * width
+        layers += [BasicBlock(width, width) for _ in range(blocks if i == 0 else blocks - 1)]
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, outputs))
     return _drawn(nn.Sequential(*layers, head))
 
 
