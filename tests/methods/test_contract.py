@@ -12,8 +12,7 @@ from costate.core.method import Method
 from costate.core.post import Post
 from costate.core.stage import Stage
 from costate.execution.serial import Serial
-from costate.methods.backprop import Backprop, Exact
-from costate.methods.feedback import NoBprop, Silent
+from costate.methods.backprop import Backprop, Exact, NoBprop, Silent
 from costate.training.module import stages as make_stages
 from trained import BATCH, SHAPE, TASK, assert_same, batches, blocks, step_all
 

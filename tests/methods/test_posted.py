@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from composing import method
 from costate.execution.serial import Serial
+from costate.methods.backprop import Feedback
 from costate.methods.compression import Largest
-from costate.methods.feedback import Feedback
 from costate.methods.local import Critic
 from costate.training.module import stages as make_stages
 from trained import SHAPE, TASK, assert_same, batches, blocks, bodies, train

@@ -1,11 +1,10 @@
 """How the boundaries of a network are trained: an interface for each of them, a post, a memory, and a schedule.
 
-    backprop                  the baseline, and with less memory
+    backprop                  the baselines:  backprop, feedback (the output's error by a fixed map), none
     late                      true gradients that arrive late:  delayed, replay, petra
     synthetic_gradients       predicted ones
     coarse                    those of coarse copies of what is behind
     local                     none from behind, but of a loss of its own:  greedy, critic
-    feedback                  the output's error by a fixed map, or nothing:  feedback, none
     variable_distribution     another algorithm, by `costate.pvd`, on `network_loss`
     memories, compression     what stages remember; what is sent in fewer bytes
 
