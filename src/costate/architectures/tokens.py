@@ -19,7 +19,6 @@ Leapfrog's force is the sum, which is the gradient of no potential: steps can be
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import final
 
 import torch
@@ -60,24 +59,18 @@ class TokenField(Field):
 
     def layer(self, j: int, θ: Sequence[Tensor], statistics: None, h: float, kick: float) -> Layer:
         K, O, A, B, a, b, *norms = θ
-        attention = partial(self.attention, K, O, *norms[:2])
-        mlp = partial(self.mlp, A, a, B, b, *norms[2:])
+
+        def attention(Y: Tensor) -> Tensor:
+            Q, k, V = (normed(Y, *norms[:2]) @ K).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+            return F.scaled_dot_product_attention(Q, k, V).transpose(1, 2).flatten(-2) @ O
+
+        def mlp(Y: Tensor) -> Tensor:
+            return self.activation(normed(Y, *norms[2:]) @ A + a) @ B + b
 
         def both(Y: Tensor) -> Tensor:
             return attention(Y) + mlp(Y)
 
         return Layer(mlp if self.pair else both, attention, both, h, kick)
-
-    def attention(self, K: Tensor, O: Tensor, *given: Tensor) -> States:
-        """Of the last one given, behind a norm's scale and shift, if there is one."""
-        *norm, Y = given
-        Q, K, V = ((normed(Y, *norm) @ K).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)).unbind(0)
-        return F.scaled_dot_product_attention(Q, K, V).transpose(1, 2).flatten(-2) @ O
-
-    def mlp(self, A: Tensor, a: Tensor, B: Tensor, b: Tensor, *given: Tensor) -> States:
-        """The same."""
-        *norm, Y = given
-        return self.activation(normed(Y, *norm) @ A + a) @ B + b
 
 
 def normed(Y: States, scale: Tensor | None = None, shift: Tensor | None = None) -> States:
