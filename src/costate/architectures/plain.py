@@ -146,14 +146,13 @@ def revnet18(shape: Shape, outputs: int, width: int = 64) -> nn.Sequential:
 
     Gomez et al. (2017), 1707.04585; as a chain of couplings: Rivaud et al. (2025), 2406.02052.
     """
-    before = 2 * width
-    layers: list[nn.Module] = [_stem(channels_of("revnet18", shape), before)]
+    layers: list[nn.Module] = [_stem(channels_of("revnet18", shape), 2 * width)]
     for i in range(4):
-        half = 2**i * width
-        layers.append(Coupling(_residual(half, half, 1)) if before == 2 * half else Narrowing(before // 2, half))
-        layers.append(Coupling(_residual(half, half, 1)))
-        before = 2 * half
-    end = nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs)
+        if i > 0:
+            layers.append(Narrowing(width, 2 * width))
+            width = 2 * width
+        layers += [Coupling(_residual(width, width, 1)) for _ in range(2 if i == 0 else 1)]
+    end = nn.BatchNorm2d(2 * width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, outputs)
     return _drawn(nn.Sequential(*layers, nn.Sequential(*end)))
 
 
