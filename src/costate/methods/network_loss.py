@@ -68,27 +68,20 @@ class NetworkLoss(Objective):
         """f at the network's own weights, and its output; leaves ∇f in `.grad`."""
         for p in self.parameters:
             p.grad = None
-        outputs, value = [], self.X.new_zeros(())
-        for x, y, share in self._pieces():
-            output = self._forward(x)
-            loss = self.task.loss(output, y) * share
-            loss.backward()
-            value += loss.detach()
-            outputs.append(output.detach())
-        penalty = self._penalty()
-        if penalty is not None:
-            penalty.backward()
-            value += penalty.detach()
+        outputs: list[Tensor] = []
+        value = self.X.new_zeros(())
+        for term in self._terms(outputs):
+            term.backward()
+            value += term.detach()
         return value, torch.cat(outputs)
 
     @torch.no_grad()
     def value(self, x: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         self.write(x)
         value = self.X.new_zeros(())
-        for X, y, share in self._pieces():
-            value += self.task.loss(self._forward(X), y) * share
-        penalty = self._penalty()
-        return self.mean((value if penalty is None else value + penalty)[None])[0]
+        for term in self._terms([]):
+            value += term
+        return self.mean(value[None])[0]
 
     def gradient(self, x: Float[Tensor, " n"]) -> tuple[Float[Tensor, ""], Float[Tensor, " n"]]:
         self.write(x)
@@ -126,17 +119,19 @@ class NetworkLoss(Objective):
         for x, y in _split(self.X, self.y, self.piece):
             yield x, y, len(x) / len(self.X)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        """Leaves the running statistics alone: they are to be the same on all processes."""
-        before = [b.clone() for b in self.buffers]
-        output = self.network(x)
-        for b, r in zip(self.buffers, before, strict=True):
-            b.data.copy_(r)
-        return output
-
-    def _penalty(self) -> Tensor | None:
-        found = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
-        return torch.stack(found).sum() if found else None
+    def _terms(self, outputs: list[Tensor]) -> Iterator[Tensor]:
+        """Those that f is the sum of: a piece's each, whose output is put behind the others, and the penalties."""
+        for x, y, share in self._pieces():
+            # Running statistics stay, for they are to be the same on all processes.
+            before = [b.clone() for b in self.buffers]
+            output = self.network(x)
+            for b, r in zip(self.buffers, before, strict=True):
+                b.data.copy_(r)
+            outputs.append(output.detach())
+            yield self.task.loss(output, y) * share
+        penalties = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
+        if penalties:
+            yield torch.stack(penalties).sum()
 
 
 def _momentum(norm: Any) -> float:
