@@ -185,11 +185,7 @@ class Own(Network):
 
 
 def _sequential(told: str, found: Any) -> nn.Sequential:
-    """The modules as a plain nn.Sequential, under the names that they have.
-
-    Raises:
-        ValueError: they are no sequence of modules.
-    """
+    """The modules as a plain nn.Sequential, under the names that they have."""
     wanted = "an nn.Sequential or a list of modules"
     if isinstance(found, nn.Sequential) and type(found).forward is not nn.Sequential.forward:
         raise ValueError(f"{told} returns {_named(found)}, whose forward is its own, and not {wanted}.")
@@ -206,12 +202,7 @@ def _sequential(told: str, found: Any) -> nn.Sequential:
 
 @torch.no_grad()
 def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> None:
-    """Sends two samples of zeros through; modules that take their sizes from the first input get them here.
-
-    Raises:
-        ValueError: a module does not take what the one before it gives, or does not give a tensor of floats with a row
-            a sample, or the last one not so many outputs; or an `inverse` is none.
-    """
+    """Sends two samples of zeros through; modules that take their sizes from the first input get them here."""
     modes = {module: module.training for module in layers.modules()}
     for module in modes:
         if getattr(module, "inplace", False) is True:

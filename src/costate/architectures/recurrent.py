@@ -28,15 +28,10 @@ from costate.core.types import Shape
 
 @final
 class TorchCell(nn.Module):
-    """A layer of torch's own, an LSTM, a GRU or a plain one with tanh; s = (h, c) for an LSTM, else h.
-
-    Args:
-        layers: the module, batch first.
-    """
+    """A layer of torch's own, batch first, an LSTM, a GRU or a plain one with tanh; s = (h, c) for an LSTM, else h."""
 
     def __init__(self, layers: nn.RNNBase):
         super().__init__()
-        assert layers.num_layers == 1, "several are a stage each, if that is wanted"
         self.layers = layers
         self.width = layers.hidden_size
         self.parts = 2 if isinstance(layers, nn.LSTM) else 1

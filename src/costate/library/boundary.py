@@ -65,17 +65,17 @@ class Boundary(nn.Module):
         for name, number in (("classes", classes), ("targets", targets)):
             if number is not None and number < 1:
                 raise ValueError(f"{name}={number} is below 1: leave it out for a boundary that is told nothing.")
-        if not (synthesizer is None or isinstance(synthesizer, nn.Module)) and shape is None:
-            raise ValueError("A synthesizer of your own needs the shape of a sample's state: Boundary(shape, ...).")
         self.classes, self.context = classes, classes or targets or 0
         self.shape = None if shape is None else tuple(shape)
         self.synthesizer: nn.Module
-        if isinstance(synthesizer, nn.Module):
-            self.synthesizer = synthesizer
-        elif synthesizer is not None:
-            self.synthesizer = synthesizer(tuple(shape or ()), self.context)
-        else:
+        if synthesizer is None:
             self.synthesizer = OneLayer(self.shape, self.context)
+        elif isinstance(synthesizer, nn.Module):
+            self.synthesizer = synthesizer
+        elif self.shape is None:
+            raise ValueError("A synthesizer of your own needs the shape of a sample's state: Boundary(shape, ...).")
+        else:
+            self.synthesizer = synthesizer(self.shape, self.context)
 
     def forward(self, h: State, context: Tensor | None = None, scale: float = 1.0) -> State:
         """h; the backward pass behaves as said above.
@@ -125,12 +125,8 @@ def _one_hot(y: Tensor, classes: int) -> Tensor:
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise ValueError(f"A boundary with classes={classes} is told integers, not {y.dtype}.")
     # Looking at values waits for a GPU, and breaks a compiled graph in two.
-    if (
-        not torch.compiler.is_compiling()
-        and y.device.type == "cpu"
-        and y.numel()
-        and not 0 <= y.min() <= y.max() < classes
-    ):
+    looks = not torch.compiler.is_compiling() and y.device.type == "cpu" and y.numel() > 0
+    if looks and not 0 <= y.min() <= y.max() < classes:
         raise ValueError(f"Labels from {y.min()} to {y.max()} do not go with classes={classes}.")
     return F.one_hot(y.long(), classes)
 

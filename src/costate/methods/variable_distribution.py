@@ -105,10 +105,6 @@ class VariableDistribution(Method):
 class Outer(Iteration):
     """One outer batch, one outer iteration on the weights x, with g = ∇f(x) and the directions d: −g, or the step that
     the optimizer takes from x under g, or none.
-
-    Args:
-        player: has the network and the team of workers.
-        method: how it is set.
     """
 
     def __init__(self, player: Player, method: VariableDistribution):
