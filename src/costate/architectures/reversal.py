@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from costate.architectures.fields import Field, pulled
-from costate.architectures.integrators import Reversible
+from costate.architectures.integrators import Integrator, Reversible
 
 State = tuple[Tensor, ...]
 Found = list[Tensor | None]
@@ -91,7 +91,8 @@ class _Reversed(torch.autograd.Function):
 class Steps(Run):
     """Steps of an integrator; time step h, that of the second field's first step `kick`."""
 
-    def __init__(self, integrator: Reversible, field: Field, h: float, kick: float):
+    def __init__(self, integrator: Integrator, field: Field, h: float, kick: float):
+        assert isinstance(integrator, Reversible), "refused before"
         self.integrator, self.field, self.h, self.kick = integrator, field, h, kick
         self.statistics = field.statistics(track=False)
 

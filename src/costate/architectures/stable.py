@@ -77,7 +77,7 @@ class StableBlock(Block):
                     "arch.reversible=true rebuilds states from their last digits, of which half precision has too few: "
                     "use trainer.precision=bf16-mixed or 32-true"
                 )
-            return self.leave(rebuilt(self._run(), state))
+            return self.leave(rebuilt(Steps(self.integrator, self.field, self.h, self.kick), state))
         for layer in self.steps():
             state = self.integrator.step(state, layer)
         return self.leave(state)
@@ -102,11 +102,8 @@ class StableBlock(Block):
             into = x.detach().chunk(2, dim=1)
         assert x is not None, "an opening cannot be run backwards"
         end = tuple(map(self.laid, h.chunk(2, dim=1)))
-        return x, self.leave(rebuilt(self._run(), self.enter(x), end, into))
-
-    def _run(self) -> Steps:
-        assert isinstance(self.integrator, Reversible), "refused before"
-        return Steps(self.integrator, self.field, self.h, self.kick)
+        steps = Steps(self.integrator, self.field, self.h, self.kick)
+        return x, self.leave(rebuilt(steps, self.enter(x), end, into))
 
     def steps(self, track: bool = True) -> list[Layer]:
         """The layers as the integrator takes them, under today's weights; norms keep track of the batches or not."""
