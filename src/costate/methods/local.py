@@ -1,6 +1,6 @@
 """A loss of its own in front of each boundary, in place of a gradient from behind it, and its small nets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from costate.architectures.norm import Gather
 from costate.config.settings import Count, Share
 from costate.core.block import Block
 from costate.core.interface import Interface, Learning
@@ -17,8 +18,6 @@ from costate.core.method import Method
 from costate.core.post import Losses
 from costate.core.tasks import Classification, Task
 from costate.core.types import Labels, Shape, State
-
-Gather = Callable[[Tensor], Tensor]
 
 
 class LocalLoss(Interface):
