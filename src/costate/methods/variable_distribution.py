@@ -112,13 +112,13 @@ class Outer(Iteration):
         self.networks = [stage.block for stage in player.stages]
         self.loss = player.stages[-1].interface
         assert isinstance(self.loss, Loss), "a network ends with its loss"
-        self.method = method
+        self.method, self.own_head = method, method.head == "own"
         self._report: dict[str, float] = {}
 
     def gradient(self, n: int, x: Input, y: Labels, ahead: int) -> State:
         self._since = time.perf_counter()
         # Anew for each batch: a network may have become deeper.
-        parameters, self.blocks = variables(self.networks, self.method.head == "own")
+        parameters, self.blocks = variables(self.networks, self.own_head)
         piece, minibatch = self.method.piece, self.method.minibatch
         self.f = NetworkLoss(self.networks, parameters, self.loss.task, x, y, piece, self.team.mean, minibatch)
         self.loss.value, output = self.f.backward()
