@@ -272,7 +272,7 @@ class Pipeline(Execution):
             share_module(stage, self.rank_of(k), self.whole)
 
     def collect(self, rows: list[Any]) -> list[Any]:
-        """From the stages of this rank's replica, rank by rank: those of rank 0, which alone has loggers, come first."""
+        """From the stages of this rank's replica, rank by rank: first those of rank 0, which alone has loggers."""
         return [row for part in from_all(rows, self.whole) for row in part]
 
     def gather_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
