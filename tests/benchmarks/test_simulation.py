@@ -62,7 +62,7 @@ def test_a_true_gradient_is_as_far_away_as_its_delay_has_batches_for(delay):
 
 
 @pytest.mark.parametrize("order", [gpipe, one_f_one_b])
-@pytest.mark.parametrize(("K", "m"), [(1, 1), (2, 4), (4, 8), (8, 8)])
+@pytest.mark.parametrize(("K", "m"), [(1, 1), (2, 1), (2, 4), (4, 8), (8, 8)])
 def test_synchronous_schedules_have_the_bubble_of_k_minus_1_micro_batches(K, m, order):
     found = synchronous_step(costs(), FREE, ROWS, K, m, order)
     assert found == pytest.approx((m + K - 1) / m * (F + B) * ROWS / K + O / K)

@@ -271,7 +271,7 @@ def synchronous_step(
                 ready = free[k]
                 if 0 <= needed[1] < K:
                     back = wires["B" if name == "F" else "F"][k]
-                    if waits and gone in room:
+                    if waits and place[k] and gone in room:
                         # Handed over together: the word waits behind what the stage sends itself.
                         arrival(gone)
                     room.setdefault(needed, 0.0 if expected else back.word(free[k]))
