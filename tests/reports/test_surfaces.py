@@ -56,6 +56,13 @@ def test_layers_that_change_their_width_have_no_eigenvalues_and_no_panel_for_the
     assert [place.get_ylabel() for place in figure.axes] == ["singular values of $P_j$"] * 2
 
 
+def test_networks_with_eigenvalues_and_without_have_one_figure(runs, tmp_path):
+    """The colour bar asked for room beside the panel that had been taken away, and there was no report."""
+    steps = fit(tmp_path / "steps", *RUN, "arch=leapfrog", "arch.width=4", "arch.depth=2", "epochs=1")
+    figure = networks.spectra([networks.load(folder) for folder in (runs / "sg", steps.path)])
+    assert len(figure.axes) == 3 + 1, "three panels and a colour bar"
+
+
 def test_what_is_no_accuracy_is_drawn_once(runs):
     """The loss of a regression and its mean squared error were two pictures of the same."""
     drawn = [name for name, _, _ in curves.draw(grouped(find([runs])[0]))]

@@ -131,7 +131,7 @@ def spectra(networks: Sequence[Trained]) -> Figure:
     style.outer(axes, ["layer j", "real part of $(λ − 1)/h$"][:kinds], ["singular values of $P_j$"] * len(axes))
     if any(square):
         shades = ScalarMappable(cmap=ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256))))
-        style.colour_bar(figure, shades, list(axes.flat), location="top", aspect=60, label="layer j / depth")
+        style.colour_bar(figure, shades, figure.axes, location="top", aspect=60, label="layer j / depth")
     style.legend(figure, list(axes[:, 0]))
     return figure
 

@@ -205,5 +205,5 @@ def learning(runs: Sequence[Learned]) -> Figure:
     axes[0, 0].set(xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     left = [f"{style.wrapped(run.title, 0.9)}\n$x_2$".lstrip() for run in runs]
     style.outer(axes, ["$x_1$"] * len(axes.T), left)
-    style.colour_bar(figure, drawn, [place for place in axes.flat if place.figure is not None], label="height")
+    style.colour_bar(figure, drawn, figure.axes, label="height")
     return figure
