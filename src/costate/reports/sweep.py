@@ -5,10 +5,9 @@ import sys
 import traceback
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -18,37 +17,22 @@ from rich.console import Console
 from rich.table import Table
 
 from costate.reports.groups import statistics
-from costate.reports.table import comma_separated, plus_minus
+from costate.reports.table import comma_separated, markdown, plus_minus
 from costate.runs import JOB, RunFolder
 from costate.runs.writing import write as write_text
 
 COSTS = ("best_epoch", "fit_seconds", "samples_per_second")
 """Behind the scores: the epoch that was tested, and what the training cost."""
+Row = tuple[tuple[str, ...], int, int, list[tuple[float | None, float | None]]]
+"""Of a group: its settings, how many of its jobs have ended and failed, mean and deviation of each number."""
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job of a sweep, as its folder tells."""
 
     number: int
     settings: dict[str, str]
     results: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Group:
-    """The jobs that differ in nothing but the seed."""
-
-    settings: tuple[str, ...]
-    jobs: list[Job]
-
-    @property
-    def done(self) -> list[Job]:
-        return [job for job in self.jobs if "error" not in job.results]
-
-    def statistics(self, metric: str) -> tuple[float | None, float | None]:
-        """Mean and sample standard deviation over the jobs that have the number."""
-        return statistics(job.results[metric] for job in self.done if metric in job.results)
 
 
 class SweepTable(Callback):
@@ -123,28 +107,32 @@ def varied(jobs: Sequence[Job]) -> list[str]:
     return [key for key in keys if len({job.settings.get(key) for job in jobs}) > 1]
 
 
-def summary(jobs: Sequence[Job]) -> tuple[list[str], list[Group], list[str]]:
-    """The settings in which groups differ; the groups; and what is shown of them: the scores of the test, its loss, of
-    which epoch they are, and what the training cost.
+def summary(jobs: Sequence[Job]) -> tuple[list[str], list[str], list[Row]]:
+    """The settings in which groups differ; the names of what is shown of them, the scores of the test, its loss, of
+    which epoch they are and what the training cost; and a row for the jobs that differ in nothing but the seed.
     """
     keys = [key for key in varied(jobs) if key != "seed"]
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(job.settings.get(key, "") for key in keys), []).append(job)
     known = dict.fromkeys(name for job in jobs for name in job.results)
     tested = sorted((name for name in known if name.startswith("test/")), key=lambda name: (name == "test/loss", name))
     names = tested + [name for name in COSTS if name in known]
-    return keys, [Group(settings, members) for settings, members in groups.items()], names
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(tuple(job.settings.get(key, "") for key in keys), []).append(job)
+    rows: list[Row] = []
+    for settings, own in groups.items():
+        done = [job.results for job in own if "error" not in job.results]
+        numbers = [statistics(results[name] for results in done if name in results) for name in names]
+        rows.append((settings, len(done), len(own) - len(done), numbers))
+    return keys, names, rows
 
 
 def cells(jobs: Sequence[Job]) -> list[list[str]]:
     """The table to read, its header first."""
-    keys, groups, names = summary(jobs)
-    rows = [[*keys, "n", *names]]
-    for g in groups:
-        failed = f" ({len(g.jobs) - len(g.done)} failed)" if len(g.jobs) > len(g.done) else ""
-        rows.append([*g.settings, f"{len(g.done)}{failed}", *(plus_minus(*g.statistics(name)) for name in names)])
-    return rows
+    keys, names, rows = summary(jobs)
+    lines = [[*keys, "n", *names]]
+    for settings, done, failed, numbers in rows:
+        lines.append([*settings, f"{done} ({failed} failed)" if failed else f"{done}", *starmap(plus_minus, numbers)])
+    return lines
 
 
 def failures(jobs: Sequence[Job]) -> list[str]:
@@ -158,21 +146,18 @@ def failures(jobs: Sequence[Job]) -> list[str]:
 def write(folder: Path, sweep: str | None = None) -> None:
     """summary.csv: a row a group; summary.md: the same to read; runs.csv: a row a job, with all its numbers."""
     jobs = read(folder, sweep)
-    keys, groups, names = summary(jobs)
+    keys, names, rows = summary(jobs)
     header = [*keys, "n", "failed", *(column for name in names for column in (name, f"{name} std"))]
-    counts = ([*g.settings, len(g.done), len(g.jobs) - len(g.done)] for g in groups)
-    rows = [[*own, *(x for name in names for x in g.statistics(name))] for own, g in zip(counts, groups, strict=True)]
-    (folder / "summary.csv").write_text(comma_separated(header, rows), encoding="utf-8")
+    lines = [[*settings, done, failed, *chain(*numbers)] for settings, done, failed, numbers in rows]
+    (folder / "summary.csv").write_text(comma_separated(header, lines), encoding="utf-8")
     keys = varied(jobs)
     numbers = dict.fromkeys(k for job in jobs for k, v in job.results.items() if isinstance(v, int | float))
     names = [*(name for name in numbers if name not in keys), "error"]
-    rows = [[job.number, *map(job.settings.get, keys), *map(job.results.get, names)] for job in jobs]
-    (folder / "runs.csv").write_text(comma_separated(["job", *keys, *names], rows), encoding="utf-8")
-    head, *body = cells(jobs)
-    lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body)]
-    failed = [f"- {line}" for line in failures(jobs)]
-    text = "\n".join([*lines, *(["", "Failed:", "", *failed] if failed else []), ""])
-    (folder / "summary.md").write_text(text, encoding="utf-8")
+    lines = [[job.number, *map(job.settings.get, keys), *map(job.results.get, names)] for job in jobs]
+    (folder / "runs.csv").write_text(comma_separated(["job", *keys, *names], lines), encoding="utf-8")
+    failed = [f"- {line}\n" for line in failures(jobs)]
+    told = "".join(["\nFailed:\n\n", *failed]) if failed else ""
+    (folder / "summary.md").write_text(markdown(cells(jobs)) + told, encoding="utf-8")
 
 
 def show(folder: Path, sweep: str | None = None) -> None:
