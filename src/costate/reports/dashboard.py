@@ -11,9 +11,13 @@ from typing import Any
 
 from costate.runs.program import speak
 
-TITLE = "Methods compared"
 BY = "labels.method"
 """The setting that runs are grouped by."""
+COSINES = "Cosine of predicted and true gradients, by boundary"
+TOLD = (
+    "Test scores are of the best epoch: the one with the best validation score, and of equal ones that with the "
+    "lower loss. `val/loss` in a run's summary is the least of all its epochs."
+)
 LINES = (
     ("Validation loss", "Step", "val/loss", True),
     ("Validation loss by seconds of the fit", "fit_seconds", "val/loss", True),
@@ -52,13 +56,11 @@ def _send(project: str, entity: str | None, draft: bool) -> int:
     import wandb
 
     try:
-        owner = str(entity or wandb.Api().default_entity)
-        report = compose(project, owner)
+        report = compose(project, str(entity or wandb.Api().default_entity))
         report.save(draft=draft)
     except Exception as error:  # W&B's client raises whatever its libraries do
-        print(
-            f"W&B has not taken the report ({str(error).splitlines()[0]}): wandb login, or --to FILE.", file=sys.stderr
-        )
+        reason = str(error).splitlines()[0]
+        print(f"W&B has not taken the report ({reason}): wandb login, or --to FILE.", file=sys.stderr)
         return 1
     print(f"Written: {report.url}")
     return 0
@@ -69,47 +71,21 @@ def compose(project: str, entity: str) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
     by = wr.Config(BY)
+    mean: dict[str, Any] = {"groupby": by, "groupby_aggfunc": "mean"}
     lines = [
-        wr.LinePlot(
-            title=title,
-            x=x,
-            y=[metric],
-            log_y=log,
-            groupby=by,
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-            title_y=metric,
-        )
+        wr.LinePlot(title=title, x=x, y=[metric], title_y=metric, log_y=log, groupby_rangefunc="stddev", **mean)
         for title, x, metric, log in LINES
     ]
-    cosines = wr.LinePlot(
-        title="Cosine of predicted and true gradients, by boundary", metric_regex="boundary/.*/cosine", groupby=by
-    )
-    bars = [
-        wr.BarPlot(title=title, metrics=[wr.SummaryMetric(metric)], groupby=by, groupby_aggfunc="mean")
-        for title, metric in BARS
-    ]
+    cosines = wr.LinePlot(title=COSINES, metric_regex="boundary/.*/cosine", groupby=by)
+    bars = [wr.BarPlot(title=title, metrics=[wr.SummaryMetric(metric)], **mean) for title, metric in BARS]
     pictures = wr.MediaBrowser(title="Pictures", media_keys=["surface"])
     panels: list[Any] = [*bars, *lines, cosines, pictures, wr.RunComparer(diff_only="split")]
     for i, panel in enumerate(panels):
         panel.layout = wr.Layout(x=8 * (i % 3), y=7 * (i // 3), w=8, h=7)
     # Without a project of its own it is the report's; to name one asks the server for it.
-    runs = wr.Runset(
-        name="All runs",
-        pinned_columns=[
-            "run:state",
-            f"config:{BY.replace('.', '.value.', 1)}",
-            "summary:test/accuracy",
-            "summary:best_epoch",
-        ],
-    )
-    told = (
-        "Test scores are of the best epoch: the one with the best validation score, and of equal ones that with the "
-        "lower loss. `val/loss` in a run's summary is the least of all its epochs."
-    )
-    return wr.Report(
-        project=project, entity=entity, title=TITLE, blocks=[wr.P(told), wr.PanelGrid(runsets=[runs], panels=panels)]
-    )
+    columns = ["run:state", f"config:{BY.replace('.', '.value.', 1)}", "summary:test/accuracy", "summary:best_epoch"]
+    grid = wr.PanelGrid(runsets=[wr.Runset(name="All runs", pinned_columns=columns)], panels=panels)
+    return wr.Report(project=project, entity=entity, title="Methods compared", blocks=[wr.P(TOLD), grid])
 
 
 if __name__ == "__main__":
