@@ -13,7 +13,7 @@ from costate.reports.groups import Group, baseline
 from costate.reports.table import speed_up
 
 DEPTH, SPAN, SOLVED, STAGES = "arch.depth", "span", "solved", "stages"
-COSINE = "stage/0/gradient_cosine"
+COSINE, ACCURACY = "stage/0/gradient_cosine", "test/accuracy"
 
 Lines = dict[tuple[str, str], dict[float, Group]]
 """Groups by network and way, each named without the setting along the axis, and by that setting."""
@@ -24,7 +24,7 @@ def draw(groups: Sequence[Group]) -> Figures:
     for data, own in by_data(groups).items():
         if any(len(points) > 1 for points in lines(own, DEPTH).values()):
             caption = f"{data}: {own[0].score} on the test rows against depth{spread_of(own)}."
-            yield f"depth_{data}", caption, against(own, DEPTH, "depth")
+            yield f"depth_{data}", caption, against(own, DEPTH, "depth", f"test/{own[0].score}")
         grown = [group for group in own if SOLVED in group.runs[0].results and SPAN in group.settings]
         if grown:
             caption = f"{data}: the greatest length that was solved, against the span{spread_of(grown)}."
@@ -64,16 +64,15 @@ def lines(groups: Sequence[Group], key: str) -> Lines:
     return found
 
 
-def against(groups: Sequence[Group], key: str, label: str, metric: str | None = None, least: int = 2) -> Figure:
-    """A result by a setting, the test's score if not another one; lines of so many points at least."""
+def against(groups: Sequence[Group], key: str, label: str, metric: str, least: int = 2) -> Figure:
+    """A result by a setting; lines of so many points at least."""
     found = {", ".join(name): points for name, points in lines(groups, key).items() if len(points) >= least}
     looks = style.look(list(found))
     figure, (place,) = style.panels([""], 2.2)
-    percent = 100 if groups[0].score == "accuracy" and metric is None else 1
     for name, points in found.items():
-        _line(place, points, metric or f"test/{groups[0].score}", name, looks[name], percent)
+        _line(place, points, metric, name, looks[name])
     style.doubling(place, {x for points in found.values() for x in points}, label)
-    place.set_ylabel(metric or f"test {groups[0].score}" + (" (%)" if percent == 100 else ""))
+    place.set_ylabel("test accuracy (%)" if metric == ACCURACY else metric.replace("/", " "))
     if metric == SOLVED:
         place.set_ylabel("longest length solved")
         place.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -92,7 +91,7 @@ def by_stages(groups: Sequence[Group]) -> Figure:
     networks = list(several)[: 2 * style.ACROSS]
     looks = style.look(list(dict.fromkeys(way for network, way in found if network in networks)))
     counts = sorted({x for (_, way), points in found.items() for x in points if len(points) > 1})
-    wrong = groups[0].score == "accuracy"
+    metric = f"test/{groups[0].score}"
     # More networks than two take two columns of a paper.
     width = style.COLUMN * (1 + (len(networks) > style.ACROSS))
     figure, axes = style.table(1 + cosines(groups), len(networks), 1.9, width, sharex=True, sharey="row")
@@ -102,38 +101,31 @@ def by_stages(groups: Sequence[Group]) -> Figure:
             points = found.get((network, way), {})
             if way.startswith("backprop") and len(points) == 1:
                 points = dict.fromkeys(counts, *points.values())
-            _line(column[0], points, f"test/{groups[0].score}", way, look, 100 if wrong else 1, complement=wrong)
+            _line(column[0], points, metric, way, look, error=metric == ACCURACY)
             for place in column[1:]:
                 _line(place, points, COSINE, way, look)
         style.doubling(column[0], counts, "")
     style.logarithmic(axes[0, 0])
-    error = "test error, %" if wrong else f"test {groups[0].score}"
-    style.outer(axes, ["stages"] * len(networks), [error, "cosine, first stage"][: len(axes)])
+    label = "test error, %" if metric == ACCURACY else metric.replace("/", " ")
+    style.outer(axes, ["stages"] * len(networks), [label, "cosine, first stage"][: len(axes)])
     style.legend(figure, list(axes.flat))
     return figure
 
 
-def _line(
-    place: Axes,
-    points: dict[float, Group],
-    metric: str,
-    name: str,
-    look: dict,
-    percent: int = 1,
-    complement: bool = False,
-) -> None:
-    """A line with bars where there are several seeds; of the complement, what is missing to 1."""
+def _line(place: Axes, points: dict[float, Group], metric: str, name: str, look: dict, error: bool = False) -> None:
+    """A line with bars where there are several seeds, accuracies in percent; as an error, what is missing to 1."""
     found = [(x, *points[x].statistics(metric)) for x in sorted(points)]
     rows = [(x, average, deviation or 0.0) for x, average, deviation in found if average is not None]
     if not rows:
         return
     xs, means, deviations = np.array(rows).T
-    means, deviations = percent * (1 - means if complement else means), percent * deviations
+    percent = 100 if metric == ACCURACY else 1
+    means, deviations = percent * (1 - means if error else means), percent * deviations
     place.plot(xs, means, label=name, **look)
     known = deviations > 0
     if known.any():
         # On a logarithmic axis a bar may not reach down to 0.
-        low = np.minimum(deviations, 0.9 * means) if complement else deviations
+        low = np.minimum(deviations, 0.9 * means) if error else deviations
         ends = np.stack([low, deviations])[:, known]
         place.errorbar(xs[known], means[known], ends, color=look["color"], linewidth=0, elinewidth=0.8, capsize=2)
 
