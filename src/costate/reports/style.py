@@ -28,25 +28,15 @@ MARKS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 CLASSES = ListedColormap(["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#777777"])
 
-mpl.rcParams.update(
-    {
-        "font.size": 8,
-        "axes.titlesize": 8,
-        "axes.labelsize": 8,
-        "legend.fontsize": 7.5,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#e4e4e4",
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "lines.linewidth": 1.3,
-        "legend.frameon": False,
-        "svg.hashsalt": "costate",
-    }
-)
+mpl.rc("font", size=8)
+mpl.rc("axes", titlesize=8, labelsize=8, grid=True, axisbelow=True)
+mpl.rc("axes.spines", top=False, right=False)
+mpl.rc("xtick", labelsize=7)
+mpl.rc("ytick", labelsize=7)
+mpl.rc("grid", color="#e4e4e4", linewidth=0.6)
+mpl.rc("lines", linewidth=1.3)
+mpl.rc("legend", fontsize=7.5, frameon=False)
+mpl.rc("svg", hashsalt="costate")
 
 MOST_PANELS, ACROSS = 16, 2
 COLUMN, HALF = 3.4, 1.5
@@ -57,15 +47,15 @@ def panels(titles: Sequence[str], height: float = 1.7, **settings: Any) -> tuple
     """A figure with a panel a title, row by row; axes are shared as `Figure.subplots` says."""
     columns = min(ACROSS, len(titles))
     figure, grid = table(-(-len(titles) // columns), columns, height, **settings)
-    axes = list(grid.flat)
-    for place in axes[len(titles) :]:
+    axes, empty = list(grid.flat)[: len(titles)], list(grid.flat)[len(titles) :]
+    for place in empty:
         place.remove()
-    for place, title in zip(axes, titles, strict=False):
+    for place, title in zip(axes, titles, strict=True):
         place.set_title(wrapped(title, COLUMN / columns - 0.4))
-    for place in axes[: len(titles)][-columns:]:
+    for place in axes[-columns:]:
         # Shared axes have numbers in the last row alone, which may have gaps.
         place.tick_params(labelbottom=True)
-    return figure, axes[: len(titles)]
+    return figure, axes
 
 
 def table(rows: int, columns: int, height: float, width: float = COLUMN, **settings: Any) -> tuple[Figure, np.ndarray]:
@@ -165,12 +155,7 @@ def look(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-TICKS: tuple[tuple[float, tuple[int, ...]], ...] = (
-    (30, (1, 2, 5)),
-    (6, (1, 2, 3, 5)),
-    (4, (1, 2, 3, 4, 5, 7)),
-    (0, tuple(range(1, 10))),
-)
+TICKS = {30: (1, 2, 5), 6: (1, 2, 3, 5), 4: (1, 2, 3, 4, 5, 7), 0: range(1, 10)}
 """Of an ordinate over so many times its least number and more: at these times a power of ten."""
 
 
@@ -186,7 +171,7 @@ def logarithmic(place: Axes) -> None:
         return
     place.yaxis.set_minor_locator(NullLocator())
     if high / low < 300:
-        steps = next(steps for ratio, steps in TICKS if high / low > ratio)
+        steps = next(steps for ratio, steps in TICKS.items() if high / low > ratio)
         place.yaxis.set_major_locator(LogLocator(subs=steps))
         place.yaxis.set_major_formatter(FormatStrFormatter("%g"))
 

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,15 +15,13 @@ from costate.reports import style
 from costate.reports.curves import Figures, by_data
 from costate.reports.groups import Group
 
-TRACE = "trace.json"
 COLOURS = {"forward": "#56B4E9", "update": "#D55E00"}
 OTHER = "#999999"
 BATCHES = 4
 """How many of the slowest run are seen."""
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Work on a batch, in seconds from the beginning of the trace."""
 
     name: str
@@ -32,8 +30,7 @@ class Piece:
     end: float
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """The work of each process, by its name; what is not there is waiting."""
 
     processes: dict[str, list[Piece]]
@@ -70,9 +67,9 @@ def read(path: Path) -> Trace:
 def draw(groups: Sequence[Group]) -> Figures:
     """A figure a data set, where runs have traces."""
     for data, own in by_data(groups).items():
-        found = {g.way: g.runs[0].folder / TRACE for g in own if (g.runs[0].folder / TRACE).exists()}
-        traces = {name: read(path) for name, path in found.items()}
-        traces = {name: trace for name, trace in traces.items() if len(trace.updates) > 1}
+        files = {group.way: group.runs[0].folder / "trace.json" for group in own}
+        traces = {way: read(file) for way, file in files.items() if file.exists()}
+        traces = {way: trace for way, trace in traces.items() if len(trace.updates) > 1}
         if traces:
             caption = f"{data}: what each process does when; where nothing is drawn it waits."
             yield f"timeline_{data}", caption, timeline(traces)
