@@ -9,7 +9,7 @@ import torch.distributed as dist
 from costate.benchmarks.contest import Stages, launch, pace
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.benchmarks.network import COARSE, METHODS
-from costate.benchmarks.pipeline import nodes_of, setting_of
+from costate.benchmarks.speed import nodes_of, setting_of
 
 pytestmark = pytest.mark.thorough
 

@@ -1,15 +1,16 @@
 """Measurements that the docs quote, each with what it is compared to, in turn: `python -m costate.benchmarks NAME`.
 
     pairs       two ways to do the same in one process          parallel    runs on several processes against one
-    contest     ways to train one network on two processes, and their pace:   pipeline   in a table
-                                                                              network    over slow and far links
-    simulation  the same ways on many processes, predicted from what they cost here:   scaling
+    contest     ways to train one network on two processes, and their pace:   speed     in a table
+                                                                              network   over slow and far links
+    simulation  the same ways on many processes, predicted from what they cost here:   speed
     hosts       namespaces that stand for machines; the tests of several hosts use them, too
 
 Nothing of the package imports it.
 """
 
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from hydra.utils import instantiate
 def build(node: Any, *objects: Any) -> Any:
     """What a node of the configuration stands for."""
     return instantiate(node, *objects, _convert_="all")
+
+
+def medians(rounds: Sequence[Any]) -> Any:
+    """Of numbers in dictionaries, however deep: a dictionary like that of the first round."""
+    if not isinstance(rounds[0], dict):
+        return statistics.median(rounds)
+    return {key: medians([found[key] for found in rounds if key in found]) for key in rounds[0]}
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from costate.benchmarks import network, pairs, parallel, pipeline, scaling
+from costate.benchmarks import network, pairs, parallel, speed
 
 # What it says of itself, what it is told, and the measurement.
 BENCHMARKS = {
@@ -12,8 +12,8 @@ BENCHMARKS = {
     "start": (pairs.start.__doc__, None, pairs.start),
     "reversible": (pairs.reversible.__doc__, pairs.deep, pairs.reversible),
     "layout": (pairs.layout.__doc__, pairs.pictured, pairs.layout),
-    "pipeline": (pipeline.__doc__, pipeline.arguments, pipeline.run),
-    "scaling": (scaling.__doc__, scaling.arguments, scaling.run),
+    "pipeline": (speed.pipeline.__doc__, speed.of_pipeline, speed.pipeline),
+    "scaling": (speed.scaling.__doc__, speed.of_scaling, speed.scaling),
     "network": (network.__doc__, network.arguments, network.run),
     "asynchronous": (parallel.asynchronous.__doc__, parallel.of_surface, parallel.asynchronous),
     "pvd": (parallel.pvd.__doc__, parallel.of_workers, parallel.pvd),

@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.pipelining import ScheduleGPipe
 
-from costate.benchmarks import build
+from costate.benchmarks import build, medians
 from costate.benchmarks.contest import Autograd, Ddp, Setting, TorchPipeline
 from costate.benchmarks.simulation import Copied, Costs, Line, Link
 from costate.core.stage import Stage
@@ -30,9 +30,7 @@ network that is measured by default, because gloo and TCP take what is larger in
 
 def measure(setting: Setting, coarse: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each part on one thread with both cores at work, as in a pipeline, and the link's for two sizes."""
-    parts: dict[str, Any] = {}
-    for rows in (setting.batch, setting.batch // MICRO):
-        parts[str(rows)] = _passes(setting, rows)
+    parts: dict[str, Any] = {str(rows): _passes(setting, rows) for rows in (setting.batch, setting.batch // MICRO)}
     parts["copies"] = _copies(setting, coarse)
     parts["beside"] = _beside(setting, parts[str(setting.batch // MICRO)])
     return parts | between()
@@ -112,7 +110,7 @@ def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:
 
 def copied(measured: list[dict[str, Any]], method: dict[str, Any], costs: Costs, rows: int) -> Copied:
     """What follows from the medians of what was measured."""
-    found = {name: statistics.median(one["copies"][name] for one in measured) for name in measured[0]["copies"]}
+    found = medians([one["copies"] for one in measured])
     front, back, near, far = (found[name] for name in ("front", "back", "near layers", "far layers"))
     slope = max(0.0, (found["far"] - found["near"]) / (far - near))
 
@@ -187,35 +185,32 @@ def _exchange(exchange: Callable[[Tensor], Any], message: Tensor) -> float:
     return seconds.item()
 
 
-def ways(measured: Sequence[dict[str, Any]]) -> tuple[Link, Link]:
+def ways(measured: dict[str, Any]) -> tuple[Link, Link]:
     """A link as messages find it, and as an all-reduce does: two messages each, of the whole size and of half of it."""
 
     def way(name: str, per_byte: int) -> Link:
-        found = _line(lambda one, size: one[name][size], list(measured[0][name]), measured)
+        found = _line(measured[name])
         return Link(found.c0 / 2, per_byte / found.c1 if found.c1 else float("inf"))
 
     return way("link", 2), way("ring", 1)
 
 
-def medians(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
+def fitted(measured: list[dict[str, Any]]) -> tuple[Costs, Link]:
     """The lines through two sizes of what was measured."""
-
-    sizes = [name for name in measured[0] if name.isdigit()]
+    found, sizes = medians(measured), [name for name in measured[0] if name.isdigit()]
 
     def part(name: str) -> Line:
-        return _line(lambda found, size: found[size][name], sizes, measured)
+        return _line({size: found[size][name] for size in sizes})
 
-    one = measured[0][sizes[0]]
-    optimizer = statistics.median(found[size]["optimizer"] for found in measured for size in sizes)
-
-    link, ring = ways(measured)
     passes = part("forward"), part("backward"), part("predict"), part("learn")
-    engine, reducer = (statistics.median(found["beside"][name] for found in measured) for name in ("engine", "reducer"))
-    return Costs(*passes, optimizer, one["weights"], one["state"], engine, reducer, ring), link
+    optimizer = statistics.median(one[size]["optimizer"] for one in measured for size in sizes)
+    one, beside = measured[0][sizes[0]], found["beside"]
+    link, ring = ways(found)
+    return Costs(*passes, optimizer, one["weights"], one["state"], beside["engine"], beside["reducer"], ring), link
 
 
-def _line(pick: Callable[[dict[str, Any], str], float], sizes: list[str], measured: Sequence[dict[str, Any]]) -> Line:
-    small, large = sorted(sizes, key=int)
-    a, b = (statistics.median(pick(found, size) for found in measured) for size in (small, large))
-    slope = max(0.0, (b - a) / (int(large) - int(small)))
-    return Line(max(0.0, b - slope * int(large)), slope)
+def _line(seconds: dict[str, float]) -> Line:
+    """Through those of two sizes."""
+    small, large = sorted(seconds, key=int)
+    slope = max(0.0, (seconds[large] - seconds[small]) / (int(large) - int(small)))
+    return Line(max(0.0, seconds[large] - slope * int(large)), slope)

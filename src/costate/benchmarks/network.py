@@ -13,22 +13,20 @@ those seconds of the link:
 """
 
 import argparse
-import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
-from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
-from costate.benchmarks import markdown, write
+from costate.benchmarks import markdown, medians, write
 from costate.benchmarks.contest import REFRESH, Autograd, Contestant, Ddp, Setting, Stages, TorchPipeline, launch, pace
 from costate.benchmarks.costs import between, ways
 from costate.benchmarks.hosts import Hosts, Throttle, lacking
-from costate.benchmarks.pipeline import Nodes, nodes_of, setting_of
 from costate.benchmarks.simulation import Costs, Link, buckets, decoupled_step, gpipe, one_f_one_b, synchronous_step
 from costate.benchmarks.simulation import Line as Seconds
+from costate.benchmarks.speed import SCHEDULES, Nodes, grid, nodes_of, setting_of
 from costate.core.schedules import Operation
 from costate.reports import benchmarks as figures
 
@@ -135,7 +133,7 @@ def _alone(setting: Setting, seconds: float) -> dict[str, float]:
 
 def _together(setting: Setting, methods: Nodes, seconds: float, throttle: Throttle) -> Pair:
     made: dict[str, Callable[[], Contestant]] = {DDP: lambda: Ddp(setting)}
-    for name, schedule in (("torch 1F1B", Schedule1F1B), ("torch GPipe", ScheduleGPipe)):
+    for name, schedule in SCHEDULES.items():
         made[name] = partial(TorchPipeline, setting, schedule, MICRO)
     for name, method in methods.items():
         made[name] = partial(Stages, setting, method, lag=int(name == LEARNS))
@@ -178,36 +176,25 @@ def result_of(name: str, rows: int, pairs: dict[Line, list[Pair]]) -> dict[str, 
     """Medians over the rounds of what was measured and predicted, of how far predictions are off, and of the share of
     its own speed that each way has kept."""
     # A switch of ours takes of the machine what the kernel's does not.
-    everything = [pair.free for line, found in pairs.items() if not line.trip for pair in found]
-    measured, links = {FAST: _middle(everything).rows}, {}
+    free = _middle([pair.free for line, found in pairs.items() if not line.trip for pair in found])
+    measured, links = {FAST: free.rows}, {}
     for line, found in pairs.items():
-        guesses = [foretold(pair, rows) for pair in found]
-        seen = [pair.limited.rows for pair in found]
-        misses = [
-            {way: guess[way] / row["per_second"] - 1 for way, row in one.items()}
-            for guess, one in zip(guesses, seen, strict=True)
-        ]
-        kept = [
-            {way: row["per_second"] / pair.free.rows[way]["per_second"] for way, row in pair.limited.rows.items()}
-            for pair in found
-        ]
-        measured.setdefault(line.name, _medians(seen))
-        links[line.name] = line._asdict()
-        links[line.name] |= {"predicted": _median(guesses), "off": _median(misses), "kept": _median(kept)}
-        links[line.name] |= many(Pair(_middle(everything), _middle([pair.limited for pair in found])), rows)
+        limited = _middle([pair.limited for pair in found])
+        measured.setdefault(line.name, limited.rows)
+        rounds = [_compared(pair, rows) for pair in found]
+        links[line.name] = line._asdict() | medians(rounds) | many(Pair(free, limited), rows)
     return {"name": name, "batch": rows, "measured": measured, "links": links}
 
 
-def _median(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: statistics.median(found[key] for found in rounds) for key in rounds[0]}
-
-
-def _medians(rounds: Sequence[Rows]) -> Rows:
-    return {way: _median([found[way] for found in rounds if way in found]) for way in rounds[0]}
-
-
 def _middle(found: Sequence[Over]) -> Over:
-    return Over(_medians([one.rows for one in found]), _medians([one.link for one in found]))
+    return Over(medians([one.rows for one in found]), medians([one.link for one in found]))
+
+
+def _compared(pair: Pair, rows: int) -> dict[str, dict[str, float]]:
+    guess, seen = foretold(pair, rows), pair.limited.rows
+    off = {way: guess[way] / row["per_second"] - 1 for way, row in seen.items()}
+    kept = {way: row["per_second"] / pair.free.rows[way]["per_second"] for way, row in seen.items()}
+    return {"predicted": guess, "off": off, "kept": kept}
 
 
 def foretold(pair: Pair, rows: int) -> dict[str, float]:
@@ -217,13 +204,13 @@ def foretold(pair: Pair, rows: int) -> dict[str, float]:
 
 def many(pair: Pair, rows: int) -> dict[str, Any]:
     """The same of many hosts, and of R × K decoupled stages, whose replicas send around the gradients of a stage."""
-    free, ranks = pair.free.rows, [(R, K) for R in COUNTS for K in COUNTS if R * K <= 64]
+    free = pair.free.rows
     several = [way for way, row in free.items() if row["down"] + row["up"] > 0]
-    row, (link, ring) = free[LEARNS], ways([pair.limited.link])
+    row, (link, ring) = free[LEARNS], ways(pair.limited.link)
     costs = _costs(2 * rows / row["per_second"], rows, (row["down"] + row["up"]) / 2, _weights(free[DDP]), ring)
     return {
         "many": {way: {str(K): rows / _step(way, pair, rows, K) for K in COUNTS} for way in several},
-        "grid": {f"{R}x{K}": rows / decoupled_step(costs, link, rows, K, R) for R, K in ranks},
+        "grid": grid(costs, link, rows, COUNTS),
     }
 
 
@@ -233,7 +220,7 @@ def _step(way: str, pair: Pair, rows: int, K: int) -> float:
     seconds = rows / row["per_second"]
     if row["down"] + row["up"] == 0:
         return seconds
-    free, limited = ways([pair.free.link]), ways([pair.limited.link])
+    free, limited = ways(pair.free.link), ways(pair.limited.link)
     least, most = 0.0, 4 * seconds
     for _ in range(20):
         work = (least + most) / 2

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from costate.benchmarks import build, markdown, write
+from costate.benchmarks import build, markdown, medians, write
 from costate.benchmarks.contest import launch
 from costate.config.composing import composed
 from costate.core.method import Iteration
@@ -82,12 +82,11 @@ def _alternately(seed: int, epochs: int, settings: Sequence[str]) -> dict[str, R
 
 def _summary(rounds: Sequence[dict[str, Row]]) -> dict[str, Row]:
     """Medians over the rounds, of ratios within a round; of the ratios the extremes too."""
-    found: dict[str, Row] = {}
-    for way in WAYS:
-        found[way] = {name: statistics.median(one[way][name] for one in rounds) for name in rounds[0][way]}
+    found: dict[str, Row] = medians(rounds)
+    for way, row in found.items():
         for name in ("mse", "seconds"):
             ratios = [one[way][name] / one["backprop"][name] for one in rounds]
-            found[way] |= {f"{name}_ratio": statistics.median(ratios), f"{name}_most": max(ratios)}
+            row |= {f"{name}_ratio": statistics.median(ratios), f"{name}_most": max(ratios)}
     return found
 
 
