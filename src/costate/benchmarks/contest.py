@@ -62,13 +62,11 @@ class Setting(NamedTuple):
     def batches(self) -> list[tuple[Tensor, Tensor]]:
         """A few, to be taken in turn."""
         generator = torch.Generator().manual_seed(1)
-        return [
-            (
-                torch.randn(self.batch, *self.shape, generator=generator),
-                torch.randint(self.classes, (self.batch,), generator=generator),
-            )
-            for _ in range(4)
-        ]
+        found = []
+        for _ in range(4):
+            x = torch.randn(self.batch, *self.shape, generator=generator)
+            found.append((x, torch.randint(self.classes, (self.batch,), generator=generator)))
+        return found
 
 
 class Contestant(ABC):
@@ -172,11 +170,7 @@ class TorchPipeline(Contestant):
     """torch.distributed.pipelining: a synchronous schedule over micro-batches, stage k on rank k of a group."""
 
     def __init__(
-        self,
-        setting: Setting,
-        schedule: Callable[..., Any],
-        micro_batches: int,
-        group: dist.ProcessGroup | None = None,
+        self, setting: Setting, schedule: Callable[..., Any], micro_batches: int, group: dist.ProcessGroup | None = None
     ):
         super().__init__(setting)
         rank, ranks = dist.get_rank(group), dist.get_world_size(group)

@@ -116,12 +116,15 @@ def start(options: argparse.Namespace) -> None:
     told_in_turn({name: partial(_to_first_batch, name) for name in ("wandb", "csv")}, "seconds more", operator.sub)
 
 
+def _of_networks(parser: argparse.ArgumentParser, what: str, steps: int, *nets: str) -> None:
+    parser.add_argument("--pairs", type=int, default=15, help=f"runs of either {what} in turn (default 15)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"steps of a run (default {steps})")
+    parser.add_argument("--nets", nargs="+", default=nets, help="settings of the networks, each in quotes")
+
+
 def deep(parser: argparse.ArgumentParser) -> None:
     """Of `reversible`."""
-    nets = "arch=verlet", "arch=leapfrog", "arch=verlet arch/form=conv"
-    parser.add_argument("--pairs", type=int, default=15, help="runs of either network in turn (default 15)")
-    parser.add_argument("--steps", type=int, default=5, help="steps of a run (default 5)")
-    parser.add_argument("--nets", nargs="+", default=nets, help="settings of the networks, each in quotes")
+    _of_networks(parser, "network", 5, "arch=verlet", "arch=leapfrog", "arch=verlet arch/form=conv")
     parser.add_argument("--depths", nargs="+", type=int, default=(64, 256), help="numbers of layers (default 64 256)")
 
 
@@ -147,14 +150,8 @@ def reversible(options: argparse.Namespace) -> None:
 
 def pictured(parser: argparse.ArgumentParser) -> None:
     """Of `layout`."""
-    nets = (
-        "arch=verlet arch/form=conv arch.depth=8",
-        "arch=verlet arch/form=conv arch.depth=8 arch.norm=true arch.width=32",
-        "arch=resnet32",
-    )
-    parser.add_argument("--pairs", type=int, default=15, help="runs of either layout in turn (default 15)")
-    parser.add_argument("--steps", type=int, default=3, help="steps of a run (default 3)")
-    parser.add_argument("--nets", nargs="+", default=nets, help="settings of the networks, each in quotes")
+    conv = "arch=verlet arch/form=conv arch.depth=8"
+    _of_networks(parser, "layout", 3, conv, f"{conv} arch.norm=true arch.width=32", "arch=resnet32")
 
 
 def layout(options: argparse.Namespace) -> None:
