@@ -100,7 +100,7 @@ def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:
         clocked("tuned update" if tunes else "back update", back.update, n, None, False, tunes)
         clocked("near", near.gradient, h, y, None, n)
         clocked("far", far.gradient, h, y, None, n)
-        numbers = clocked("made", back.likeness.numbers, back.block)
+        numbers = clocked("made", back.likeness.numbers, back.block, far.copies.exact(0))
         clocked("taken", far.copies.take, 0, numbers)
         adam.step()
     layers = {"front": front.block.layers, "back": back.block.layers}
