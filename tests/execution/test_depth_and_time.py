@@ -209,7 +209,7 @@ def test_gradients_of_the_network_have_no_trace_of_the_fits(task, share):
     execution = taught(made("sg", task=TASKS[task], layers=2, stages=2))
     for interface in interfaces(execution):
         for each in (interface.behind, interface.between, *interface.others, execution.method):
-            each.share = lambda n: share
+            each.mixed = lambda n: share
     x, y = batch(TASKS[task])
     played(execution, x, y)
     assert all(p.grad.abs().max() > 1e-6 for each in interfaces(execution) for p in each.parameters()), "they learn"

@@ -184,7 +184,7 @@ def test_targets_are_the_mixture_of_later_ones(λ):
 
 def test_the_whole_share_of_the_true_gradient_is_backpropagation_through_time():
     execution = taught(made("sg"))
-    between(execution).share = execution.method.mixed = lambda n: 1.0
+    between(execution).mixed = execution.method.mixed = lambda n: 1.0
     x, y = batch()
     played(execution, x, y)
     assert_same(gradients(network_of(execution)), autograd(execution, x, y))

@@ -45,18 +45,18 @@ class Synthetic(Learning):
     Args:
         synthesizer: S, on the scale of each sample's own loss.
         task: tells the label to S; None leaves S unconditioned.
-        share: λ at batch n.
+        mixed: λ at batch n, the share of what has arrived.
         discount: γ; below 1 it keeps errors from growing where each target has a prediction in it.
     """
 
     def __init__(
-        self, synthesizer: Synthesizer, task: Task | None, share: Callable[[int], float], discount: float = 1.0
+        self, synthesizer: Synthesizer, task: Task | None, mixed: Callable[[int], float], discount: float = 1.0
     ):
         super().__init__()
-        self.synthesizer, self.task, self.share, self.discount = synthesizer, task, share, discount
+        self.synthesizer, self.task, self.mixed, self.discount = synthesizer, task, mixed, discount
 
     def gradient(self, h: State, y: Labels, arrived: State | None, n: int) -> Tensor:
-        share = self.share(n)
+        share = self.mixed(n)
         if share == 0:
             return self.predict(h, y)
         assert arrived is not None, "a share of the true gradient needs a schedule that waits for it"
