@@ -8,9 +8,7 @@ host went on for more than a minute, if a process stayed, or if the second start
 """
 
 import argparse
-import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -21,10 +19,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(
 
 from costate.benchmarks.hosts import Hosts, lacking  # noqa: E402
 from costate.runs import RunFolder  # noqa: E402
-from hosted import Started, processes, torchrun  # noqa: E402
+from hosted import FAULTS, Started, processes, take_away, torchrun  # noqa: E402
 from running import unlike  # noqa: E402
 
-FAULTS = "link", "power", "ranks", "torchrun"
 MINUTE = 60.0
 EPOCH = 6
 """Batches, of a tenth of a second each."""
@@ -35,17 +32,6 @@ def words(folder: Path, batches: int) -> list[str]:
     network = ("arch.width=8", "arch.depth=4", "stages=2", "execution=pipeline", "callbacks=none", "log_every=6")
     pause = ("+callbacks.pause._target_=alarm.Pause", "trainer.progress=none")
     return [*small, *network, *pause, f"epochs={batches // EPOCH}", f"hydra.run.dir={folder}"]
-
-
-def strike(hosts: Hosts, name: str, fault: str) -> None:
-    """Something happens to a host."""
-    if fault == "link":
-        hosts.cut(name)
-    elif fault == "power":
-        hosts.power_off(name)
-    else:
-        for pid in processes(hosts, name, "-u" if fault == "ranks" else "torch.distributed.run"):
-            os.kill(pid, signal.SIGKILL)
 
 
 def begun(hosts: Hosts, logs: Path, folder: Path, batches: int) -> Started:
@@ -63,7 +49,7 @@ def once(place: Path, batches: int, moment: float, victim: str, fault: str, whol
         time.sleep(moment)
         # Before they have met, nobody but torchrun knows who the others are.
         met = run.path.exists()
-        strike(hosts, victim, fault)
+        take_away(hosts, victim, fault)
         (other,) = set(hosts.names) - {victim}
         since = time.monotonic()
         while started.programs[other].poll() is None and time.monotonic() - since < MINUTE:
@@ -91,7 +77,7 @@ def kills(place: Path, batches: int, moments: int, seed: int) -> Iterator[tuple[
         moment = chance.uniform(0, 0.95) * seconds
         victim, fault = f"host{chance.randrange(2)}", chance.choice(FAULTS)
         faults = once(place / str(n), batches, moment, victim, fault, whole)
-        yield f"{n}: {fault} of {victim} after {moment:.1f} s: {', '.join(faults) or 'resumed, and the same'}", faults
+        yield f"{n}: {victim} after {moment:.1f} s, {fault}: {', '.join(faults) or 'resumed, and the same'}", faults
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -16,6 +17,8 @@ from running import ROOT, command_lines
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=host0:29400")
 PAUSE = ("+callbacks.pause._target_=alarm.Pause", "trainer.progress=lines")
 """A tenth of a second a batch, for something to happen to it."""
+FAULTS = "its link is taken away", "it is switched off", "its ranks are killed", "its torchrun is killed"
+"""What may happen to a host."""
 
 
 class Started:
@@ -83,6 +86,17 @@ def processes(hosts: Hosts, name: str, *words: str) -> list[int]:
             if same and pid != root and line != [""] and set(words) <= set(line):
                 found.append(pid)
     return sorted(found)
+
+
+def take_away(hosts: Hosts, name: str, fault: str) -> None:
+    """A host, by one of the faults."""
+    if fault == "its link is taken away":
+        hosts.cut(name)
+    elif fault == "it is switched off":
+        hosts.power_off(name)
+    else:
+        for pid in processes(hosts, name, "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
+            os.kill(pid, signal.SIGKILL)
 
 
 def listening(pid: int) -> set[str]:

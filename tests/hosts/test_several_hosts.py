@@ -12,7 +12,7 @@ import torch
 
 from costate.benchmarks.hosts import Hosts, lacking
 from costate.runs import RunFolder
-from hosted import PAUSE, processes, torchrun
+from hosted import FAULTS, PAUSE, processes, take_away, torchrun
 from running import QUIET, SMALL, fit, last, unlike
 
 pytestmark = pytest.mark.thorough
@@ -58,26 +58,12 @@ def test_several_hosts_end_where_one_process_ends(tmp_path, mode):
         assert unlike(run, alone) == []
 
 
-def gone(hosts: Hosts, fault: str, name: str = "host1") -> None:
-    """Something happens to a host."""
-    if fault == "its link is taken away":
-        hosts.cut(name)
-    elif fault == "it is switched off":
-        hosts.power_off(name)
-    else:
-        for pid in processes(hosts, name, "-u" if fault == "its ranks are killed" else "torch.distributed.run"):
-            os.kill(pid, signal.SIGKILL)
-
-
-FAULTS = "its link is taken away", "it is switched off", "its ranks are killed", "its torchrun is killed"
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_host_that_is_gone_is_named_and_a_second_start_goes_on(tmp_path, hosts, fault):
     words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
     started = torchrun(hosts, tmp_path / "first", 1, *words)
     started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
-    gone(hosts, fault)
+    take_away(hosts, "host1", fault)
     since = time.monotonic()
     assert started.codes("host0", "host2", seconds=60) == [1, 1]
     assert time.monotonic() - since < 60
@@ -112,7 +98,7 @@ def test_the_host_where_all_have_met_is_named_too(tmp_path, hosts, fault, what, 
     words = [*RUN, PIPELINE, "stages=3", "epochs=4", *PAUSE, f"hydra.run.dir={tmp_path / 'run'}"]
     started = torchrun(hosts, tmp_path / "first", 1, *words)
     started.wait((tmp_path / "run" / "checkpoints" / "last.ckpt").exists)
-    gone(hosts, fault, "host0")
+    take_away(hosts, "host0", fault)
     assert started.codes("host1", "host2", seconds=60) == [code, code]
     for name in ("host1", "host2"):
         lines = [line for line in started.told(name).splitlines() if "on host0" in line]
