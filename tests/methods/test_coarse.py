@@ -14,7 +14,7 @@ from costate.execution.serial import Serial
 from costate.methods.coarse import Coarse
 from costate.training.module import stages as make_stages
 from own_integrator import Drift
-from small import PRODUCTS, STABLE, turned
+from small import PRODUCTS, REBUILT, STABLE, turned
 from trained import NETWORKS, TASK, assert_same, batches, blocks, bodies, step_all, train
 from trained import SHAPE as SHAPE_OF_TRAINED
 
@@ -54,6 +54,23 @@ def test_a_copy_of_what_is_near_hands_on_the_gradient_of_what_is_far(arch):
     torch.testing.assert_close(Coarse([second, *rest], task, rule, near=1).gradient(h, y, None, 0), handed)
     true = torch.autograd.grad(task.loss(rest[1](rest[0](state)), y), h)[0]
     torch.testing.assert_close(Coarse([second, *rest], task, rule, near=3).gradient(h, y, None, 0), true)
+
+
+@pytest.mark.parametrize("product", REBUILT)
+def test_copies_in_a_network_that_rebuilds_its_states_say_the_same(product):
+    """The kicks of longer steps have weights of an earlier time, which rebuilding had left out."""
+    shape, more = ((3, 2), ["arch.form.heads=2"]) if "tokens" in product else (SHAPE, [])
+    words = [*product.split(), *more]
+    if "conv" in product:
+        shape, words = (2, 4, 4), [*words, "arch.norm=false"]
+    x, y, found = torch.randn(20, *shape).double(), torch.arange(20) % CLASSES, []
+    for rebuilds in "false", "true":
+        torch.manual_seed(5)
+        first, *behind = stable(12, *words, f"arch.reversible={rebuilds}", shape=shape).cut(3)
+        for part in (first, *behind):
+            smooth(part)
+        found.append(Coarse(behind, Classification(CLASSES), Coarsening(2)).gradient(first(x), y, None, 0))
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("arch", STABLE)

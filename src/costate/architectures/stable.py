@@ -71,7 +71,8 @@ class StableBlock(Block):
 
     def forward(self, x: State) -> State:
         state = self.enter(x)
-        if self.rebuilds and torch.is_grad_enabled():
+        # A coarse copy has few states, and kicks that are of an earlier time than its steps.
+        if self.rebuilds and self.fine == self.h and torch.is_grad_enabled():
             if state[0].dtype in (torch.bfloat16, torch.float16):
                 raise ValueError(
                     "arch.reversible=true rebuilds states from their last digits, of which half precision has too few: "
