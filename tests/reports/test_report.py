@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from costate.reports import curves, scaling, style
+from costate.callbacks.speed import events
+from costate.execution.clock import Span
+from costate.reports import curves, scaling, style, timeline
 from costate.reports.curves import band
 from costate.reports.groups import AXES, baseline, find, grouped
 from costate.reports.report import write
@@ -473,3 +475,12 @@ def test_the_length_that_was_solved_is_drawn_against_the_span_by_method(tmp_path
     assert drawn == {"lstm, sg": [[2, 8.5], [4, 10.5]], "lstm, none": [[2, 5.5], [4, 7.5]]}
     assert place.get_ylabel() == "longest length solved"
     assert all(tick == round(tick) for tick in place.get_yticks()), "a length is a whole number"
+
+
+@pytest.mark.parametrize("traced", ["mlp", "verlet"])
+def test_a_run_without_a_trace_takes_none_from_another_network(tmp_path, traced):
+    """Both are trained alike; of one name the last run's trace was looked for, and of no other."""
+    folders = {arch: run(tmp_path / arch, arch, "sg", 0, 0.9) for arch in ("mlp", "verlet")}
+    spans = [Span("update", n, float(n), 1.0) for n in range(16)]
+    (folders[traced] / "trace.json").write_text(json.dumps({"traceEvents": events([("rank 0, stage 0", spans)])}))
+    assert [name for name, _, _ in timeline.draw(grouped(find([tmp_path])[0]))] == ["timeline_digits"]

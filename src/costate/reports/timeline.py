@@ -67,8 +67,8 @@ def read(path: Path) -> Trace:
 def draw(groups: Sequence[Group]) -> Figures:
     """A figure a data set, where runs have traces."""
     for data, own in by_data(groups).items():
-        files = {group.way: group.runs[0].folder / "trace.json" for group in own}
-        traces = {way: read(file) for way, file in files.items() if file.exists()}
+        files = ((group.way, group.runs[0].folder / "trace.json") for group in own)
+        traces = {way: read(file) for way, file in files if file.exists()}
         traces = {way: trace for way, trace in traces.items() if len(trace.updates) > 1}
         if traces:
             caption = f"{data}: what each process does when; where nothing is drawn it waits."
