@@ -29,8 +29,8 @@ SEEDS = {"validation": 1, "test": 2}
 class Drawn(Data, ABC):
     """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
 
-    N symbols, a mark, and then they are asked for R times: N + 1 + N R steps. x_t is a symbol as one-hot with a mark
-    beside it, of height R / full; y_t the symbol that is asked for, or -1 where none is.
+    N symbols, a mark, and then they are asked for in their order R times: N + 1 + N R steps. x_t is a symbol as one-hot
+    with a mark beside it, R / `full` high; y_t the symbol that is asked for, or -1 where none is.
 
     Args:
         symbols: that there are; with two of them each has one bit.
@@ -117,7 +117,9 @@ class Copy(Drawn):
 
 @final
 class RepeatCopy(Drawn):
-    """N and R grow in turn, (N, R) = (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), ...; the length is N + R − 1."""
+    """N and R grow in turn, (N, R) = (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), ...; the length is N + R − 1, and the mark
+    R / 10 high.
+    """
 
     full = 10
 
@@ -134,8 +136,10 @@ class Adding(InMemory):
     x_t = (u_t, m_t)   u_t uniform in [0, 1]; m_t is 1 at one step of each half, else 0
     y   = Σ_t m_t u_t  asked for at the last step; its variance is 1/6: to know nothing costs 0.167
 
+    A sequence has `length` steps; `train`, `validation` and `test` are numbers of sequences.
+
     Raises:
-        ValueError: a sequence has fewer than two steps, its `length`.
+        ValueError: there are fewer than two steps.
     """
 
     length: Count
