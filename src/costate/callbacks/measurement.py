@@ -69,7 +69,7 @@ class Measurement(Callback, ABC):
     def _together(self) -> tuple[list[Row], list[Row]]:
         """The rows of this epoch, those that this process has logged and those of the others; all call it."""
         rows = self.execution.collect(self.rows)
-        # Its own rows are the first ones.
+        # The first ones are those of rank 0, which alone has loggers.
         own = len(self.rows)
         return self.logged + rows[:own], self.waiting + rows[own:]
 
