@@ -102,6 +102,17 @@ def test_the_command_of_a_run_goes_on_with_it_and_another_one_is_refused(tmp_pat
         folder.goes_on(cfg)
 
 
+def test_the_command_of_a_run_goes_on_with_it_where_its_classes_are_today(tmp_path):
+    """When files were merged, a sweep that was given once more was another one's."""
+    folder, cfg = begun(tmp_path, method={"_target_": "costate.methods.backprop.NoBprop"})
+    early = folder.origin.read_text()
+    folder.origin.write_text(early.replace("backprop.NoBprop", "before.NoBprop"))
+    assert folder.goes_on(cfg)
+    folder.origin.write_text(early.replace("backprop.NoBprop", "before.Gone"))
+    with pytest.raises(SettingError, match="holds a run"):
+        folder.goes_on(cfg)
+
+
 def test_a_run_of_before_there_was_a_switch_is_the_same_run_with_it_off(tmp_path):
     """A new setting with a default, and the command of yesterday's run was another one's."""
     folder, cfg = begun(tmp_path)

@@ -114,6 +114,17 @@ def test_only_what_has_ended_with_these_settings_and_this_version_is_left_alone(
     assert len(asked(job, "surface_sgd")[2]) == 6
 
 
+def test_a_run_is_not_done_again_for_a_class_that_stands_elsewhere_by_now(asked, tmp_path):
+    job = Job(surface_sgd=0.02)
+    asked(job, "surface_sgd")
+    order = Run(ROW, 0, tmp_path / "runs").folder / ORDER
+    now = order.read_text()
+    for place, count in (("training.before.", 2), ("training.before.Gone", 3)):
+        order.write_text(now.replace("training.optimizers.", place))
+        assert order.read_text() != now
+        assert len(asked(job, "surface_sgd")[2]) == count
+
+
 def test_seeds_that_were_run_before_stay_in_the_table(asked):
     """A run of seed 0 alone once wrote a table of seed 0 alone, for all experiments."""
     scores = Job(surface_sgd=0.02, surface_asynchronous=0.03)

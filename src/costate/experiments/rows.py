@@ -28,7 +28,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from costate.config import CONF
-from costate.config.composing import composed
+from costate.config.composing import composed, todays
 from costate.runs import RunFolder, program
 from costate.runs.writing import write
 
@@ -189,6 +189,10 @@ class Run:
         """Of this very run; of another version, or with other settings, it is none."""
         path = self.folder / ORDER
         order = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        try:
+            order = todays(order)
+        except ValueError:  # classes of it have gone
+            return Result()
         # To compose the settings takes time: only where something has been run.
         if not order or {key: order.get(key) for key in self.order} != self.order:
             return Result()

@@ -162,9 +162,10 @@ class RunFolder:
     def _is_mine(self, cfg: DictConfig) -> bool:
         if not self.config.exists():
             return False
-        if completed(_read(self.origin).get("settings", {})) == _compared(cfg):
-            # What was stopped before its first checkpoint begins again.
-            return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
+        with contextlib.suppress(ValueError):  # its classes have gone
+            if completed(todays(_read(self.origin).get("settings", {}))) == _compared(cfg):
+                # What was stopped before its first checkpoint begins again.
+                return any(self.checkpoints.glob("*.ckpt")) or bool(self.results())
         raise TakenError(f"{self} holds a run: go on with it by {self.resume}, or choose another folder.")
 
     def begin(self, cfg: DictConfig, composed: DictConfig) -> None:
