@@ -47,6 +47,10 @@ def work(
 
     A result is taken if f(z) ≤ f(x) − c ‖g_l‖², the descent condition of Solodov (1997); else a step along −g_l that
     Armijo's rule finds takes its place, or x itself.
+
+    Args:
+        decrease: c.
+        rate: factor on the solver's own rate.
     """
     own = blocks.own(l)
     others = blocks.others(l) if start.d is not None else []
@@ -87,16 +91,16 @@ class Team(ABC):
         """work(0), ..., work(p − 1), the same bits on every process."""
 
     @abstractmethod
+    def agree(self, decision: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """The decision of one process, on all of them."""
+
+    @abstractmethod
     def busy(self, seconds: Sequence[float]) -> float:
         """How long the work takes the team, if it takes each worker so long."""
 
-    def agree(self, decision: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
-        """The decision of one process, on all of them."""
-        return decision
-
+    @abstractmethod
     def mean(self, numbers: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Over the processes that share out the samples of f, if there are several."""
-        return numbers
 
 
 @final
@@ -112,6 +116,9 @@ class InTurn(Team):
 
     def results(self, work: Callable[[int], Result], p: int) -> list[Result]:
         return [work(l) for l in range(p)]
+
+    def agree(self, decision: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
+        return decision
 
     def busy(self, seconds: Sequence[float]) -> float:
         return sum(seconds)
@@ -200,7 +207,11 @@ class Distribution:
         self.solver, self.steps, self.decrease = solver, steps, decrease
 
     def iterate(self, f: Objective, start: Start, blocks: Blocks, team: Team, rate: float = 1.0) -> Outcome:
-        """One outer iteration from `start`."""
+        """One outer iteration from `start`.
+
+        Args:
+            rate: factor on the solver's own rate, if it has one.
+        """
 
         def timed(l: int) -> Result:
             since = time.perf_counter()

@@ -169,7 +169,12 @@ class Solver(ABC):
 
 @final
 class Adam(Solver):
-    """Adam from zero moments (Kingma & Ba, 2015)."""
+    """Adam from zero moments (Kingma & Ba, 2015).
+
+    Args:
+        steps: number of steps.
+        lr: rate.
+    """
 
     def __init__(self, *, steps: Count, lr: Rate):
         self.steps, self.lr = steps, lr
