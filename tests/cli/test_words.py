@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from composing import CONF, config
-from costate.config.words import ELSEWHERE, comment, forced, leaves, override, pasted
+from costate.config import guide
+from costate.config.words import ELSEWHERE, forced, leaves, override, pasted
 from costate.runs.program import crowd
 from running import ROOT, command, refusal
 
@@ -136,7 +137,7 @@ def test_every_option_has_its_line(told, axis):
     assert re.search(rf"^  {axis}: \S.*$", told, re.MULTILINE), f"conf/{axis}: a comment where a defaults list takes it"
     block = " ".join(told.split(f"\n  {axis}: ")[1].split())
     for path in files:
-        line = comment(path)
+        line = guide.comment(path)
         assert len(line) > 5, f"{path}: no comment that says what it is"
         assert not line.endswith((",", "For example")), f"{path}: the first line of its comment is no sentence"
         assert f" {path.stem} {' '.join(line.split())} " in f"{block} ", path

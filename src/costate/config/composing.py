@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import costate
-from costate.config import CONF, words
+from costate.config import CONF
+from costate.config.guide import text
 
 COARSE = {"pipeline": "delayed", "asynchronous": "sg"}
 """Where the lock would keep processes waiting, or where nobody can wait."""
@@ -152,9 +153,10 @@ def coarsening(time: Any) -> int:
 
 def guide(_root_: Any) -> str:
     """What --help says of axes and settings, for Hydra's template, in which a dollar is a beginning."""
-    return words.guide(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
+    return text(_root_, dict(HydraConfig.get().runtime.choices)).replace("$", "$$")
 
 
-of_numbers = product, roles, parts, adam_rate, groups, layers, coarse_method, coarsening
-for function in (*of_numbers, having, lacking, chosen, differs, guide):
+OF_NUMBERS = product, roles, parts, adam_rate, groups, layers, coarse_method, coarsening
+OF_CHOICES = having, lacking, chosen, differs, guide
+for function in OF_NUMBERS + OF_CHOICES:
     OmegaConf.register_new_resolver(function.__name__, function, replace=True)
