@@ -118,8 +118,9 @@ class MuonAdam(Averaging):
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat, 2016) and decoupled weight decay; early stages have more of it.
 
-    β₁ goes along a line from `first`, of the first group, to betas[0], of the last: with much of it a step points along
-    the way that the weights have gone since a late gradient's forward pass (Ajanthan et al., 2025, 2505.01099).
+    β₁ goes along a line from `first`, of the first stage, to betas[0], of the last, and what learns beside a stage has
+    its stage's: with much of it a step points along the way that the weights have gone since a late gradient's forward
+    pass (Ajanthan et al., 2025, 2505.01099).
     """
 
     moments: ClassVar[dict[str, int]] = Adam.moments
@@ -133,8 +134,9 @@ class NAdam(Optimizer):
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         last, second = self.betas
-        rise = (self.first - last) / max(len(groups) - 1, 1)
-        firsts = [last + rise * behind for behind in reversed(range(len(groups)))]
+        numbers = [int(group["name"].rpartition("/")[2]) for group in groups]
+        rise = (self.first - last) / max(*numbers, 1)
+        firsts = [last + rise * (max(numbers) - k) for k in numbers]
         return self.made([group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)])
 
 
