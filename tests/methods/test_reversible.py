@@ -19,7 +19,7 @@ def trained(rule: str, reversible: bool, arch: str, deeper: bool = False) -> lis
     """Three stages after a few steps; made twice as deep after the first one, or not."""
     torch.manual_seed(0)
     words = f"arch={arch}", "arch.depth=6", "arch.width=8", f"arch.reversible={str(reversible).lower()}"
-    each = method(f"method={rule}")
+    each = method(*f"method={rule}".split())
     net = network(SHAPE, CLASSES, *words, "arch.smoothness=0.01", "arch.norm=true")
     parts = [part.double() for part in make_stages(net.cut(3), SHAPE, Classification(CLASSES), each)]
     serial = Serial(parts, each, lag=0)
@@ -36,7 +36,12 @@ def trained(rule: str, reversible: bool, arch: str, deeper: bool = False) -> lis
 
 @pytest.mark.parametrize(
     ("rule", "arch", "deeper"),
-    [*((rule, "verlet", False) for rule in options("method")), ("sg", "verlet", True), ("sg", "leapfrog", False)],
+    [
+        *((rule, "verlet", False) for rule in options("method")),
+        ("backprop method.checkpoint=true", "verlet", False),
+        ("sg", "verlet", True),
+        ("sg", "leapfrog", False),
+    ],
 )
 def test_every_method_trains_as_it_does_with_stored_states(rule, arch, deeper):
     stored, rebuilt = (trained(rule, reversible, arch, deeper) for reversible in (False, True))

@@ -76,7 +76,9 @@ class _Reversed(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        S, weights = list(ctx.saved_tensors[: ctx.fields]), ctx.saved_tensors[ctx.fields :]
+        # Asked for once: under gradient checkpointing they are there once.
+        saved = ctx.saved_tensors
+        S, weights = list(saved[: ctx.fields]), saved[ctx.fields :]
         λ = [torch.zeros_like(a) if g is None else g for a, g in zip(S, gradients, strict=True)]
         learnt = ctx.needs_input_grad[4 + ctx.fields :]
         g = [torch.zeros_like(θ) if wanted else None for θ, wanted in zip(weights, learnt, strict=True)]
