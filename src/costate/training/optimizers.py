@@ -134,7 +134,7 @@ class NAdam(Optimizer):
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         last, second = self.betas
-        numbers = [int(group["name"].rpartition("/")[2]) for group in groups]
+        numbers = [int(group.get("name", "block/0").rpartition("/")[2]) for group in groups]
         rise = (self.first - last) / max(*numbers, 1)
         firsts = [last + rise * (max(numbers) - k) for k in numbers]
         return self.made([group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)])
