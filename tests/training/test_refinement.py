@@ -29,8 +29,9 @@ class Small:
         self.stages: list[Stage] = stages(net.cut(3), SHAPE, Classification(CLASSES), rule)
         self.serial = Serial(self.stages, rule, lag=1)
         self.rule: Any = instantiate(config(f"optimizer={name}").optimizer, _convert_="all")
-        parts = [part for stage in self.stages for part in (stage.block, stage.interface) if list(part.parameters())]
-        self.optimizer = self.rule([{"params": list(part.parameters())} for part in parts])
+        parts = [(k, part) for k, stage in enumerate(self.stages) for part in (stage.block, stage.interface)]
+        groups = [{"params": list(part.parameters()), "name": f"{type(part).__name__}/{k}"} for k, part in parts]
+        self.optimizer = self.rule([group for group in groups if group["params"]])
         self.steps = 0
         for _ in range(10):
             self.step()
@@ -64,6 +65,24 @@ def test_moments_are_prolonged_like_weights_and_scaled_like_gradients(name, rule
             assert torch.equal(fine, rule(coarse) / scale)
     for p, state in others.items():
         assert all(torch.equal(small.optimizer.state[p][key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("name", [*MOMENTS, "muon"])
+def test_a_stage_that_has_made_no_step_yet_counts_as_one_without_momentum(name):
+    """A level may end before a late gradient is there: others had coarse moments, and Adam wrote past their end."""
+    small = Small(name)
+    moments = MOMENTS.get(name, {"exp_avg": 2})
+    before = {moment: [rows.clone() for rows in small.stacked(moment)] for moment in moments}
+    for p in small.stages[0].block.parameters():
+        del small.optimizer.state[p]
+    deepen(small.stages, small.optimizer, small.rule.moments, RULES["linear"])
+    for moment, scale in moments.items():
+        columns = zip(*(stage.block.field.parameters() for stage in small.stages[1:]), strict=True)
+        for coarse, fine in zip(before[moment], columns, strict=True):
+            coarse[:2] = 0
+            own = torch.cat([small.optimizer.state[p][moment] for p in fine])
+            assert torch.equal(own, RULES["linear"](coarse)[4:] / scale)
+    small.step()
 
 
 @pytest.mark.parametrize("name", MOMENTS)

@@ -13,7 +13,6 @@ from typing import Any, final
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
 
 from costate.callbacks.checkpoints import Checkpoints
 from costate.core.block import RULES, Rule, prolong, together
@@ -99,8 +98,12 @@ def deepen(stages: Iterable[Stage], optimizer: torch.optim.Optimizer, moments: d
     for stacks in zip(*(block.stacks() for block in blocks), strict=True):
         states: list[dict[str, Any]] = [optimizer.state.get(stack, {}) for stack in stacks]
         for name, degree in moments.items():
-            coarse = [state[name] for state in states if isinstance(state.get(name), Tensor)]
-            if len(coarse) == len(states):
-                for state, fine in zip(states, together(rule, coarse), strict=True):
+            known = [state.get(name) for state in states]
+            if all(m is None for m in known):
+                continue
+            # A stage that has made no step yet has none, which is a momentum of zero.
+            coarse = [torch.zeros_like(stack) if m is None else m for stack, m in zip(stacks, known, strict=True)]
+            for state, m, fine in zip(states, known, together(rule, coarse), strict=True):
+                if m is not None:
                     state[name] = fine / 2**degree
     prolong(rule, blocks)
