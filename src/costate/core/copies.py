@@ -14,7 +14,7 @@ for long: stages that train against a copy which follows them at every step chas
 a target network (Mnih et al., 2015).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -115,7 +115,14 @@ class CopiedBlocks(nn.Module):
 
 
 class Likeness(nn.Module):
-    """What is sent of a stage: the weights of its coarse copy; the parameters of `delta`, a coarse block, are δ."""
+    """What is sent of a stage: the weights of its coarse copy; the parameters of `delta`, a coarse block, are δ.
+
+    Attributes:
+        gather: (numbers,) of every rank that shares a batch -> (ranks, numbers); None if this process has all of it.
+            With it, the variance is that of the joint batch.
+    """
+
+    gather: Callable[[Tensor], Tensor] | None = None
 
     def __init__(self, block: Block, rule: Coarsening):
         super().__init__()
@@ -149,8 +156,18 @@ class Likeness(nn.Module):
     def fit(self, block: Block, x: Input, h: State) -> Float[Tensor, ""]:
         """By how much the copy misses what the block has made of x, as a share of the variance of h."""
         missed = functional_call(self.delta, self.weights(block), (x.detach(),)) - h.detach()
-        spread = (h.detach() - h.detach().mean(dim=0)).square().mean()
-        return missed.square().mean() / spread.clamp_min(torch.finfo(h.dtype).tiny)
+        return missed.square().mean() / self._spread(h.detach()).clamp_min(torch.finfo(h.dtype).tiny)
+
+    def _spread(self, h: State) -> Float[Tensor, ""]:
+        """The variance over the batch, of which every rank has as many rows."""
+        centre = h.mean(dim=0)
+        spread = (h - centre).square().mean()
+        if self.gather is None:
+            return spread
+        row = torch.cat([centre.flatten(), spread[None]])
+        rows = self.gather(row.to(torch.promote_types(row.dtype, torch.float32)))
+        centres, spreads = rows[:, :-1], rows[:, -1]
+        return spreads.mean() + (centres - centres.mean(dim=0)).square().mean()
 
     def deepen(self, block: Block) -> None:
         """Begins again, for a block of another depth."""

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from costate.architectures.norm import Norm, joint_moments
+from costate.core.copies import Likeness
 from costate.methods.local import LocalLoss
 
 Group = dist.ProcessGroup | None
@@ -156,13 +157,14 @@ class JointBatchNorm(nn.Module):
 
 
 def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
-    """Lets every batch norm in a module, and every loss that compares samples, see the joint batch.
+    """Lets every batch norm in a module, and every loss that compares samples or measures them by their variance, see
+    the joint batch.
 
     Parameters, buffers and their names stay.
     """
     if isinstance(module, _BatchNorm):
         return JointBatchNorm(module, group)
-    if isinstance(module, Norm | LocalLoss):
+    if isinstance(module, Norm | LocalLoss | Likeness):
         module.gather = partial(joint_gather, group=group)
     for name, child in module.named_children():
         setattr(module, name, join_batch_norms(child, group))
