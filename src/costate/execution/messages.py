@@ -15,7 +15,6 @@ the tensors change their shapes, one of the old length announces the new ones.
 import json
 import math
 import struct
-from abc import ABC
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, final
@@ -30,7 +29,7 @@ from costate.core.post import Letter
 Bytes = Shaped[Tensor, " bytes"]
 
 
-class _Sending(ABC):
+class _Sending:
     """Sends to one rank messages that may not have arrived yet; each stays as it is until it has left."""
 
     def __init__(self, peer: int, group: dist.ProcessGroup | None, tag: int = 0):
