@@ -32,7 +32,7 @@ test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 contract: $(READY) ## run the tests that concern one new file of conf/: make contract NAME=midpoint
-	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --contract "$(NAME)" $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --contract "$(NAME)" -rs $(ARGS)
 
 # Runs are kept in runs/experiments: those that have ended are not repeated.
 experiments: $(READY) ## run every experiment and write RESULTS.md (FAST=1: an epoch of each; ARGS="dni_mlp --seeds 0")

@@ -107,8 +107,8 @@ def test_at_a_fixed_factor_copies_are_of_the_second_order_in_h(product, on):
     shape, words = ((3, 2), ["arch.form.heads=2", "arch.norm=true"]) if "tokens" in product else (SHAPE, [])
     gradient, state = orders_of_copies(shape, *turned(product, on), *words)
     assert min(gradient, state) > 1.8, (
-        f"order {gradient} of the gradient, {state} of the state: of a reversible step, is the whole step of its "
-        "second field in its first shear, or else `staggered` False?"
+        f"order {gradient} of the gradient, {state} of the state. Of one field: does `coarser` make up for what longer "
+        "steps leave out? Of two: is the whole step of the second field in the first shear, or else `staggered` False?"
     )
 
 
@@ -223,8 +223,16 @@ def test_a_copy_is_of_the_weights_of_travel_batches_ago():
 
 @pytest.mark.parametrize("arch", STABLE)
 def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
-    """And so is the gradient that it is asked for, at weights that are no function of time."""
-    torch.manual_seed(0)
+    """And so is the gradient that it is asked for, at weights that are no function of time: in the mean of a few draws,
+    for of a single one the gradient may be as good as it gets."""
+    before, after = torch.tensor([tuned(arch, seed) for seed in range(4)]).mean(dim=0)
+    assert after[0] < 0.5 * before[0]
+    assert after[1] < before[1]
+
+
+def tuned(arch: str, seed: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """By how much a copy and its gradient are off, before and after it was tuned."""
+    torch.manual_seed(seed)
     net = stable(16, f"arch={arch}")
     for stack in net.block.stacks():
         stack.data = stack + 0.3 * torch.randn_like(stack)
@@ -246,10 +254,8 @@ def test_a_tuned_copy_is_more_like_its_stage_than_the_means_are(arch):
         adam.zero_grad()
         likeness.fit(second, h, output).backward()
         adam.step()
-    after = errors()
-    assert after[0] < 0.5 * before[0]
-    assert after[1] < before[1]
     assert all(p.grad is None for p in second.parameters())
+    return before, errors()
 
 
 def test_copies_are_tuned_on_every_so_many_batches_by_the_stage_itself():
