@@ -29,8 +29,7 @@ SEEDS = {"validation": 1, "test": 2}
 class Drawn(Data, ABC):
     """Symbols to be remembered, at every length from 1 to `longest`; training sequences are `length` long.
 
-    N symbols, a mark, and then they are asked for in their order R times: N + 1 + N R steps. x_t is a symbol as one-hot
-    with a mark beside it, R / `full` high; y_t the symbol that is asked for, or -1 where none is.
+    x_t is a symbol as one-hot with a mark beside it, y_t the symbol that is asked for, or -1 where none is.
 
     Args:
         symbols: that there are; with two of them each has one bit.
@@ -45,7 +44,6 @@ class Drawn(Data, ABC):
         ValueError: training is to begin with what is longer than the longest.
     """
 
-    full: ClassVar[int]
     symbols: Count
     longest: Count
     length: Count
@@ -57,25 +55,15 @@ class Drawn(Data, ABC):
             raise ValueError(f"data.length={self.length} is more than data.longest={self.longest}: begin with less.")
         self.describe((self.steps(self.longest), self.symbols + 1), Symbols(self.symbols, self.steps(self.longest)))
 
-    @staticmethod
     @abstractmethod
-    def turns(length: int) -> tuple[int, int]:
-        """N and R of a length."""
-
     def steps(self, length: int) -> int:
-        N, R = self.turns(length)
-        return N + 1 + N * R
+        """Of a sequence of this length."""
 
+    @abstractmethod
     def draw(
         self, rows: int, length: int, random: torch.Generator
     ) -> tuple[Float[Tensor, "rows steps features"], Int[Tensor, "rows steps"]]:
         """So many sequences, and what is asked for at their steps."""
-        N, R = self.turns(length)
-        drawn = torch.randint(self.symbols, (rows, N), generator=random)
-        x = torch.zeros(rows, self.steps(length), self.symbols + 1)
-        x[:, :N, : self.symbols] = F.one_hot(drawn, self.symbols).float()
-        x[:, N, self.symbols] = R / self.full
-        return x, torch.cat([torch.full((rows, N + 1), SILENT), drawn.repeat(1, R)], dim=1)
 
     def train_dataloader(self) -> Loader:
         r, R = share(self)
@@ -104,8 +92,31 @@ class Drawn(Data, ABC):
         self.length = state_dict["length"]
 
 
+class Repeated(Drawn, ABC):
+    """N symbols, a mark, R / `full` high, and then they are asked for in their order R times: N + 1 + N R steps."""
+
+    full: ClassVar[int]
+
+    @staticmethod
+    @abstractmethod
+    def turns(length: int) -> tuple[int, int]:
+        """N and R of a length."""
+
+    def steps(self, length: int) -> int:
+        N, R = self.turns(length)
+        return N + 1 + N * R
+
+    def draw(self, rows: int, length: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        N, R = self.turns(length)
+        drawn = torch.randint(self.symbols, (rows, N), generator=random)
+        x = torch.zeros(rows, self.steps(length), self.symbols + 1)
+        x[:, :N, : self.symbols] = F.one_hot(drawn, self.symbols).float()
+        x[:, N, self.symbols] = R / self.full
+        return x, torch.cat([torch.full((rows, N + 1), SILENT), drawn.repeat(1, R)], dim=1)
+
+
 @final
-class Copy(Drawn):
+class Copy(Repeated):
     """Symbols are asked for once, R = 1; the length is N (Graves et al., 2014; Jaderberg et al., 2017, section 3.1)."""
 
     full = 1
@@ -116,7 +127,7 @@ class Copy(Drawn):
 
 
 @final
-class RepeatCopy(Drawn):
+class RepeatCopy(Repeated):
     """N and R grow in turn, (N, R) = (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), ...; the length is N + R − 1, and the mark
     R / 10 high.
     """
