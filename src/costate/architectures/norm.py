@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from costate.core.joint import Gather, joint_moments
+
 MOMENTUM, EPS = 0.1, 1e-5
-Gather = Callable[[Tensor], Tensor]
 
 
 @final
@@ -77,21 +78,3 @@ def jointly(
             var.lerp_(spread * n / (n - 1), MOMENTUM)
     along = (-1, *(1,) * (x.ndim - 2))
     return (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
-
-
-def joint_moments(
-    x: Float[Tensor, "batch width ..."], gather: Gather
-) -> tuple[Float[Tensor, ""], Float[Tensor, " width"], Float[Tensor, " width"]]:
-    """Number, mean m and variance v of a channel's values on all ranks r, from one exchange.
-
-    m = Σ_r n_r m_r / n,  v = Σ_r (S_r + n_r (m_r − m)²) / n,  S_r = Σ (x − m_r)² on r (Chan, Golub & LeVeque, 1983):
-    no difference of large squares, which would lose digits.
-    """
-    across, width = [0, *range(2, x.ndim)], x.shape[1]
-    centre = x.mean(across)
-    spread = (x - centre.view(-1, *(1,) * (x.ndim - 2))).square().sum(across)
-    row = torch.cat([x.new_tensor([x.numel() / width]), centre, spread])
-    share, centre, spread = gather(row).split([1, width, width], dim=1)
-    n = share.sum()
-    m = (share * centre).sum(0) / n
-    return n, m, (spread + share * (centre - m).square()).sum(0) / n

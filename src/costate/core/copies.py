@@ -14,7 +14,7 @@ for long: stages that train against a copy which follows them at every step chas
 a target network (Mnih et al., 2015).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from costate.core.block import Block, Coarsening, restrict
+from costate.core.joint import Gather, joint_moments
 from costate.core.types import Input, State
 
 Kind = tuple[int, bool]
@@ -118,11 +119,10 @@ class Likeness(nn.Module):
     """What is sent of a stage: the weights of its coarse copy; the parameters of `delta`, a coarse block, are δ.
 
     Attributes:
-        gather: (numbers,) of every rank that shares a batch -> (ranks, numbers); None if this process has all of it.
-            With it, the variance is that of the joint batch.
+        gather: None if this process has all of a batch; with it, the variance is that of the joint batch.
     """
 
-    gather: Callable[[Tensor], Tensor] | None = None
+    gather: Gather | None = None
 
     def __init__(self, block: Block, rule: Coarsening):
         super().__init__()
@@ -159,15 +159,11 @@ class Likeness(nn.Module):
         return missed.square().mean() / self._spread(h.detach()).clamp_min(torch.finfo(h.dtype).tiny)
 
     def _spread(self, h: State) -> Float[Tensor, ""]:
-        """The variance over the batch, of which every rank has as many rows."""
-        centre = h.mean(dim=0)
-        spread = (h - centre).square().mean()
+        """The variance over the batch, or over the joint one."""
         if self.gather is None:
-            return spread
-        row = torch.cat([centre.flatten(), spread[None]])
-        rows = self.gather(row.to(torch.promote_types(row.dtype, torch.float32)))
-        centres, spreads = rows[:, :-1], rows[:, -1]
-        return spreads.mean() + (centres - centres.mean(dim=0)).square().mean()
+            return (h - h.mean(dim=0)).square().mean()
+        rows = h.flatten(1).to(torch.promote_types(h.dtype, torch.float32))
+        return joint_moments(rows, self.gather)[2].mean()
 
     def deepen(self, block: Block) -> None:
         """Begins again, for a block of another depth."""

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from costate.architectures.norm import Norm, joint_moments
+from costate.architectures.norm import Norm
 from costate.core.copies import Likeness
+from costate.core.joint import joint_moments
 from costate.methods.local import LocalLoss
 
 Group = dist.ProcessGroup | None

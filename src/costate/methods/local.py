@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from costate.architectures.norm import Gather
 from costate.config.settings import Count, Share
 from costate.core.block import Block
 from costate.core.interface import Interface, Learning
+from costate.core.joint import Gather
 from costate.core.method import Method
 from costate.core.post import Losses
 from costate.core.tasks import Classification, Task
