@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from costate.config.composing import bfloat16_over_float32, composed
 from costate.runs import RunFolder
 from running import QUIET, SMALL, fit, last
 
@@ -36,3 +37,24 @@ def test_bfloat16_in_the_passes_changes_losses_little(tmp_path, words):
     assert rough == pytest.approx(exact, abs=0.02)
     assert rough != exact
     assert all(tensor.dtype == torch.float32 for tensor in last(runs[1])["state_dict"].values())
+
+
+@pytest.mark.parametrize(("slower", "precision"), [(20.0, "32-true"), (0.6, "bf16-mixed")])
+def test_a_processor_without_units_for_bfloat16_is_told_and_not_chosen_for_it(
+    tmp_path, monkeypatch, capsys, slower, precision
+):
+    """A run of an hour took ten of them without a word."""
+    monkeypatch.setattr("costate.config.composing.bfloat16_over_float32", lambda: slower)
+    monkeypatch.setattr("costate.training.trainer.bfloat16_over_float32", lambda: slower)
+    assert composed("experiment=cifar_full_model").trainer.precision == precision
+    assert composed("experiment=cifar_full_model", "trainer=gpu").trainer.precision == "bf16-mixed"
+    fit(tmp_path, *SMALL, *QUIET, "callbacks=none", "trainer.precision=bf16-mixed")
+    told = "multiplies bfloat16 20.0 times as slowly as float32: 32-true is quicker here."
+    assert (told in capsys.readouterr().err) == (slower > 1)
+
+
+def test_what_bfloat16_costs_is_measured():
+    """Between a third, of processors with units for it, and a hundred times float32; no draw is used up."""
+    state = torch.get_rng_state()
+    assert 1 / 3 < bfloat16_over_float32() < 100
+    assert torch.equal(torch.get_rng_state(), state)
