@@ -15,6 +15,12 @@ def layers(shape: tuple[int, ...], classes: int, width: int = 6) -> nn.Sequentia
     return nn.Sequential(*front, nn.Linear(width, width), σ, nn.Linear(width, classes))
 
 
+def line(shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """A convolution over one axis."""
+    front = nn.Flatten(), nn.Unflatten(1, (1, math.prod(shape))), nn.Conv1d(1, 6, 1)
+    return nn.Sequential(*front, nn.Flatten(), nn.Linear(6 * math.prod(shape), classes))
+
+
 class Pair(nn.Module):
     def forward(self, x):
         return x, x

@@ -151,13 +151,28 @@ def test_the_method_s_own_gradients_on_all_levels_are_a_setting(tmp_path):
     [
         (["execution=serial"], "backprop"),
         (["execution=pipeline"], "delayed"),
-        (["execution=pipeline", "method=backprop"], "backprop"),
+        (["execution=pipeline", "method=backprop"], "sg"),
+        *((["method=" + name], "sg") for name in ("coarse", "delayed", "replay", "petra", "critic", "feedback")),
         (["execution=asynchronous"], "sg"),
     ],
 )
 def test_coarse_levels_keep_no_process_waiting(words, expected):
-    """Under the lock a pipeline took 1.16 times as long as one process."""
+    """Under the lock a pipeline took 1.16 times as long as one process. Methods with true gradients are themselves."""
     assert config("levels=double", *words).levels.coarse_method == expected
+
+
+@pytest.mark.parametrize("words", [("method=backprop", "method.compress=sign"), ("method=delayed", "method.delay=2")])
+def test_coarse_levels_by_the_method_itself_have_its_settings(tmp_path, words):
+    """Named as levels.coarse_method, it was another one of the same kind, with settings of its own."""
+    name = words[0].partition("=")[2]
+    run = (*DATA, *QUIET, "levels=double", "levels.depths=[4,8]", "levels.epochs=[2,1]", "trainer.train_batches=3")
+    ends = []
+    for coarse in ("sg", name):
+        path = tmp_path / coarse
+        with pytest.raises(SystemExit):
+            fit(path, *run, *words, f"levels.coarse_method={coarse}", *alarm(5, signal.SIGTERM))
+        ends.append(last(RunFolder(path))["state_dict"])
+    assert differences(*ends) == []
 
 
 @pytest.mark.thorough

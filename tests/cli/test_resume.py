@@ -228,3 +228,15 @@ def test_what_an_execution_changes_of_the_numbers_stays(tmp_path, word):
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config()))
     with pytest.raises(SettingError, match=f"{word.partition('=')[0]} cannot change when a run is resumed"):
         RunFolder(tmp_path, [word]).saved(config(word, f"resume={tmp_path}"))
+
+
+@pytest.mark.parametrize("word", ["execution=pipeline", "trainer=ddp"])
+def test_other_processes_change_neither_precision_nor_batches(tmp_path, word):
+    """They came from the new trainer, in silence; where they are named themselves they may change."""
+    own = ("trainer.precision=bf16-mixed", "trainer.train_batches=3")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config("method=sg", "execution.lag=1", *own)))
+    for more, precision in (((), "bf16-mixed"), (("trainer.precision=64-true",), "64-true")):
+        for words in ((word, *more), (*more, word)):
+            saved = RunFolder(tmp_path, words).saved(config(*words, f"resume={tmp_path}"))
+            assert (saved.trainer.precision, saved.trainer.train_batches) == (precision, 3)
+            assert saved.trainer.devices == 2

@@ -92,7 +92,7 @@ def test_each_layer_of_a_stack_steps_as_torch_steps_a_matrix(shape):
     torch.manual_seed(0)
     stack = nn.Parameter(torch.randn(shape))
     layers = [nn.Parameter(layer.detach().flatten(1).clone()) for layer in stack]
-    ours = Muon([stack], **SETTINGS)
+    ours = Muon([stack], [stack], **SETTINGS)
     theirs = torch.optim.Muon(layers, lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(3):
         stack.grad = torch.randn(shape)
@@ -108,7 +108,7 @@ def test_everything_else_is_adamw_bit_for_bit():
     torch.manual_seed(0)
     ours = [nn.Parameter(torch.randn(shape)) for shape in ((4,), (5, 4), (2, 3, 4, 4))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
-    one, other = Muon(ours, **SETTINGS, fused=True), torch.optim.AdamW(theirs, **SETTINGS, fused=True)
+    one, other = Muon(ours, [], **SETTINGS, fused=True), torch.optim.AdamW(theirs, **SETTINGS, fused=True)
     for _ in range(3):
         for p, q in zip(ours, theirs, strict=True):
             q.grad = p.grad = torch.randn_like(p)
@@ -122,7 +122,7 @@ def test_it_steps_like_adam_in_size_and_a_parameter_without_gradient_stands_stil
     stack, still = nn.Parameter(torch.zeros(2, 32, 32)), nn.Parameter(torch.ones(2, 3, 3))
     stack.grad = torch.randn_like(stack)
     gradient = stack.grad.clone()
-    Muon([stack, still], **SETTINGS).step()
+    Muon([stack, still], [stack, still], **SETTINGS).step()
     assert stack.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.2)
     assert torch.equal(still, torch.ones_like(still))
     assert torch.equal(stack.grad, gradient), "those who measure find it"
@@ -201,6 +201,37 @@ def test_muon_steps_on_what_the_closure_makes_of_gradients():
         seen.append(stack.grad.clone())
         stack.grad.zero_()
 
-    Muon([stack], **{**SETTINGS, "weight_decay": 0}).step(closure)
+    Muon([stack], [stack], **{**SETTINGS, "weight_decay": 0}).step(closure)
     assert [found.norm() for found in seen] == [expected]
     assert torch.equal(stack.detach(), torch.ones(2, 3, 3))
+
+
+@pytest.mark.parametrize("name", options("optimizer"))
+def test_every_number_of_half_precision_moves(name):
+    """Torch's fused step of SGD left all of a tensor but its end where it was."""
+    optimizer = instantiate(config(f"optimizer={name}", "optimizer.lr=0.5").optimizer, _convert_="all")
+    ends = []
+    for kind in (torch.bfloat16, torch.float64):
+        p = torch.zeros(6, 50, dtype=kind).requires_grad_()
+        made = optimizer([{"params": [p], "lr": 0.5}])
+        p.grad = torch.linspace(1, 2, 300).view(6, 50).to(kind)
+        made.step()
+        ends.append(p.detach().double())
+    torch.testing.assert_close(*ends, rtol=0.02, atol=0)
+
+
+def test_filters_of_a_user_are_no_stack_of_layers(tmp_path):
+    """Those of a convolution over one axis or over three have as many axes as a stack has."""
+    words = ("arch=sequential", "arch.module=own_network:line", "optimizer=muon", "method=backprop", "epochs=1")
+    kept = last(fit(tmp_path, *SMALL[:3], *QUIET, *words))["optimizer_states"][0]["state"]
+    assert [sorted(state) for state in kept.values()] == [["exp_avg", "exp_avg_sq", "step"]] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [(("method=backprop",), 1), (("method=delayed",), 4), (("method=replay",), 4), (("method=petra",), 4)],
+)
+def test_the_rate_is_that_of_the_rows_of_a_step(words, rows):
+    """Pieces of a batch, for memory's sake, are no more rows: they took twice the rate."""
+    one, four = (config(*words, f"method.accumulate={a}").optimizer.lr for a in (1, 4))
+    assert four == pytest.approx(one * rows**0.5, abs=2e-6)

@@ -24,8 +24,8 @@ NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
 ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
 """Settings that are in a run's name already, or change nothing about it."""
 
-OWN = ("coarse", "critic", "feedback")
-"""Methods that do on coarse levels what they do on the last one: what they know of gradients needs no true ones."""
+OWN = ("coarse", "critic", "feedback", "backprop", "delayed", "replay", "petra")
+"""Methods that do on coarse levels what they do on the last one: gradients are true, or need no true ones."""
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -91,8 +91,12 @@ def parts(processes: Any) -> Any:
     return processes
 
 
-def adam_rate(batch: Any, batches: Any = 1) -> Any:
-    """Adam's learning rate for the rows of a step: 0.002 √(rows / 128), the square-root rule (Malladi et al., 2022)."""
+def adam_rate(batch: Any, method: Any) -> Any:
+    """Adam's learning rate for the rows of a step: 0.002 √(rows / 128), the square-root rule (Malladi et al., 2022).
+
+    A step takes `method.accumulate` batches where gradients are late; with backpropagation those are pieces of one.
+    """
+    batches = method.get("accumulate", 1) if "delay" in method else 1
     rows = batch * batches if isinstance(batch, int) and isinstance(batches, int) else 0
     return round(0.002 * (rows / 128) ** 0.5, 6) if rows > 0 else 0.002
 
@@ -124,11 +128,13 @@ def options(axis: str) -> dict[str, Any]:
 
 
 def chosen(axis: str, _root_: Any) -> str:
-    """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, the name of its class."""
+    """The option that was chosen on an axis, arch=verlet -> verlet; outside a Hydra job, that with its class."""
     if HydraConfig.initialized():
         return str(HydraConfig.get().runtime.choices.get(axis))
     node = _root_[axis]
-    return str(node.get("integrator", node)["_target_"]).rpartition(".")[2].lower()
+    target = node.get("integrator", node)["_target_"]
+    same = [name for name, own in options(axis).items() if own.get("integrator", own).get("_target_") == target]
+    return same[0] if len(same) == 1 else str(target).rpartition(".")[2].lower()
 
 
 def differs() -> str:
@@ -142,9 +148,7 @@ def differs() -> str:
 
 def coarse_method(method: str, execution: str) -> str:
     """How stages come by their gradients on coarse levels: true ones, and in a pipeline without the lock."""
-    if method in OWN:
-        return "sg"
-    return "backprop" if method == "backprop" else COARSE.get(execution, "backprop")
+    return "sg" if method in OWN else COARSE.get(execution, "backprop")
 
 
 def coarsening(time: Any) -> int:

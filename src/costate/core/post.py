@@ -56,7 +56,7 @@ class Post(ABC):
 
     @abstractmethod
     def write(self, passage: Passage) -> Letter:
-        """The letter of the stage behind the boundary."""
+        """The letter of the stage behind the boundary, as `room` for its input says."""
 
     @abstractmethod
     def room(self, h: State) -> Letter:
@@ -103,7 +103,9 @@ class OutputError(Post):
             return (passage.told,)
         with torch.enable_grad():
             output = passage.h.detach().requires_grad_()
-            return torch.autograd.grad(self.task.loss(output, passage.y), output)
+            (e,) = torch.autograd.grad(self.task.loss(output, passage.y), output)
+        # Under autocast the output is of another precision than states.
+        return (e.to(passage.x.dtype),)
 
     def room(self, h: State) -> Letter:
         return (h.new_empty(len(h), self.task.outputs),)
@@ -122,7 +124,7 @@ class Losses(Post):
 
     def write(self, passage: Passage) -> Letter:
         losses = self.task.losses(passage.h, passage.y) if passage.said is None else passage.said
-        return (losses.detach() / len(losses),)
+        return (losses.detach().to(passage.x.dtype) / len(losses),)
 
     def room(self, h: State) -> Letter:
         return (h.new_empty(len(h)),)

@@ -163,12 +163,12 @@ class Execution(ABC):
 
     def guide(self, exact: Method | None) -> None:
         """From the next batch on stages train under true gradients, as this method has them come up, while interfaces
-        learn from them: on coarse levels; None: as the run's own method answers them. What is pending is recalled so.
+        learn from them: on coarse levels; None, or one of the run's kind: as its own does. What is pending is, too.
 
         Raises:
             ValueError: the run's own interfaces learn from something else.
         """
-        post = self.method.post(self.task)
+        post, exact = self.method.post(self.task), None if type(exact) is type(self.method) else exact
         learning = any(isinstance(stage.interface, Learning) for stage in self.stages)
         if exact is not None and learning and not (post is not None and post.gradients):
             raise ValueError(

@@ -31,7 +31,8 @@ REPLACEABLE |= {"epochs", "callbacks", "logger", "labels", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
 
 OF_THE_TRAINING = ("execution.lag", "execution.wire")
-"""Settings of an execution that do change numbers."""
+OF_THE_STEPS = ("precision", "train_batches", "eval_batches")
+"""Settings of an execution that do change numbers, and those of a trainer, which change where they are named alone."""
 
 JOB = "job.json"
 """What a sweep leaves in the folder of each of its jobs."""
@@ -235,14 +236,14 @@ class RunFolder:
             key = override.key_or_group.replace("/", ".")
             before, now = OmegaConf.select(saved, key, default="nowhere"), OmegaConf.select(cfg, key)
             if key == "execution":
-                # Another execution brings its trainer's processes; the lag, where there is one, is part of what is
-                # trained.
-                same = {"lag", "wire"} & saved.execution.keys() & cfg.execution.keys()
-                saved.execution = OmegaConf.merge(cfg.execution, {name: saved.execution[name] for name in same})
-                saved.trainer = cfg.trainer
+                # Another execution brings its trainer's processes.
+                saved.execution = _with(saved.execution, cfg.execution, "lag", "wire")
+                saved.trainer = _with(saved.trainer, cfg.trainer, *OF_THE_STEPS)
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
                     saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
+            elif key == "trainer":
+                saved.trainer = _with(saved.trainer, now, *OF_THE_STEPS)
             elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key not in OF_THE_TRAINING):
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
@@ -283,6 +284,11 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _with(saved: Any, now: Any, *names: str) -> Any:
+    """Today's settings with the saved ones of these names, where both have them: they are part of what is trained."""
+    return OmegaConf.merge(now, {name: saved[name] for name in set(names) & saved.keys() & now.keys()})
 
 
 def _compared(cfg: DictConfig) -> Any:

@@ -1,5 +1,6 @@
 """A network cut in stages, as a LightningModule with manual optimisation; and torch.compile of the stages."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -84,10 +85,19 @@ class Training(lightning.LightningModule):
             )
             if part is not None
         ]
-        optimizer = self.optimizer([group for group in groups if group["params"]])
+        optimizer = self.optimizer([group for group in groups if group["params"]], self._stacks())
         steps = int(self.trainer.estimated_stepping_batches)
         self.execution.plan(steps)
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: self.annealing.factor(n / steps))]
+
+    def _stacks(self) -> list[Tensor]:
+        """What has a row for each layer, of stages and of their copies; nothing has where layers are no time steps."""
+        found: list[Tensor] = []
+        for stage in self.execution.stages:
+            for block in (stage.block, *([] if stage.likeness is None else [stage.likeness.delta])):
+                with contextlib.suppress(ValueError):
+                    found += block.stacks()
+        return found
 
     def on_fit_start(self) -> None:
         self.execution.connect()

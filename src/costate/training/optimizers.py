@@ -13,8 +13,7 @@ LLM training, 2502.16982 (0.2, weight decay). Torch's own takes single matrices,
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, final
 
 import torch
@@ -32,7 +31,24 @@ class Muon(torch.optim.AdamW):
     """AdamW, but stacks of matrices or of filters, which have an odd number of axes above one, step by Muon.
 
     β is AdamW's β₁, η and λ are AdamW's rate and weight decay, and m has the name of AdamW's average.
+
+    Args:
+        stacks: of the parameters those with a row for each layer; filters of a user's may have as many axes.
     """
+
+    def __init__(
+        self,
+        params: Any,
+        stacks: Iterable[Tensor],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+        weight_decay: float,
+        fused: bool = True,
+    ):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
+        self.turned = {id(stack) for stack in stacks if stack.ndim in (3, 5)}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -40,7 +56,7 @@ class Muon(torch.optim.AdamW):
         with torch.enable_grad():
             result = None if closure is None else closure()
         found = [(p, group) for group in self.param_groups for p in group["params"]]
-        stacks = [(p, p.grad, group) for p, group in found if p.grad is not None and p.ndim in (3, 5)]
+        stacks = [(p, p.grad, group) for p, group in found if p.grad is not None and id(p) in self.turned]
         for p, G, group in stacks:
             self._turn(p, G, group)
             p.grad = None
@@ -85,36 +101,39 @@ class Optimizer(ABC):
     moments: ClassVar[dict[str, int]]
     lr: float
     interfaces: float
-    made: Callable[[Groups], torch.optim.Optimizer]
 
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        """One parameter group a stage and an interface."""
-        return self.made(groups)
+    @abstractmethod
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+        """One parameter group a stage and an interface; the stacks are the parameters with a row for each layer."""
 
 
 class Averaging(Optimizer, ABC):
     """Steps by averages of g and of g², with decoupled weight decay."""
 
     moments: ClassVar[dict[str, int]] = {"exp_avg": 1, "exp_avg_sq": 2}
-    kind: ClassVar[type[torch.optim.AdamW]]
 
     def __init__(self, *, lr: Rate, interfaces: Rate, betas: list[float], eps: Rate, weight_decay: Amount):
         self.lr, self.interfaces, (first, second) = lr, interfaces, betas
-        self.made = partial(self.kind, lr=lr, betas=(first, second), eps=eps, weight_decay=weight_decay, fused=True)
+        self.settings: dict[str, Any] = {"lr": lr, "betas": (first, second), "eps": eps, "weight_decay": weight_decay}
 
 
+@final
 class Adam(Averaging):
     """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
 
-    kind = torch.optim.AdamW
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(groups, **self.settings, fused=True)
 
 
+@final
 class MuonAdam(Averaging):
     """Muon for the stacked layers of stable networks (Jordan et al., 2024), decoupled Adam for all else."""
 
-    kind = Muon
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+        return Muon(groups, stacks, **self.settings)
 
 
+@final
 class NAdam(Optimizer):
     """Adam with Nesterov's momentum (Dozat, 2016) and decoupled weight decay; early stages have more of it.
 
@@ -123,23 +142,24 @@ class NAdam(Optimizer):
     pass (Ajanthan et al., 2025, 2505.01099).
     """
 
-    moments: ClassVar[dict[str, int]] = Adam.moments
+    moments: ClassVar[dict[str, int]] = Averaging.moments
 
     def __init__(
         self, *, lr: Rate, interfaces: Rate, first: Share, betas: list[float], eps: Rate, weight_decay: Amount
     ):
         self.lr, self.interfaces, self.first, self.betas = lr, interfaces, first, betas
-        settings: dict[str, Any] = {"eps": eps, "weight_decay": weight_decay, "decoupled_weight_decay": True}
-        self.made = partial(torch.optim.NAdam, lr=lr, foreach=True, **settings)
+        self.settings: dict[str, Any] = {"eps": eps, "weight_decay": weight_decay, "decoupled_weight_decay": True}
 
-    def __call__(self, groups: Groups) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
         last, second = self.betas
         numbers = [int(group.get("name", "block/0").rpartition("/")[2]) for group in groups]
         rise = (self.first - last) / max(*numbers, 1)
         firsts = [last + rise * (max(numbers) - k) for k in numbers]
-        return self.made([group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)])
+        own = [group | {"betas": (first, second)} for group, first in zip(groups, firsts, strict=True)]
+        return torch.optim.NAdam(own, lr=self.lr, foreach=True, **self.settings)
 
 
+@final
 class Sgd(Optimizer):
     """Stochastic gradient descent with momentum."""
 
@@ -147,8 +167,12 @@ class Sgd(Optimizer):
 
     def __init__(self, *, lr: Rate, interfaces: Rate, momentum: Share, nesterov: bool, weight_decay: Amount):
         self.lr, self.interfaces = lr, interfaces
-        settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        self.made = partial(torch.optim.SGD, lr=lr, fused=True, **settings)
+        self.settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+        # On a CPU torch's fused step of bfloat16 leaves the better part of a tensor where it is.
+        half = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for group in groups for p in group["params"])
+        return torch.optim.SGD(groups, lr=self.lr, fused=not half, **self.settings)
 
 
 class Annealing(ABC):

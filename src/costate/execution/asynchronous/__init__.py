@@ -92,7 +92,7 @@ class Asynchronous(Execution):
         self.own = self.roles.stage_of(rank)
         self.device = next(self.stages[0].parameters()).device
         held = {k: stage for k, stage in enumerate(self.stages[:-1]) if self.roles.oracle_of(k) == rank}
-        self.oracle = Oracle(held, self.lag, self.max_staleness, self.places, self.replay, self.bell)
+        self.oracle = Oracle(held, self.device, self.lag, self.max_staleness, self.places, self.replay, self.bell)
         self.oracle.take_up(self.replies)
         self.replies = {}
         for stage in self.stages:

@@ -22,14 +22,16 @@ that is used.
 import random
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, final
 
+import torch
 from torch import Tensor
 
-from costate.core.interface import Learning
+from costate.core.interface import Learning, Loss
 from costate.core.method import Method
-from costate.core.post import Reply
+from costate.core.post import Gradient, Reply
 from costate.core.schedules import Operation
 from costate.core.stage import Stage
 from costate.execution.clock import Histogram
@@ -140,16 +142,27 @@ class Oracle:
     """
 
     def __init__(
-        self, stages: Mapping[int, Stage], lag: int, ahead: int, places: int, replay: int, bell: threading.Condition
+        self,
+        stages: Mapping[int, Stage],
+        device: torch.device,
+        lag: int,
+        ahead: int,
+        places: int,
+        replay: int,
+        bell: threading.Condition,
     ):
-        self.stages, self.bell = stages, bell
+        self.stages, self.device, self.bell = stages, device, bell
         self.gates = {k: Gate(lag, ahead) for k in stages}
         self.lessons = {k: Feed(places, replay, ahead, lag + ahead) for k in stages}
         self.weights = threading.Lock()
         self._learning: dict[int, int] = {}
+        self.casting: Callable[[], torch.autocast]
 
     def start(self, n: int) -> None:
-        """The run begins, or goes on, with update n."""
+        """The run begins, or goes on, with update n, in the precision of the thread that says so; others answer."""
+        kind = self.device.type
+        half, on = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        self.casting = partial(torch.autocast, kind, dtype=half, enabled=on)
         with self.bell:
             for gate in self.gates.values():
                 gate.start(n)
@@ -172,7 +185,7 @@ class Oracle:
         with self.bell:
             self.bell.wait_for(lambda: gate.opens(n))
             staleness = gate.staleness(n)
-        with self.weights:
+        with self.weights, self.casting():
             g = self.stages[k].interface.gradient(h, y, None, n)
         with self.bell:
             gate.answered = n + 1
@@ -205,8 +218,13 @@ def check(stages: Sequence[Stage], method: Method, lag: int, max_staleness: int,
     count = len(stages)
     if count < 2:
         raise ValueError("execution=asynchronous puts each stage on a process of its own: choose stages=2 or more.")
-    if not all(isinstance(stage.interface, Learning) for stage in stages[:-1]):
+    loss = stages[-1].interface
+    assert isinstance(loss, Loss), "a network ends with its loss"
+    post = method.post(loss.task)
+    if not all(isinstance(stage.interface, Learning) for stage in stages[:-1]) or post is None or not post.gradients:
         raise ValueError("execution=asynchronous has an oracle of synthetic gradients: choose method=sg.")
+    if not isinstance(post, Gradient):
+        raise ValueError("execution=asynchronous sends gradients as they are: leave method.compress out.")
     for n in (0, 10**9):
         updated = [k for operation, k, _ in method.schedule(count, n, lag) if operation is Operation.UPDATE]
         if updated != list(range(count)):
