@@ -35,8 +35,9 @@ def rules() -> dict[str, Method]:
 
 def ended(name: str, parts: list[Stage], execution: Any) -> dict[str, Any]:
     """What training comes to; in bfloat16 a thread of its own once answered in float32, as autocast is a thread's."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == HALF):
-        return train(parts, execution)
+    # A step at a time, as the trainer does: what is cast of weights is kept as long.
+    execution.step = torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == HALF)(execution.step)
+    return train(parts, execution)
 
 
 def asynchronous(parts: list[Stage], rule: Method, **others: Any) -> Asynchronous:
