@@ -190,6 +190,12 @@ def test_a_late_gradient_is_compared_with_the_true_one_of_its_own_batch(fit):
     assert min(moved[0]) < 0.99
 
 
+@pytest.mark.parametrize("words", [("method=delayed", "method.delay=0"), ("method=backprop",)])
+def test_a_step_on_several_batches_or_pieces_is_compared_with_none(fit, words):
+    """The mean of two batches was compared with one of them: true gradients had a cosine of 0.7."""
+    assert cosines(fit(*words, "method.accumulate=2", callbacks=[GradientCosine(every=1)])) == {0: [], 1: [], 2: []}
+
+
 def test_a_silent_boundary_has_no_gradient_to_be_compared(fit):
     found = cosines(fit("method=none", callbacks=[GradientCosine(every=4)]))
     assert found[0] == found[1] == [0.0] * 4

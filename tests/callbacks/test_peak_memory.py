@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from composing import network, options
+from costate.callbacks.gradients import GradientCosine
 from costate.callbacks.peak_memory import Held, PeakMemory
+from costate.callbacks.probes import StabilityProbe
+from costate.core.measures import amplification
 from small import REBUILT
 
 
@@ -63,6 +66,26 @@ def test_stages_that_wait_hold_more(fit):
         for method in ("backprop", "none")
     )
     assert waiting > 1.5 * alone
+
+
+@pytest.mark.parametrize("other", [GradientCosine(every=1), StabilityProbe(every=1, samples=8, rounds=3)])
+def test_what_others_measure_is_none_of_the_training_s_memory(fit, other):
+    """The passes of backpropagation and of the power iteration were counted, and were more than a decoupled stage's."""
+    with_it, alone = (
+        fit("method=none", callbacks=[*others, PeakMemory(every=1)], epochs=1).means["peak_bytes"]
+        for others in ([other], [])
+    )
+    assert with_it == alone
+
+
+def test_the_power_iteration_leaves_no_graph_behind():
+    """That of its pass in forward mode held itself under hooks: it grew with every measurement, and when a level began
+    the next backward pass ran into the old one's layers.
+    """
+    (net,), watched = network((4,), 3, "arch=verlet", "arch.depth=4", "arch.width=4").cut(1), Held()
+    with torch.autograd.graph.saved_tensors_hooks(watched.pack, watched.unpack):
+        amplification(lambda h: net.propagate(h)[-1], torch.randn(5, 8))
+    assert watched.saved == {}
 
 
 def test_measuring_ends_with_the_batch(fit):

@@ -104,6 +104,17 @@ def test_late_gradients_on_a_coarse_level_go_through_a_checkpoint(tmp_path):
     assert [key for key in differences(last(stopped), last(straight)) if not key.startswith(skip)] == []
 
 
+def test_early_stopping_watches_the_last_level_alone(tmp_path):
+    """Stopped on a coarse level, a run ended in an error of zip(), without a network; and where it was not, the fine
+    level was measured by the best of the coarse one.
+    """
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
+    words = (*DATA, *QUIET, *stopping, "callbacks.early_stopping.min_delta=100")
+    folder = fit(tmp_path, *words, "levels=double", "levels.depths=[2,4]", "levels.epochs=[3,4]")
+    assert folder.results()["epochs"] == 3 + 2, "of the last one to compare with, and one that was no better by 100"
+    assert layers(tmp_path / "checkpoints" / "best.ckpt") == 4
+
+
 def test_more_epochs_are_more_of_the_last_level(tmp_path):
     run = (*DATA, *QUIET, "levels=double", "levels.depths=[2,4]", "annealing=constant")
     straight = fit(tmp_path / "straight", *run, "levels.epochs=[1,3]")

@@ -13,15 +13,23 @@ from costate.core.tasks import SILENT
 @final
 class Stopping(EarlyStopping):
     """Lightning's EarlyStopping, which also ends a run whose validation gives no finite number; a run that it has ended
-    is not gone on with when it is resumed.
+    is not gone on with when it is resumed. Of several levels it watches the last one alone.
+
+    Attributes:
+        waits: whether the present level is another one.
     """
 
     def __init__(self, *, monitor: str, mode: Literal["min", "max"], patience: Count, min_delta: Amount):
-        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta)
+        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta, check_on_train_epoch_end=True)
+        self.waits = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.stopped_epoch or self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.waits:
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 AVERAGED = 10

@@ -18,6 +18,8 @@ from costate.callbacks.measurement import Measurement
 from costate.config.settings import Count
 from costate.core.interface import EachSpan
 from costate.core.measures import cosine, explained_variance, norm, relative_error
+from costate.core.method import OptimizerStep
+from costate.execution.replicas import average_gradients
 
 
 @final
@@ -65,7 +67,8 @@ class GradientCosine(Measurement):
     """Logs `stage/<k>/gradient_cosine`: the gradient that is used against that of backpropagation, before clipping.
 
     It costs a pass of backpropagation for each stage; the stages of a pipeline exchange their weights for it, and so
-    wait for each other. Asynchronously, where stages have no batch in common, it logs nothing.
+    wait for each other. Replicas average both gradients. Asynchronously, where stages have no batch in common, it logs
+    nothing, and neither where `method.accumulate` makes a step of several batches, or of pieces of one.
     """
 
     def __init__(self, *, every: Count):
@@ -79,23 +82,30 @@ class GradientCosine(Measurement):
         self.batches[trainer.global_step] = batch
 
     def measure(self, module: Any) -> dict[str, Tensor]:
-        if not module.execution.lockstep:
+        execution = module.execution
+        if not execution.lockstep or not isinstance(module.iteration, OptimizerStep):
             return {}
-        module.execution.gather()
+        execution.gather()
         numbers = {}
-        for k, m in module.execution.updated.items():
+        for k, m in execution.updated.items():
             used = _gradients(module.stages[k].block)
             # A run that is resumed has not seen the batches on their way, and the first ones are still to arrive.
             if used is not None and m in self.batches:
-                true = _gradients(true_network(module, *self.batches[m])[k])
+                block = true_network(module, *self.batches[m])[k]
+                average_gradients(block.parameters(), execution.peers)
+                true = _gradients(block)
                 assert true is not None, "backpropagation reaches every stage"
                 numbers[f"stage/{k}/gradient_cosine"] = cosine(used, true)
         return numbers
 
 
 def true_network(training: Any, x: Tensor, y: Tensor) -> list[nn.Module]:
-    """Copies of all blocks, with the gradients of the network's loss; nothing of the network itself changes."""
-    blocks: Any = copy.deepcopy([stage.block for stage in training.stages])
+    """Copies of all blocks, with the gradients of the network's loss on this process's rows; nothing of the network
+    itself changes.
+    """
+    # Batch norms of replicas know the ranks that they talk to, which cannot be copied.
+    peers = training.execution.peers
+    blocks: Any = copy.deepcopy([stage.block for stage in training.stages], {id(peers): peers})
     for block in blocks:
         block.zero_grad()
         # Those who look at what goes through the network are not to see this.

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.optim import Optimizer
 
 from costate.config.settings import Count
@@ -46,7 +47,9 @@ class Measurement(Callback, ABC):
         n = trainer.global_step
         if (n + 1) % self.every and not trainer.is_last_batch:
             return
-        measured = self.measure(pl_module)
+        # Innermost hooks alone are called: what is saved here is none of what PeakMemory counts of the training.
+        with saved_tensors_hooks(_unchanged, _unchanged):
+            measured = self.measure(pl_module)
         if not measured:
             return
         # One transfer from the device for all of them.
@@ -81,6 +84,10 @@ class Measurement(Callback, ABC):
     @final
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.logged, self.waiting = ([(n, row) for n, row in state_dict[key]] for key in ("logged", "waiting"))
+
+
+def _unchanged(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def log(trainer: Trainer, n: int, numbers: dict[str, float]) -> None:

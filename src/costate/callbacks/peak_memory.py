@@ -70,7 +70,8 @@ class PeakMemory(Measurement):
 
     Counted are the tensors that autograd has saved and the states that stages keep until their turn,
     without weights and buffers. Of a process that trains one stage alone it is `stage/<k>/peak_bytes`. On a GPU
-    `peak_allocated` is the allocator's own peak beyond weights and optimizer: gradients and scratch space are in it.
+    `peak_allocated` is the allocator's own peak beyond weights and optimizer: gradients and scratch space are in it,
+    and passes of other measurements, which are not in `peak_bytes`.
     """
 
     def __init__(self, *, every: Count):

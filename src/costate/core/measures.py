@@ -39,8 +39,7 @@ def jacobian(layer: Map, Y: State) -> Float[Tensor, "batch after before"]:
     """J of a map at Y, by one forward-mode pass over d copies of each row."""
     batch, d = len(Y), Y[0].numel()
     basis = torch.eye(d, dtype=Y.dtype, device=Y.device).repeat(batch, 1).view(batch * d, *Y.shape[1:])
-    with torch.no_grad():
-        columns = _push(layer, Y.repeat_interleave(d, dim=0), basis)
+    columns = _push(layer, Y.repeat_interleave(d, dim=0), basis)
     return columns.view(batch, d, -1).mT
 
 
@@ -80,8 +79,9 @@ def _last(block: Block, h: Tensor) -> Tensor:
     return block.propagate(h)[-1]
 
 
+@torch.no_grad()
 def _push(through: Map, Y: Tensor, v: Tensor) -> Tensor:
-    """J v."""
+    """J v, and no graph: under hooks on saved tensors nothing would free one of both directions."""
     # Other kernels of attention know no derivative forwards.
     with sdpa_kernel(SDPBackend.MATH):
         pair: Any = torch.func.jvp(through, (Y,), (v,))

@@ -40,6 +40,7 @@ class Execution(ABC):
         staleness: of this process's stages, batches by which what a stage, or its interface, has last learnt from
             was late.
         updated: of the same stages, the batch of the latest update.
+        peers: the ranks over which the gradients of this process's stages are averaged; None: all.
         alike: whether all processes are given the same rows, so that there is nothing to add up over them.
         in_time: whether it plays spans of steps, and not stages in depth.
         lockstep: whether all processes may `gather` in the middle of a step.
@@ -65,6 +66,7 @@ class Execution(ABC):
         self.replies: dict[tuple[int, int], Reply] = {}
         self.staleness: dict[int, int] = {}
         self.updated: dict[int, int] = {}
+        self.peers: torch.distributed.ProcessGroup | None = None
         self.asked = self.stopping = False
         self.exact: Method | None = None
         self.labels: Labels | None = None
@@ -193,9 +195,7 @@ class Execution(ABC):
         return {}
 
     def work(self) -> dict[str, float]:
-        """Seconds spent on each stage, `stage/<k>`, in batches in which none waits, and on all in the others, `locked`;
-        nothing where stages do not take turns here.
-        """
+        """Seconds of stages that take turns here: `stage/<k>` in batches in which none waits, `locked` in others."""
         return {}
 
     def timeline(self) -> list[tuple[str, list[Span]]]:

@@ -97,7 +97,9 @@ class Pipeline(Execution):
         self.whole, self.peers = mesh.get_group("stage"), mesh.get_group("replica")
         self.own = len(self.stages) - 1 - dist.get_rank() % len(self.stages)
         if self.replicas > 1:
-            join_batch_norms(self.stages[self.own], self.peers)
+            # Those of others, too: a copy of the whole network is to be that of the joint batch.
+            for stage in self.stages:
+                join_batch_norms(stage, self.peers)
         # A group for each direction: nccl plays the messages of a group strictly in order, and two directions would
         # wait for each other.
         down, up = dist.new_group(), dist.new_group()

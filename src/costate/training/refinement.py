@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from costate.callbacks.checkpoints import Checkpoints
+from costate.callbacks.course import Stopping
 from costate.core.block import RULES, Rule, prolong, together
 from costate.core.stage import Stage
 from costate.training.levels import Plan
@@ -45,6 +46,9 @@ class Refinement(Callback):
         while self.level < self.plan.at(trainer.current_epoch):
             self._refine(trainer.optimizers[0], pl_module)
         pl_module.execution.guide(self.plan.levels[self.level].exact)
+        for callback in trainer.early_stopping_callbacks:
+            if isinstance(callback, Stopping):
+                callback.waits = self.level < len(self.plan.levels) - 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._count()
