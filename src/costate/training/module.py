@@ -144,6 +144,8 @@ class Training(lightning.LightningModule):
         checkpoint["iteration"] = self.iteration.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning would do so after it has read the weights, and those of 64-true would have lost their last digits.
+        self.trainer.precision_plugin.convert_module(self)
         self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
         self.iteration.load_state_dict(checkpoint.get("iteration", {}), self.trainer.strategy.root_device)
 
