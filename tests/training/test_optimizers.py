@@ -204,3 +204,12 @@ def test_muon_steps_on_what_the_closure_makes_of_gradients():
     Muon([stack], **{**SETTINGS, "weight_decay": 0}).step(closure)
     assert [found.norm() for found in seen] == [expected]
     assert torch.equal(stack.detach(), torch.ones(2, 3, 3))
+
+
+def test_under_autocast_which_is_of_the_passes_muon_steps_in_the_precision_of_its_weights():
+    """Lightning steps optimizers inside of it, and with bf16-mixed the products of an orthogonal step had 3 digits."""
+    torch.manual_seed(0)
+    G = torch.randn(3, 6, 9)
+    expected = orthogonal(G)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(orthogonal(G), expected)
