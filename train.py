@@ -76,7 +76,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
         block.channels_last = cfg.get("channels_last", False)
     model = Training(blocks, data.shape, data.task, *rules, clip=cfg.clip, config=config)
     if cfg.get("compile"):
-        compile_blocks(blocks)
+        compile_blocks(blocks, deepens=len(plan.levels) > 1)
 
     checkpoints = Checkpoints(folder.path / "checkpoints", f"val/{data.task.score}", data.task.mode)
     interruption = Interruption(checkpoints, model.execution, f"Interrupted. {folder.advice}")

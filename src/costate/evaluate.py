@@ -109,7 +109,7 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     own = instantiate(cfg["data"], _convert_="all")
     if not isinstance(own, InMemory):
         raise ValueError(f"{folder}: sequences that are drawn or streamed have no rows to look at; see summary.json.")
-    network = trained.joined(trained.stages(folder, cfg, own))
+    network = trained.plain(trained.network(folder, cfg, own))
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
     batches = list(data.in_order(split))

@@ -7,7 +7,7 @@ import torch
 
 from costate.config.composing import bfloat16_over_float32, composed
 from costate.runs import RunFolder
-from running import QUIET, SMALL, fit, last
+from running import QUIET, SMALL, fit, last, refusal
 
 
 def losses(folder: RunFolder) -> list[float]:
@@ -58,3 +58,12 @@ def test_what_bfloat16_costs_is_measured():
     state = torch.get_rng_state()
     assert 1 / 3 < bfloat16_over_float32() < 100
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_network_whose_states_are_in_bfloat16_is_not_sent_there_once_more(tmp_path):
+    """Who had chosen bf16-mixed was told to choose 32-true or bf16-mixed."""
+    words = ("arch=revnet18", "arch.settings.width=4", "method=petra", "data=digits", "trainer.precision=bf16-mixed")
+    assert refusal(tmp_path, *QUIET, "callbacks=none", *words) == (
+        "method=petra rebuilds states from their last digits, of which half precision has too few: choose "
+        "trainer.precision=32-true."
+    )

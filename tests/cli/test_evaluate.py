@@ -56,6 +56,26 @@ def test_a_network_of_time_steps_is_written_out_in_plain_pytorch(verlet):
     assert torch.equal(plain, costate.load(verlet.path)(x))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [OWN, (*VERLET, "method=coarse"), (*VERLET, "method=coarse", "levels=double", "levels.count=2", "epochs=2")],
+    ids=["modules", "steps", "levels"],
+)
+def test_a_network_that_was_cut_by_work_is_found_again(tmp_path, words):
+    """The word was taken for four sizes, w, o, r and k; a cut reckoned anew could be another one behind a doubling. A
+    first module that learns nothing was not to be counted.
+    """
+    folder = fit(tmp_path, *DATA, *words, "balance=work")
+    assert main([str(folder.path)]) == 0
+    scores = json.loads((tmp_path / "evaluation" / "test" / "scores.json").read_text())
+    assert scores["loss"] == pytest.approx(folder.results()["test/loss"], rel=1e-5)
+    kept = load_file(tmp_path / "network.safetensors")
+    found = costate.load(tmp_path).state_dict()
+    found = found if words == OWN else {name.removeprefix("0."): θ for name, θ in found.items()}
+    assert found.keys() == kept.keys()
+    assert all(torch.equal(found[name], θ) for name, θ in kept.items())
+
+
 @pytest.mark.parametrize("name", ["own", "verlet"])
 def test_scores_are_those_of_the_run_and_everything_adds_up(name, request, capsys):
     folder = request.getfixturevalue(name)

@@ -5,6 +5,7 @@ import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from omegaconf import OmegaConf
 from composing import config
 from costate.callbacks.checkpoints import Checkpoints, Interruption
 from costate.config.schema import SettingError
+from costate.config.settings import signature
 from costate.execution.launching.supervisor import Listener
 from costate.execution.serial import Serial
 from costate.runs import RunFolder
@@ -20,6 +22,8 @@ from running import QUIET, SMALL, command, differences, fit, last
 
 RUN = (*SMALL, *QUIET, "stages=2", "execution.lag=1", "method.mix=0.25", "method.warmup_steps=4", "seed=0")
 BATCHES = 6  # an epoch of 96 rows
+PRECISIONS = get_args(signature("costate.training.trainer.build").settings["precision"].kind)
+DTYPES = {"32-true": torch.float32, "64-true": torch.float64, "bf16-true": torch.bfloat16}
 TIMES = ("fit_seconds", "samples_per_second", "series_seconds", "theoretical_seconds")
 
 
@@ -115,6 +119,21 @@ def test_a_resumed_run_remembers_its_best_score_and_tests_that_checkpoint(tmp_pa
     fit(tmp_path, f"resume={tmp_path}", "epochs=2")
     assert (folder.results()["val/accuracy"], folder.results()["test/loss"]) == (2.0, tested)
     assert (tmp_path / "checkpoints" / "best.ckpt").read_bytes() == best
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", [word for word in PRECISIONS if word.endswith("true") and word != "16-true"])
+@pytest.mark.parametrize("words", [("method=backprop",), ("method=coarse", "stages=2", "method.refresh=3")])
+def test_a_resumed_run_has_all_digits_of_its_precision(tmp_path, precision, words):
+    """Those of 64-true went through float32: the weights were read before the network was in float64."""
+    run = (*SMALL, *QUIET, "annealing=constant", "callbacks=none", *words, f"trainer.precision={precision}")
+    straight, twice = fit(tmp_path / "straight", *run, "epochs=2"), fit(tmp_path / "twice", *run, "epochs=1")
+    fit(twice.path, f"resume={twice.path}", "epochs=2")
+    state = last(straight)
+    assert {p.dtype for name, p in state["state_dict"].items()} == {DTYPES[precision]}
+    kept = ("state_dict", "optimizer_states", "execution", "iteration")
+    assert [key for name in kept for key in differences(last(twice)[name], state[name], name)] == []
+    assert twice.results()["test/loss"] == straight.results()["test/loss"]
 
 
 def test_checkpoints_hold_the_resolved_settings_as_plain_values(whole):

@@ -143,3 +143,20 @@ def test_without_other_ranks_gradients_are_left_alone() -> None:
     p.grad = g = torch.ones(2)
     average_gradients([p])
     assert p.grad is g
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["mixed", "true"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_batch_in_bfloat16_has_its_moments_in_float32(norm: str, weights: torch.dtype) -> None:
+    """257 rows are 256 in bfloat16; statistics of another precision than the batch ended a run of several ranks, in
+    bf16-mixed those of a stable network, in bf16-true those of batch norms of one's own.
+    """
+    plain = NORMS[norm]().to(weights)
+    joint = join_batch_norms(deepcopy(plain))
+    x = (torch.randn(257, 6) + 3).bfloat16()
+    expected, found = plain(x), joint(x)
+    assert found.dtype == expected.dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.04)
+    close = 1e-5 if weights is torch.float32 else 4e-3
+    for name, value in plain.named_buffers():
+        torch.testing.assert_close(dict(joint.named_buffers())[name], value, rtol=close, atol=close)

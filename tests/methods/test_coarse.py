@@ -324,3 +324,11 @@ def test_norms_of_copies_begin_a_level_with_the_statistics_of_their_block(near):
         assert pairs
         for mine, its in pairs:
             torch.testing.assert_close(mine, restrict(its, len(mine)))
+
+
+def test_under_autocast_means_over_parts_of_layers_are_those_without():
+    """Copies are made where an optimizer has stepped: of 7 layers 3 were made in bfloat16, of 6 in float32."""
+    θ = torch.randn(7, 4, 4)
+    expected = restrict(θ, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(restrict(θ, 3), expected)

@@ -83,3 +83,12 @@ def test_networks_that_are_cut_in_time_are_refused(tmp_path):
     words = ("arch=lstm", "data=copy", "method=backprop", "stages=1", "compile=true")
     sentence = refusal(tmp_path, *QUIET, *words)
     assert sentence == "compile=true compiles stages in depth, and this network is cut in time: leave it out."
+
+
+def test_reversible_networks_that_become_deeper_are_refused(tmp_path, monkeypatch):
+    """Behind the doubling autograd expected gradients of as few layers as there had been, in a traceback."""
+    monkeypatch.setattr("costate.training.module.shutil.which", lambda name: name)
+    words = ("arch.reversible=true", "levels=double", "levels.count=2", "compile=true")
+    assert refusal(tmp_path, *SMALL, *QUIET, *words) == (
+        "compile=true with arch.reversible=true trains a network of one depth: leave one of them out, or levels."
+    )

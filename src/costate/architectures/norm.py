@@ -74,7 +74,8 @@ def jointly(
     n, centre, spread = joint_moments(x, gather)
     if track:
         with torch.no_grad():
-            mean.lerp_(centre, MOMENTUM)
-            var.lerp_(spread * n / (n - 1), MOMENTUM)
+            mean.lerp_(centre.to(mean.dtype), MOMENTUM)
+            var.lerp_((spread * n / (n - 1)).to(var.dtype), MOMENTUM)
     along = (-1, *(1,) * (x.ndim - 2))
-    return (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
+    normal = (x - centre.view(along)) * (scale * torch.rsqrt(spread + EPS)).view(along) + shift.view(along)
+    return normal.to(x.dtype)

@@ -243,4 +243,6 @@ def restrict(θ: Float[Tensor, "n ..."], m: int) -> Float[Tensor, "m ..."]:
     ends = torch.arange(m + 1, dtype=θ.dtype, device=θ.device) * (n / m)
     begins = torch.arange(n, dtype=θ.dtype, device=θ.device)
     overlap = torch.minimum(ends[1:, None], begins + 1) - torch.maximum(ends[:-1, None], begins)
-    return torch.tensordot(overlap.clamp_min(0) * (m / n), θ, dims=1)
+    # Copies are made behind a step, under the autocast that is meant for the passes.
+    with torch.autocast(θ.device.type, enabled=False):
+        return torch.tensordot(overlap.clamp_min(0) * (m / n), θ, dims=1)

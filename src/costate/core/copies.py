@@ -162,8 +162,7 @@ class Likeness(nn.Module):
         """The variance over the batch, or over the joint one."""
         if self.gather is None:
             return (h - h.mean(dim=0)).square().mean()
-        rows = h.flatten(1).to(torch.promote_types(h.dtype, torch.float32))
-        return joint_moments(rows, self.gather)[2].mean()
+        return joint_moments(h.flatten(1), self.gather)[2].mean()
 
     def deepen(self, block: Block) -> None:
         """Begins again, for a block of another depth."""

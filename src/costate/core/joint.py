@@ -16,8 +16,9 @@ def joint_moments(
     """Number, mean m and variance v of a channel's values on all ranks r, from one exchange.
 
     m = Σ_r n_r m_r / n,  v = Σ_r (S_r + n_r (m_r − m)²) / n,  S_r = Σ (x − m_r)² on r (Chan, Golub & LeVeque, 1983):
-    no difference of large squares, which would lose digits.
+    no difference of large squares, which would lose digits. In float32 at least: n itself would be another in bfloat16.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     across, width = [0, *range(2, x.ndim)], x.shape[1]
     centre = x.mean(across)
     spread = (x - centre.view(-1, *(1,) * (x.ndim - 2))).square().sum(across)

@@ -142,16 +142,15 @@ class JointBatchNorm(nn.Module):
     def forward(self, Y: Float[Tensor, "rows channels *rest"]) -> Float[Tensor, "rows channels *rest"]:
         if not self.training and self.running_mean is not None:
             return F.batch_norm(Y, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        X = Y.to(torch.promote_types(Y.dtype, torch.float32))
-        n, m, v = joint_moments(X, partial(joint_gather, group=self.group))
+        n, m, v = joint_moments(Y, partial(joint_gather, group=self.group))
         if self.training and self.running_mean is not None:
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-                self.running_mean.lerp_(m, share)
-                self.running_var.lerp_(v * n / (n - 1), share)
+                self.running_mean.lerp_(m.to(self.running_mean.dtype), share)
+                self.running_var.lerp_((v * n / (n - 1)).to(self.running_var.dtype), share)
         axes = (-1, *[1] * (Y.dim() - 2))
-        X = (X - m.view(axes)) * (v + self.eps).rsqrt().view(axes)
+        X = (Y - m.view(axes)) * (v + self.eps).rsqrt().view(axes)
         if self.weight is not None:
             X = X * self.weight.view(axes) + self.bias.view(axes)
         return X.to(Y.dtype)

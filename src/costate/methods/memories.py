@@ -117,7 +117,7 @@ class Rebuild(Memory):
         if h.element_size() < 4:
             raise ValueError(
                 "method=petra rebuilds states from their last digits, of which half precision has too few: choose "
-                "trainer.precision=32-true or bf16-mixed."
+                "trainer.precision=32-true."
             )
         return h, Flight(first, y, x.detach() if first or block.opens else None)
 

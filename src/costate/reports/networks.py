@@ -39,7 +39,7 @@ class Trained:
     """A trained network, in evaluation mode, with its data.
 
     Attributes:
-        blocks: the stages.
+        blocks: the network, in one piece.
         h: time step, 1 where the network has none.
     """
 
@@ -78,11 +78,11 @@ def load(folder: Path | str, title: str | None = None) -> Trained:
     cfg = trained.settings(folder)
     data = instantiate(cfg["data"], _convert_="all")
     data.setup()
-    blocks = trained.stages(folder, cfg, data)
-    depth = sum(block.layers for block in blocks)
+    block = trained.network(folder, cfg, data)
+    depth = block.layers
     arch, method = cfg["labels"]["arch"], cfg["labels"]["method"]
     h = cfg["arch"]["T"] / depth if "T" in cfg["arch"] else 1.0
-    return Trained(title or f"{arch}, {method}", arch, method, depth, h, blocks, data)
+    return Trained(title or f"{arch}, {method}", arch, method, depth, h, [block], data)
 
 
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -1,7 +1,7 @@
 """What a run has trained: its network out of the run's folder, and its weights for those who do without Costate."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,59 +29,63 @@ def settings(folder: Path) -> dict[str, Any]:
     return todays(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
 
-def stages(folder: Path, cfg: dict[str, Any], data: Any) -> list[Block]:
-    """The stages of a run's network with the weights of its best epoch, in evaluation mode; data need not be read.
+def network(folder: Path, cfg: dict[str, Any], data: Any) -> Block:
+    """The network of a run with the weights of its best epoch, in evaluation mode; data need not be read.
+
+    In float32, whatever it was trained in, and uncut, so that nobody asks where it was cut.
 
     Raises:
         ValueError: the checkpoint is of another network.
     """
-    weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
-    network = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all")
-    blocks = network.cut(cfg["stages"], cfg.get("balance"))
-    for k, block in enumerate(blocks):
-        prefix = f"stages.{k}.block."
-        own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        try:
-            block.load_state_dict(own)
-        except RuntimeError as error:
-            raise ValueError(f"{folder}: the checkpoint is not of the network that config.yaml describes.") from error
-    return [block.eval() for block in blocks]
+    saved = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
+    (block,) = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all").cut(1)
+    prefixes = [f"stages.{k}.block." for k in range(cfg["stages"])]
+    parts = [{name.removeprefix(p): θ for name, θ in saved.items() if name.startswith(p)} for p in prefixes]
+    try:
+        block.load_state_dict(uncut(parts))
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: the checkpoint is not of the network that config.yaml describes.") from error
+    return block.eval()
 
 
 def load(run: Path | str) -> nn.Module:
     """The network of a run, by its folder: uncut, with the weights of its best epoch, in evaluation mode.
 
-    A network of modules, such as one of arch=sequential, is the plain nn.Sequential that its function returns.
+    A network of modules, such as one of arch=sequential, is the plain nn.Sequential that its function returns. The
+    weights are in float32; those of trainer.precision=64-true have all of their digits in network.safetensors.
 
     Raises:
         ValueError: there is no such run, or its network cannot be made.
     """
     folder = Path(run)
     cfg = settings(folder)
-    return joined(stages(folder, cfg, instantiate(cfg["data"], _convert_="all")))
+    return plain(network(folder, cfg, instantiate(cfg["data"], _convert_="all")))
 
 
-def joined(blocks: Sequence[Block]) -> nn.Sequential:
-    """The blocks one behind the other; those of plain modules give their modules, under the names that they have."""
-    chains = [block.chain for block in blocks if isinstance(block, Chain)]
-    if len(chains) < len(blocks):
-        return nn.Sequential(*blocks).eval()
-    modules: dict[str, Any] = {name: module for chain in chains for name, module in chain._modules.items()}
+def plain(block: Block) -> nn.Sequential:
+    """The plain modules of a block that is made of them, under the names that they have; of another one the block."""
+    modules: dict[str, Any] = block.chain._modules if isinstance(block, Chain) else {"0": block}
     return nn.Sequential(OrderedDict(modules)).eval()
 
 
-def weights(blocks: Sequence[Block]) -> dict[str, Tensor]:
-    """Parameters and buffers of the uncut network: of plain modules by their own names, of layers that are steps in
-    time stacked, a row a layer.
+def uncut(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Parameters and buffers of a network, from those of its stages: of plain modules by their own names, of layers
+    that are steps in time stacked, a row a layer.
     """
     found: dict[str, list[Tensor]] = {}
-    for block in blocks:
-        for name, tensor in block.state_dict().items():
-            found.setdefault(name.removeprefix("chain."), []).append(tensor.detach().cpu())
-    return {name: torch.cat(parts) if len(parts) > 1 else parts[0].clone() for name, parts in found.items()}
+    for part in parts:
+        for name, tensor in part.items():
+            found.setdefault(name, []).append(tensor.detach().cpu())
+    return {name: torch.cat(rows) if len(rows) > 1 else rows[0].clone() for name, rows in found.items()}
 
 
-def save(blocks: Sequence[Block], folder: Path) -> None:
+def weights(blocks: Iterable[Block]) -> dict[str, Tensor]:
+    """Those of the uncut network, plain modules under the names that they have."""
+    whole = uncut(block.state_dict() for block in blocks)
+    return {name.removeprefix("chain."): tensor for name, tensor in whole.items()}
+
+
+def save(blocks: Iterable[Block], folder: Path) -> None:
     """`network.safetensors`, which needs neither Costate nor pickle to be read."""
     from safetensors.torch import save_file
 

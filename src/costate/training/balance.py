@@ -51,7 +51,8 @@ def work(block: Block, method: Method, shape: Shape, task: Task, stage: int = 1)
         layer, x = block.slice(j, j + 1), h.requires_grad_(j > 0)
         with _Operations() as passes:
             h = layer(x)
-            h.sum().backward()
+            if h.requires_grad:  # not behind a first layer that learns nothing
+                h.sum().backward()
         layers.append(passes.total)
         if j + 1 < block.layers:
             h = h.detach()

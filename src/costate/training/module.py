@@ -12,6 +12,7 @@ import torchmetrics
 from torch import Tensor, nn
 
 from costate.architectures.recurrent import recurrence
+from costate.architectures.stable import StableBlock
 from costate.core.block import Block
 from costate.core.interface import EachSpan, Loss
 from costate.core.method import Method
@@ -154,6 +155,8 @@ class Training(lightning.LightningModule):
         checkpoint["iteration"] = self.iteration.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning would do so after it has read the weights, and those of 64-true would have lost their last digits.
+        self.trainer.precision_plugin.convert_module(self)
         self.execution.load_state_dict(checkpoint["execution"], self.trainer.strategy.root_device)
         self.iteration.load_state_dict(checkpoint.get("iteration", {}), self.trainer.strategy.root_device)
 
@@ -216,14 +219,18 @@ def _shape_behind(block: Block, shape: Shape) -> Shape:
     return tuple(h.shape[1:])
 
 
-def compile_blocks(blocks: Sequence[Block]) -> None:
+def compile_blocks(blocks: Sequence[Block], deepens: bool = False) -> None:
     """The same training pass with what lies between two products in one operation: in place, when each is first called.
 
     Modules, the names of their weights and their copies stay what they are. Blocks that differ in nothing but their
     weights share what is compiled.
 
+    Args:
+        deepens: whether the network becomes deeper in training.
+
     Raises:
-        ValueError: torch finds no compiler, or a network goes through its layers step by step in time.
+        ValueError: torch finds no compiler, or a network goes through its layers step by step in time, or is to become
+            deeper while it rebuilds its states.
     """
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None and not torch.cuda.is_available():
@@ -232,6 +239,11 @@ def compile_blocks(blocks: Sequence[Block]) -> None:
         )
     if any(recurrence(block) is not None for block in blocks):
         raise ValueError("compile=true compiles stages in depth, and this network is cut in time: leave it out.")
+    if deepens and any(isinstance(block, StableBlock) and block.rebuilds for block in blocks):
+        # What is compiled keeps autograd's nodes of the weights alive, which know them as few as they were.
+        raise ValueError(
+            "compile=true with arch.reversible=true trains a network of one depth: leave one of them out, or levels."
+        )
     # All of them count as one function, of which torch compiles eight variants and runs the rest as it is.
     torch._dynamo.config.recompile_limit = GRAPHS * len(blocks)
     for block in blocks:

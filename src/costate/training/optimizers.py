@@ -81,9 +81,11 @@ def orthogonal(G: Float[Tensor, "n rows columns"]) -> Float[Tensor, "n rows colu
     a, b, c = QUINTIC
     X = G.mT if G.shape[1] > G.shape[2] else G
     X = X / X.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
-        A = X @ X.mT
-        X = a * X + (b * A + c * A @ A) @ X
+    # Optimizers step under Lightning's autocast, which is meant for the passes.
+    with torch.autocast(G.device.type, enabled=False):
+        for _ in range(5):
+            A = X @ X.mT
+            X = a * X + (b * A + c * A @ A) @ X
     return X.mT if G.shape[1] > G.shape[2] else X
 
 
