@@ -240,7 +240,7 @@ def compile_blocks(blocks: Sequence[Block], deepens: bool = False) -> None:
     if any(recurrence(block) is not None for block in blocks):
         raise ValueError("compile=true compiles stages in depth, and this network is cut in time: leave it out.")
     if deepens and any(isinstance(block, StableBlock) and block.rebuilds for block in blocks):
-        # What is compiled keeps autograd's nodes of the weights alive, which know them as few as they were.
+        # Behind a doubling autograd expects gradients of as few layers as there were, even after a compiler.reset().
         raise ValueError(
             "compile=true with arch.reversible=true trains a network of one depth: leave one of them out, or levels."
         )
