@@ -21,7 +21,7 @@ def trained(optimizer: Any) -> list[Tensor]:
     """Two groups after some steps of given gradients."""
     generator = torch.Generator().manual_seed(0)
     groups = [torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_() for _ in RATES]
-    made = optimizer([{"params": [p], "lr": rate} for p, rate in zip(groups, RATES, strict=True)])
+    made = optimizer([{"params": [p], "lr": rate} for p, rate in zip(groups, RATES, strict=True)], [])
     for _ in range(STEPS):
         for p in groups:
             p.grad = torch.randn(5, generator=generator, dtype=torch.float64)
@@ -151,7 +151,7 @@ def test_early_stages_have_more_momentum_with_nadam(stages):
     rule = instantiate(config("optimizer=nadam").optimizer, _convert_="all")
     # All but the first learn a likeness, too, which moved the line: the last stage had 0.92, of four.
     names = [f"{part}/{k}" for k in range(stages) for part in ("block", "likeness") if (part, k) != ("likeness", 0)]
-    groups = rule([{"params": [torch.zeros(1, requires_grad=True)], "name": name} for name in names]).param_groups
+    groups = rule([{"params": [torch.zeros(1, requires_grad=True)], "name": name} for name in names], []).param_groups
     expected = {f"{k}": 0.9 + 0.09 * (stages - 1 - k) / max(stages - 1, 1) for k in range(stages)}
     assert [group["betas"] for group in groups] == [(pytest.approx(expected[name[-1]]), 0.999) for name in names]
 
@@ -213,7 +213,7 @@ def test_every_number_of_half_precision_moves(name):
     ends = []
     for kind in (torch.bfloat16, torch.float64):
         p = torch.zeros(6, 50, dtype=kind).requires_grad_()
-        made = optimizer([{"params": [p], "lr": 0.5}])
+        made = optimizer([{"params": [p], "lr": 0.5}], [])
         p.grad = torch.linspace(1, 2, 300).view(6, 50).to(kind)
         made.step()
         ends.append(p.detach().double())

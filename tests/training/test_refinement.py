@@ -31,7 +31,8 @@ class Small:
         self.rule: Any = instantiate(config(f"optimizer={name}").optimizer, _convert_="all")
         parts = [(k, part) for k, stage in enumerate(self.stages) for part in (stage.block, stage.interface)]
         groups = [{"params": list(part.parameters()), "name": f"{type(part).__name__}/{k}"} for k, part in parts]
-        self.optimizer = self.rule([group for group in groups if group["params"]])
+        stacks = [stack for stage in self.stages for stack in stage.block.stacks()]
+        self.optimizer = self.rule([group for group in groups if group["params"]], stacks)
         self.steps = 0
         for _ in range(10):
             self.step()

@@ -105,7 +105,7 @@ class Optimizer(ABC):
     interfaces: float
 
     @abstractmethod
-    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor]) -> torch.optim.Optimizer:
         """One parameter group a stage and an interface; the stacks are the parameters with a row for each layer."""
 
 
@@ -123,7 +123,7 @@ class Averaging(Optimizer, ABC):
 class Adam(Averaging):
     """Adam (Kingma & Ba, 2015); with weight decay it is decoupled, AdamW (Loshchilov & Hutter, 2019)."""
 
-    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, **self.settings, fused=True)
 
 
@@ -131,7 +131,7 @@ class Adam(Averaging):
 class MuonAdam(Averaging):
     """Muon for the stacked layers of stable networks (Jordan et al., 2024), decoupled Adam for all else."""
 
-    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor]) -> torch.optim.Optimizer:
         return Muon(groups, stacks, **self.settings)
 
 
@@ -152,7 +152,7 @@ class NAdam(Optimizer):
         self.lr, self.interfaces, self.first, self.betas = lr, interfaces, first, betas
         self.settings: dict[str, Any] = {"eps": eps, "weight_decay": weight_decay, "decoupled_weight_decay": True}
 
-    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor]) -> torch.optim.Optimizer:
         last, second = self.betas
         numbers = [int(group.get("name", "block/0").rpartition("/")[2]) for group in groups]
         rise = (self.first - last) / max(*numbers, 1)
@@ -171,7 +171,7 @@ class Sgd(Optimizer):
         self.lr, self.interfaces = lr, interfaces
         self.settings: dict[str, Any] = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
 
-    def __call__(self, groups: Groups, stacks: Iterable[Tensor] = ()) -> torch.optim.Optimizer:
+    def __call__(self, groups: Groups, stacks: Iterable[Tensor]) -> torch.optim.Optimizer:
         # On a CPU torch's fused step of bfloat16 leaves the better part of a tensor where it is.
         half = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for group in groups for p in group["params"])
         return torch.optim.SGD(groups, lr=self.lr, fused=not half, **self.settings)
