@@ -71,3 +71,13 @@ class AlarmOnce(Alarm):
         if not self.mark.exists():
             self.mark.touch()
             super().ring()
+
+
+class Enough(Callback):
+    """Ends training behind so many epochs, as a user's callback may."""
+
+    def __init__(self, *, epochs: int):
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 == self.epochs

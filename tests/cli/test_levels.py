@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
+import costate
 from composing import config, network
 from costate.core.block import RULES, prolong
 from costate.runs import RunFolder
@@ -113,6 +114,16 @@ def test_early_stopping_watches_the_last_level_alone(tmp_path):
     folder = fit(tmp_path, *words, "levels=double", "levels.depths=[2,4]", "levels.epochs=[3,4]")
     assert folder.results()["epochs"] == 3 + 2, "of the last one to compare with, and one that was no better by 100"
     assert layers(tmp_path / "checkpoints" / "best.ckpt") == 4
+
+
+def test_a_user_s_callback_may_end_a_run_on_a_coarse_level(tmp_path):
+    """It has its results and its network, which is as deep as it had become."""
+    words = (*DATA, *QUIET, "levels=double", "levels.depths=[2,4]", "levels.epochs=[3,4]")
+    folder = fit(tmp_path, *words, "+callbacks.enough._target_=alarm.Enough", "+callbacks.enough.epochs=2")
+    assert folder.results()["epochs"] == 2
+    assert [name for name in folder.results() if name.startswith("level/1")] == []
+    assert layers(tmp_path / "checkpoints" / "best.ckpt") == 2
+    assert costate.load(tmp_path)[0].layers == 2
 
 
 def test_more_epochs_are_more_of_the_last_level(tmp_path):

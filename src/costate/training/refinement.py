@@ -65,10 +65,10 @@ class Refinement(Callback):
         self.seconds, self.scores = list(state_dict["seconds"]), list(state_dict["scores"])
 
     def results(self) -> dict[str, float]:
-        """`level/<l>/...` of each level, if there are several."""
+        """`level/<l>/...` of each level that was come to, if there are several: a user's callback may end the run."""
         if len(self.plan.levels) == 1:
             return {}
-        rows = zip(self.plan.levels, self.seconds, [*self.scores, self.checkpoints.record], strict=True)
+        rows = zip(self.plan.levels, self.seconds, [*self.scores, self.checkpoints.record], strict=False)
         return {
             f"level/{i}/{name}": number
             for i, (level, seconds, scores) in enumerate(rows)
