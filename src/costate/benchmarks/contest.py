@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from costate.benchmarks import build
 from costate.benchmarks.hosts import Hosts, enter
 from costate.benchmarks.simulation import WINDOW
-from costate.core.block import Block, Network
+from costate.core.block import Block, Network, stacked
 from costate.core.copies import Copies
 from costate.core.method import Method
 from costate.core.tasks import Classification
@@ -88,8 +88,8 @@ class Contestant(ABC):
         self.setting = setting
         self.loss = Classification(setting.classes).loss
 
-    def optimizer(self, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-        return build(self.setting.optimizer)([{"params": list(parameters)}])
+    def optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
+        return build(self.setting.optimizer)([{"params": list(part.parameters())}], stacked(part))
 
     @abstractmethod
     def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
@@ -107,7 +107,7 @@ class Autograd(Contestant):
         super().__init__(setting)
         self.batches = copies
         self.net = setting.network()
-        self.adam = self.optimizer(list(self.net.parameters()))
+        self.adam = self.optimizer(self.net)
 
     def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         self.adam.zero_grad()
@@ -122,7 +122,7 @@ class Ddp(Contestant):
         super().__init__(setting)
         self.group = group
         self.net = DistributedDataParallel(setting.network(), process_group=group)
-        self.adam = self.optimizer(list(self.net.parameters()))
+        self.adam = self.optimizer(self.net)
         self.bytes = sum(p.numel() * p.element_size() for p in self.net.parameters())
 
     def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
@@ -150,7 +150,7 @@ class Stages(Contestant):
         self.execution = self.pipeline or Serial(parts, rule, lag=lag)
         self.execution.connect()
         own = parts if self.pipeline is None else [parts[self.pipeline.own]]
-        self.adam = self.optimizer([p for part in own for p in part.parameters()])
+        self.adam = self.optimizer(nn.ModuleList(own))
 
     def step(self, n: int, x: Tensor, y: Tensor, ahead: int) -> None:
         self.adam.zero_grad()
@@ -175,7 +175,7 @@ class TorchPipeline(Contestant):
         super().__init__(setting)
         rank, ranks = dist.get_rank(group), dist.get_world_size(group)
         block = setting.cut(ranks)[rank]
-        self.adam = self.optimizer(list(block.parameters()))
+        self.adam = self.optimizer(block)
         stage = PipelineStage(block, rank, ranks, torch.device("cpu"), group=group)
         self.schedule = schedule(stage, n_microbatches=micro_batches, loss_fn=self.loss)
         self.first, self.last = rank == 0, rank == ranks - 1

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.pipelining import ScheduleGPipe
 
 from costate.benchmarks import build, medians
 from costate.benchmarks.contest import Autograd, Ddp, Setting, TorchPipeline
 from costate.benchmarks.simulation import Copied, Costs, Line, Link
+from costate.core.block import stacked
 from costate.core.stage import Stage
 from costate.core.tasks import Classification
 from costate.training.module import stages
@@ -79,8 +80,8 @@ def _two(setting: Setting, method: dict[str, Any]) -> tuple[Stage, Stage, torch.
     """The stages of two, and the optimizer of their layers."""
     rule = build(method)
     front, back = stages(setting.cut(2, rule), setting.shape, Classification(setting.classes), rule)
-    parameters = [p for stage in (front, back) for p in stage.block.parameters()]
-    return front, back, build(setting.optimizer)([{"params": parameters}])
+    layers = nn.ModuleList([front.block, back.block])
+    return front, back, build(setting.optimizer)([{"params": list(layers.parameters())}], stacked(layers))
 
 
 def _copies(setting: Setting, method: dict[str, Any]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from costate.callbacks.measurement import TrainingScore
 from costate.callbacks.peak_memory import Held
 from costate.config.composing import composed
 from costate.config.words import override
-from costate.core.block import Network
+from costate.core.block import Network, stacked
 from costate.core.types import Shape
 from costate.runs.program import start as started
 from costate.training.module import Training
@@ -220,7 +220,7 @@ class Stopwatch(Callback):
 def _bare_loop(cfg: DictConfig) -> float:
     """The uncut network, autograd, the same optimizer."""
     data, network = _parts(cfg)
-    optimizer = build(cfg.optimizer)([{"params": list(network.parameters())}])
+    optimizer = build(cfg.optimizer)([{"params": list(network.parameters())}], stacked(network))
     loader = data.train_dataloader()
     since = time.perf_counter()
     for x, y in loader:
@@ -266,7 +266,7 @@ class Steps:
         cfg = composed(*net.split())
         torch.manual_seed(0)
         self.net: Network = build(cfg.arch, shape, 10)
-        self.optimizer: Any = build(cfg.optimizer)([{"params": list(self.net.parameters())}])
+        self.optimizer: Any = build(cfg.optimizer)([{"params": list(self.net.parameters())}], stacked(self.net))
         self.x, self.y, self.steps = torch.randn(batch, *shape), torch.randint(10, (batch,)), steps
 
     def step(self) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from costate.benchmarks import build, markdown, medians, write
 from costate.benchmarks.contest import launch
 from costate.config.composing import composed
+from costate.core.block import stacked
 from costate.core.method import Iteration
 from costate.core.tasks import Classification
 from costate.execution.serial import OneEach
@@ -155,7 +156,7 @@ def _iterations(cfg: Any, rows: int, rounds: int) -> list[tuple[Row, Row]]:
         parts.load_state_dict(start)
         if works:
             iteration.gradient(0, *batch, ahead=0)
-            iteration.advance(build(cfg.optimizer)([{"params": list(parts.parameters())}]))
+            iteration.advance(build(cfg.optimizer)([{"params": list(parts.parameters())}], stacked(parts)))
         return {name.removeprefix("pvd/seconds/"): value for name, value in iteration.report().items()}
 
     return [(once(series, dist.get_rank() == 0), once(processes, True)) for _ in range(rounds + 1)][1:]

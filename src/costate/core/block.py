@@ -16,6 +16,7 @@ corrects locally (Parpas & Muir, 1902.02542; multigrid's restriction: Günther e
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -147,6 +148,16 @@ class Block(nn.Module, ABC):
     def refine(self, stacks: Sequence[Float[Tensor, "finer ..."]]) -> None:
         """Takes other stacks, of any number of layers, over the same time; parameters stay the same objects."""
         raise AssertionError("asked of blocks that have stacks")
+
+
+def stacked(part: nn.Module) -> list[Tensor]:
+    """What has a row for each layer, in all blocks that a module holds; nothing has where layers are no time steps."""
+    found: list[Tensor] = []
+    for block in part.modules():
+        if isinstance(block, Block):
+            with suppress(ValueError):
+                found += block.stacks()
+    return found
 
 
 class Network(nn.Module, ABC):

@@ -1,6 +1,5 @@
 """A network cut in stages, as a LightningModule with manual optimisation; and torch.compile of the stages."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from costate.architectures.recurrent import recurrence
 from costate.architectures.stable import StableBlock
-from costate.core.block import Block
+from costate.core.block import Block, stacked
 from costate.core.interface import EachSpan, Loss
 from costate.core.method import Method
 from costate.core.stage import Stage
@@ -86,19 +85,10 @@ class Training(lightning.LightningModule):
             )
             if part is not None
         ]
-        optimizer = self.optimizer([group for group in groups if group["params"]], self._stacks())
+        optimizer = self.optimizer([group for group in groups if group["params"]], stacked(self.stages))
         steps = int(self.trainer.estimated_stepping_batches)
         self.execution.plan(steps)
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: self.annealing.factor(n / steps))]
-
-    def _stacks(self) -> list[Tensor]:
-        """What has a row for each layer, of stages and of their copies; nothing has where layers are no time steps."""
-        found: list[Tensor] = []
-        for stage in self.execution.stages:
-            for block in (stage.block, *([] if stage.likeness is None else [stage.likeness.delta])):
-                with contextlib.suppress(ValueError):
-                    found += block.stacks()
-        return found
 
     def on_fit_start(self) -> None:
         self.execution.connect()
