@@ -64,10 +64,10 @@ clean: ## remove .venv and every cache; runs/ and data/ stay
 
 # Of what pip says: at which package it is, on one line; complaints as they are; and its exit code.
 define TELL
-{ n=0; while read -r word name rest; do case "$$word $$name" in \
+{ n=0; while read -r word name rest; do case "$$word $$name $$rest" in \
   'Collecting '*) n=$$((n + 1)); printf '\r  %3d packages, now %-48.48s' $$n "$$name";; \
-  'Installing collected') printf '\r  %3d packages: installing them ...%-40s\n' $$n '';; \
-  ERROR:*|error:*) echo "$$word $$name $$rest";; \
+  'Installing collected'*) printf '\r  %3d packages: installing them ...%-40s\n' $$n '';; \
+  ERROR:*|error:*|*' depends on '*|'The user requested'*) echo "$$word $$name $$rest";; \
   'code '*) exit $$name;; \
 esac; done; }
 endef

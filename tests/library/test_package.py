@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from importlib.metadata import distributions
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import costate
+from running import ROOT
 
 ALONE = """
 import sys, costate
@@ -50,3 +55,19 @@ def test_everything_public_is_there_and_says_what_it_is():
         assert len(getattr(costate, name).__doc__.splitlines()[0]) > 30
     with pytest.raises(AttributeError, match="no attribute 'bounday'"):
         _ = costate.bounday
+
+
+@pytest.mark.parametrize("python", ["3.10.0", "3.11.0", "3.11.2", "3.11.9", "3.12.0", "3.13.0"])
+def test_versions_that_are_asked_for_run_on_every_python(python):
+    """On Python 3.11.2, Debian's, `make setup` ended at a package of which a later version of 3.11 was asked."""
+    found = {d.metadata["Name"]: (d.version, d.metadata["Requires-Python"]) for d in distributions()}
+    installed = {canonicalize_name(name): row for name, row in found.items() if name}
+    asked = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    here = {"python_version": python.rpartition(".")[0], "python_full_version": python}
+    known = 0
+    for one in asked:
+        version, range_ = installed.get(canonicalize_name(one.name), ("", None))
+        if (one.marker is None or one.marker.evaluate(here)) and range_ and version in one.specifier:
+            known += 1
+            assert python in SpecifierSet(range_), one
+    assert known > 20
