@@ -5,8 +5,9 @@ import csv
 import pytest
 import torch
 
-from costate.config.composing import bfloat16_over_float32, composed
+from costate.config.composing import composed
 from costate.runs import RunFolder
+from costate.training.trainer import bfloat16_over_float32
 from running import QUIET, SMALL, fit, last, refusal
 
 
@@ -44,10 +45,13 @@ def test_a_processor_without_units_for_bfloat16_is_told_and_not_chosen_for_it(
     tmp_path, monkeypatch, capsys, slower, precision
 ):
     """A run of an hour took ten of them without a word."""
-    monkeypatch.setattr("costate.config.composing.bfloat16_over_float32", lambda: slower)
+    kind = "AVX2" if slower > 1 else "AVX512"
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: kind)
     monkeypatch.setattr("costate.training.trainer.bfloat16_over_float32", lambda: slower)
     assert composed("experiment=cifar_full_model").trainer.precision == precision
     assert composed("experiment=cifar_full_model", "trainer=gpu").trainer.precision == "bf16-mixed"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert composed("experiment=cifar_full_model", "trainer=ddp").trainer.precision == precision
     fit(tmp_path, *SMALL, *QUIET, "callbacks=none", "trainer.precision=bf16-mixed")
     told = "multiplies bfloat16 20.0 times as slowly as float32: 32-true is quicker here."
     assert (told in capsys.readouterr().err) == (slower > 1)

@@ -4,7 +4,6 @@ Light: imports torch only where a file asks for what this machine does quickly.
 """
 
 import re
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -157,23 +156,14 @@ def coarsening(time: Any) -> int:
 
 
 def quick_precision(accelerator: str) -> str:
-    """The precision of the quickest step: bf16-mixed, or 32-true on a processor that multiplies bfloat16 slowly."""
-    return "32-true" if accelerator == "cpu" and bfloat16_over_float32() > 1 else "bf16-mixed"
+    """The precision of the quickest step: bf16-mixed, or 32-true on a processor that has no units for bfloat16.
 
-
-@cache
-def bfloat16_over_float32() -> float:
-    """Seconds of a convolution in bfloat16 over those in float32, on this processor: 0.5 with units for it, else 20."""
+    By its kind, not by a clock: ranks that compose for themselves have to agree.
+    """
     import torch
 
-    def seconds(dtype: torch.dtype) -> float:
-        images, weights = torch.ones(32, 32, 16, 16, dtype=dtype), torch.ones(32, 32, 3, 3, dtype=dtype)
-        start = time.perf_counter()
-        torch.conv2d(images, weights)
-        return time.perf_counter() - start
-
-    half, full = (min(seconds(dtype) for _ in range(4)) for dtype in (torch.bfloat16, torch.float32))
-    return half / full
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    return "bf16-mixed" if on_gpu or torch.backends.cpu.get_cpu_capability() == "AVX512" else "32-true"
 
 
 def guide(_root_: Any) -> str:
