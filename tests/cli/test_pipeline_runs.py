@@ -159,7 +159,7 @@ def test_ranks_with_different_settings_are_refused(tmp_path):
         )
         for r in (0, 1)
     ]
-    _, told = ranks[1].communicate(timeout=60)
+    _, told = ranks[1].communicate(timeout=120)
     ranks[0].kill()
     ranks[0].communicate()
     assert ranks[1].returncode == 2

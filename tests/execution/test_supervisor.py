@@ -97,7 +97,7 @@ wait()
     assert str(error.value).startswith(f"Rank {victim} of 2 {sentence}")
     assert "no checkpoint yet" in str(error.value)
     assert error.value.code == code
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert len(pids(tmp_path)) == 4
     assert not any(alive(pid) for pid in pids(tmp_path))
 
@@ -209,7 +209,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Its exit code, and what it has told, once it has ended by itself."""
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     return process.returncode, told
 
 

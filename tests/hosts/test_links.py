@@ -24,14 +24,17 @@ enter(pid)
 dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
 message = torch.zeros(size // 4)
 
-def seconds(on):
-    dist.barrier()
-    throttle(on)
+def exchange():
     dist.barrier()
     start = time.perf_counter()
     for turn in (0, 1):
         (dist.send if rank == turn else dist.recv)(message, 1 - rank)
     return time.perf_counter() - start
+
+def seconds(on):
+    dist.barrier()
+    throttle(on)
+    return min(exchange() for _ in range(3))
 
 print([seconds(on) for on in (False, True, False, True, False)])
 dist.barrier()
@@ -41,24 +44,35 @@ dist.barrier()
 LINKS = {"slow": (100.0, 0.0, 1_250_000, (0.15, 0.25)), "far": (None, 0.02, 4_000, (0.04, 0.08))}
 """Mb/s, seconds, bytes, and the least and most that they take there and back: 0.2 s on the slow link. On the far one
 two ways, and up to one more: the first message waits for word that there is room, which travels while the barrier
-before it ends, here or there first."""
+before it ends, here or there first. A busy machine takes longer now and then, never less: of several times the least
+counts."""
 
 
-def seconds_a_batch(throttle):
+FOUR = 0.12
+"""Seconds of a batch, more than where four are under way in a round trip of 0.3, and less than where two are."""
+
+
+def seconds_a_batch(throttle, enough):
+    """The least of a few times, for a busy machine takes longer; of no more than are needed to have enough."""
     throttle(True)
-    dist.barrier()
-    coarse = nodes_of({COARSE: METHODS[COARSE]})[COARSE]
-    return pace(Stages(setting_of("w256d16", "balance=null"), coarse, lag=0), 0.5, 10).seconds
+    coarse, taken = nodes_of({COARSE: METHODS[COARSE]})[COARSE], []
+    while len(taken) < 5 and not any(seconds < enough for seconds in taken):
+        dist.barrier()
+        taken.append(pace(Stages(setting_of("w256d16", "balance=null"), coarse, lag=0), 0.5, 10).seconds)
+    return min(taken)
 
 
 def test_several_states_are_under_way_over_a_far_link():
-    """A receiver that made room for one state at a time let one through in a round trip of 0.3 s."""
+    """A receiver that made room for one state at a time let one through in a round trip of 0.3 s.
+
+    Four in each would be 0.075 s a batch, two 0.15; a batch was measured at 0.22 once, on a machine that did more.
+    """
     if reason := lacking():
         pytest.skip(reason)
     with Hosts(2, 0.15) as hosts:
         networks = [hosts.network(name) for name in hosts.names]
-        found = launch(2, 1, seconds_a_batch, hosts.throttle(), networks=networks)
-    assert 0.05 < found < 0.15, "four in a round trip"
+        found = launch(2, 1, seconds_a_batch, hosts.throttle(), FOUR, networks=networks)
+    assert 0.05 < found < FOUR, "four in a round trip"
 
 
 @pytest.mark.parametrize(("rate", "delay", "size", "bounds"), LINKS.values(), ids=LINKS)
