@@ -158,6 +158,16 @@ def test_constructors_may_be_inherited_and_targets_may_be_functions(target, sett
     assert found.open == (target == "toy_lab.parts.Open")
 
 
+def test_what_a_librarys_callback_asks_for_by_place_is_a_setting():
+    """Lightning's EarlyStopping has `monitor` there: "no such setting", and without it a TypeError behind the data."""
+    cfg = deepcopy(base())
+    OmegaConf.update(cfg, "callbacks.own", {"_target_": "toy_lab.parts.Heir", "shape": 3, "rate": 1}, force_add=True)
+    assert check(cfg).callbacks.own == {"_target_": "toy_lab.parts.Heir", "shape": 3, "rate": 1.0}
+    del cfg.callbacks.own.shape
+    with pytest.raises(SettingError, match=r"^callbacks\.own\.shape is missing\.$"):
+        check(cfg)
+
+
 @pytest.mark.parametrize("target", ["toy_lab.parts.Absent", "toy_lab.absent.Part", "no_such_package.Part", "Part"])
 def test_what_is_not_found_in_source_is_left_alone(target):
     assert signature(target) is None

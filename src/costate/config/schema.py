@@ -78,6 +78,9 @@ def _walk(key: str, value: Any) -> Any:
         return value
     found = signature(value["_target_"]) if "_target_" in value else None
     if found is not None:
+        if key.startswith("callbacks."):
+            # Nothing is passed to them, so that a library's callback may ask for what it needs by place.
+            found = Signature({**found.objects, **found.settings}, found.open)
         hydra = {name: value[name] for name in HYDRA_KEYS if name in value}
         own = {name: item for name, item in value.items() if name not in hydra}
         value = {**hydra, **_conform(f"{key}.", own, found)}

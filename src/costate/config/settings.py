@@ -7,7 +7,7 @@ import ast
 import importlib.util
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -61,17 +61,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Signature:
-    """The settings of one target; an open one (`**kwargs`) takes others too."""
+    """The settings of one target; an open one (`**kwargs`) takes others too.
+
+    Attributes:
+        objects: arguments by place, which the program passes; to callbacks it passes none, so that they are settings.
+    """
 
     settings: dict[str, Setting]
     open: bool = False
+    objects: dict[str, Setting] = field(default_factory=dict)
 
 
 def signature(target: str) -> Signature | None:
     """The settings of the class or function with this dotted name, or None where its source is not found.
 
-    Settings are the keyword-only arguments, and positional ones that have a default; other positional arguments are
-    objects that the program passes. Of a dataclass they are its fields.
+    Settings are the keyword-only arguments, and positional ones that have a default; the other positional ones are
+    objects. Of a dataclass they are its fields.
     """
     module, _, name = target.rpartition(".")
     module, node = _find(module, name)
@@ -85,7 +90,7 @@ def signature(target: str) -> Signature | None:
     bases = (signature(f"{module}.{base.id}") for base in node.bases if isinstance(base, ast.Name))
     inherited = [base for base in bases if base is not None]
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return next((found for found in inherited if found.settings or found.open), Signature({}))
+        return next((found for found in inherited if found.settings or found.open or found.objects), Signature({}))
     fields = {name: setting for found in inherited for name, setting in found.settings.items()}
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part.annotation):
@@ -95,11 +100,13 @@ def signature(target: str) -> Signature | None:
 
 def _arguments(scope: "_Scope", arguments: ast.arguments) -> Signature:
     positional = arguments.posonlyargs + arguments.args
-    defaults = positional[len(positional) - len(arguments.defaults) :]
-    found = {argument.arg: Setting(scope.read(argument.annotation), False) for argument in defaults}
+    kinds = [(argument.arg, scope.read(argument.annotation)) for argument in positional]
+    bare = len(positional) - len(arguments.defaults)
+    objects = {name: Setting(kind, True) for name, kind in kinds[:bare] if name != "self"}
+    found = {name: Setting(kind, False) for name, kind in kinds[bare:]}
     for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         found[argument.arg] = Setting(scope.read(argument.annotation), default is None)
-    return Signature(found, open=arguments.kwarg is not None)
+    return Signature(found, arguments.kwarg is not None, objects)
 
 
 def _find(module: str, name: str) -> tuple[str, ast.AST | None]:
