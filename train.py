@@ -1,5 +1,6 @@
 """Train a network in stages: python train.py arch=verlet method=sg data=mnist (see --help)."""
 
+import random
 import sys
 from typing import Any
 
@@ -42,6 +43,7 @@ def main(cfg: DictConfig) -> None:
 
 def train(cfg: DictConfig, folder: RunFolder) -> None:
     """Builds what the settings name, fits it, tests the best checkpoint, and keeps the results."""
+    import numpy as np
     import torch
 
     from costate.callbacks.checkpoints import Checkpoints, Interruption
@@ -63,7 +65,8 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
     composed = cfg.copy()
     cfg.merge_with(plan.settings)
     config: Any = OmegaConf.to_container(cfg)
-    torch.manual_seed(cfg.seed)
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(cfg.seed)
     data = build(cfg.data)
     network = build(OmegaConf.merge(cfg.arch, plan.start), data.shape, data.task.outputs)
     method, execution, optimizer = (build(node) for node in (cfg.method, cfg.execution, cfg.optimizer))

@@ -1,8 +1,11 @@
 """Data as users would bring it: Datasets of torch, a LightningDataModule."""
 
+import random
+
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
 ROWS = 120
 
@@ -57,3 +60,16 @@ def negative() -> tuple[Dataset, Dataset]:
 
 def nothing() -> None:
     return None
+
+
+def divided() -> tuple[Dataset, Dataset]:
+    """The rows 0 to 59, divided as people do: with torch, numpy and Python's own generator."""
+    order = list(range(60))
+    random.shuffle(order)
+    first, second = map(list, random_split(np.random.permutation(order).tolist(), [40, 20]))
+    return _numbered(first), _numbered(second)
+
+
+def _numbered(rows: list[int]) -> Dataset:
+    numbers = torch.tensor(rows)
+    return TensorDataset(numbers[:, None].float(), numbers % 3)

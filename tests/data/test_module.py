@@ -1,5 +1,6 @@
 """Datasets of torch and LightningDataModules become rows in memory."""
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -54,10 +55,21 @@ def test_a_data_module_is_read_whole_and_without_its_order():
     assert sorted(rows.tolist()) == sorted(own.rows.tolist())
 
 
+def test_what_the_function_draws_is_the_same_in_every_process():
+    """Ranks that each drew another order learned from the labels of other rows, and evaluate tested trained rows."""
+    first, again, other = (read("divided", *words).parts for words in ([], [], ["data.seed=1"]))
+    for one, same, elsewhere in zip(first, again, other, strict=True):
+        assert torch.equal(one.x, same.x)
+        assert not torch.equal(one.x, elsewhere.x)
+
+
 def test_reading_draws_nothing_that_training_would_draw():
-    state = torch.get_rng_state()
+    # Not of Python's own generator, from which the checks of types draw, too.
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist()
     read("pictures")
-    assert torch.equal(torch.get_rng_state(), state)
+    read("divided")
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.random.get_state()[1].tolist() == states[1]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 import hashlib
 import math
+import random
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset
 
 from costate.config import lookup
@@ -107,7 +110,8 @@ class Module(Own):
 
     A sample is a pair (x, y) of tensors or numbers; y is a class (an integer) or what a regression is to give (floats).
     Batches are dealt out by seed as those of any data set here, so that runs can be resumed and shared by processes:
-    what a Dataset draws at random for itself is drawn once, so random changes belong into `augment`.
+    what a Dataset draws at random for itself is drawn once, so random changes belong into `augment`. Whatever the
+    function draws, with torch, numpy or Python, it draws by `seed`.
 
     Args:
         module: package.module:function.
@@ -124,7 +128,12 @@ class Module(Own):
 
     def __post_init__(self) -> None:
         told = f"data.module={self.module}"
-        rows, *others = parts(told, lookup.call("data", self.module, self.settings or {}, {}))
+        with isolate_rng():
+            # What it draws is drawn alike in each process, in a resumed run and when the run is looked at: else rows of
+            # one's test are another's to train on.
+            for seed in (torch.manual_seed, np.random.seed, random.seed):
+                seed(self.seed)
+            rows, *others = parts(told, lookup.call("data", self.module, self.settings or {}, {}))
         self.own = self.split(rows, *others)
         self.describe(tuple(rows.x[:1].shape[1:]), _task(told, rows, self.classes))
         if self.augment != "none" and len(self.shape) != 3:
