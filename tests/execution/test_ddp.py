@@ -25,6 +25,7 @@ from costate.execution.replicas import join_batch_norms, own_rows
 from costate.execution.serial import Serial
 from costate.training.module import stages
 from ranks import on_ranks
+from running import command
 
 ROOT = Path(__file__).parents[2]
 Case = tuple[str, int]
@@ -217,3 +218,20 @@ def test_a_sweep_trains_the_same_on_a_cpu_and_on_two_ranks(tmp_path: Path) -> No
     assert (cpu["trainer"], ddp["trainer"]) == ("cpu", "ddp")
     assert float(cpu["test/accuracy"]) == float(ddp["test/accuracy"])
     assert not (tmp_path / "1" / "rank-1.log").exists()
+
+
+def test_sequences_grow_alike_on_all_ranks(tmp_path: Path) -> None:
+    """Ranks that each went by their own rows took sequences of different lengths."""
+    words = (
+        "arch=rnn arch.width=8 data=copy data.batches=30 data.batch_size=8 data.validation=4 data.longest=8 span=4 "
+        "method=none epochs=1 callbacks.curriculum.threshold=1.05 optimizer=sgd optimizer.lr=0.1 annealing=constant"
+    )
+    states = {}
+    for trainer in ("cpu", "ddp"):
+        place = tmp_path / trainer
+        more = (f"trainer={trainer}", "trainer.accelerator=cpu", f"hydra.run.dir={place}")
+        done = command(*words.split(), *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        states[trainer] = torch.load(place / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, tensor in states["cpu"].items():
+        torch.testing.assert_close(states["ddp"][name], tensor, rtol=1e-4, atol=1e-5)

@@ -40,7 +40,7 @@ AVERAGED = 10
 class Curriculum(Callback):
     """One step of the data's own measure whenever the lengths that there are have been solved.
 
-    b ← 0.9 b + 0.1 (bits of the latest batch, a symbol that is asked for);   solved: b < threshold
+    b ← 0.9 b + 0.1 (bits of the latest joint batch, a symbol that is asked for);   solved: b < threshold
 
     Raises the data's `length`, and logs `solved`, the greatest one that has been solved, and `length_bits`, b.
     Jaderberg et al. (2017) have a threshold of 0.15.
@@ -52,7 +52,9 @@ class Curriculum(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         data = trainer.datamodule
         symbols = (batch[1] != SILENT).sum().item() / len(batch[1])
-        bits = pl_module.execution.loss.value.item() / symbols / math.log(2)
+        # Of the joint batch: ranks that each went by their own rows would take sequences of different lengths.
+        loss = trainer.strategy.reduce(pl_module.execution.loss.value.clone(), reduce_op="mean")
+        bits = loss.item() / symbols / math.log(2)
         self.bits = bits if self.bits == math.inf else self.bits + (bits - self.bits) / AVERAGED
         if self.bits < self.threshold:
             self.solved, self.bits = data.length, math.inf
