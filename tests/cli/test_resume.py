@@ -242,11 +242,19 @@ def test_a_preempted_job_of_slurm_is_queued_again(monkeypatch):
     assert (stopped, calls) == ([signal.SIGTERM], [["scontrol", "requeue", "12"]])
 
 
-@pytest.mark.parametrize("word", ["execution.lag=2", "execution.wire=bf16"])
+def test_late_gradients_between_spans_stay_when_the_execution_is_named_again(tmp_path):
+    recurrent = ("arch=lstm", "data=adding", "method=sg")
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config(*recurrent, "execution.later=0.9")))
+    word = "execution=unrolled"
+    assert RunFolder(tmp_path, [word]).saved(config(*recurrent, word, f"resume={tmp_path}")).execution.later == 0.9
+
+
+@pytest.mark.parametrize("word", ["execution.lag=2", "execution.wire=bf16", "execution.later=0.5"])
 def test_what_an_execution_changes_of_the_numbers_stays(tmp_path, word):
-    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config()))
+    recurrent = ("arch=lstm", "data=adding", "method=sg") if "later" in word else ()
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(config(*recurrent)))
     with pytest.raises(SettingError, match=f"{word.partition('=')[0]} cannot change when a run is resumed"):
-        RunFolder(tmp_path, [word]).saved(config(word, f"resume={tmp_path}"))
+        RunFolder(tmp_path, [word]).saved(config(*recurrent, word, f"resume={tmp_path}"))
 
 
 @pytest.mark.parametrize("word", ["execution=pipeline", "trainer=ddp"])

@@ -28,9 +28,9 @@ PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.down
 
 REPLACEABLE = {"trainer", "execution", "workers", "compile", "channels_last"}
 REPLACEABLE |= {"epochs", "callbacks", "logger", "labels", "summary"}
-"""Settings that may change when a run is resumed: they are no part of what is trained, but for two of an execution."""
+"""Settings that may change when a run is resumed: they are no part of what is trained, but for some of an execution."""
 
-OF_THE_TRAINING = ("execution.lag", "execution.wire")
+OF_THE_TRAINING = ("execution.lag", "execution.wire", "execution.later")
 OF_THE_STEPS = ("precision", "train_batches", "eval_batches")
 """Settings of an execution that do change numbers, and those of a trainer, which change where they are named alone."""
 
@@ -237,7 +237,7 @@ class RunFolder:
             before, now = OmegaConf.select(saved, key, default="nowhere"), OmegaConf.select(cfg, key)
             if key == "execution":
                 # Another execution brings its trainer's processes.
-                saved.execution = _with(saved.execution, cfg.execution, "lag", "wire")
+                saved.execution = _with(saved.execution, cfg.execution, "lag", "wire", "later")
                 saved.trainer = _with(saved.trainer, cfg.trainer, *OF_THE_STEPS)
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
