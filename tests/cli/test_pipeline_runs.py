@@ -122,6 +122,18 @@ def test_ctrl_c_ends_all_ranks_and_leaves_a_checkpoint(tmp_path, pipeline):
     assert differences(last(RunFolder(tmp_path))["state_dict"], last(pipeline)["state_dict"]) == []
 
 
+@pytest.mark.parametrize("refresh", [0.25, 0.9])
+def test_stages_that_make_their_own_inputs_stop_when_asked(tmp_path, refresh):
+    """No state travels that could carry the wish: it ended in an assertion, or, of rare copies, most of a run later."""
+    own = ("method=coarse", "method.inputs=coarse", f"method.refresh={refresh}", "arch.depth=4", "method.factor=2")
+    alarm = (f"+callbacks.alarm.batch={BATCHES + 1}", f"+callbacks.alarm.signum={signal.SIGINT:d}")
+    words = (*RUN, *PIPELINE, *own, "epochs=20", *alarm, "+callbacks.alarm.rank=1")
+    done = command(*words, f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert "To go on: python train.py resume=." in done.stderr
+    assert last(RunFolder(tmp_path))["global_step"] < 9 * BATCHES
+
+
 @pytest.mark.thorough
 def test_torchrun_starts_the_same_run(tmp_path, pipeline):
     words = [*RUN, *CALM, *PIPELINE, f"hydra.run.dir={tmp_path}"]

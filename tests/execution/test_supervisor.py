@@ -235,6 +235,16 @@ def test_a_signal_that_is_repeated_at_once_is_one(tmp_path: Path, start: Start, 
     assert all((tmp_path / f"saved-{rank}").exists() for rank in range(2))
 
 
+def test_what_goes_wrong_on_the_way_to_a_checkpoint_is_told(tmp_path: Path, start: Start) -> None:
+    """A rank that failed behind a Ctrl-C did so without a word, and its checkpoint was missing."""
+    process = start(FAIL + CAREFUL.replace('leave(f"saved-{rank}")', "fail(OSError('the disk is full'), 1)"))
+    process.send_signal(signal.SIGINT)
+    code, told = ended(process)
+    assert code == 1
+    assert told.count("Traceback") == 1
+    assert told.endswith("OSError: the disk is full\n")
+
+
 TELLING = """
 if rank == 1:  # alone: what a signal interrupts in its imports ends otherwise than asked
     from costate.execution.launching.supervisor import tell

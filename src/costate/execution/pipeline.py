@@ -118,7 +118,7 @@ class Pipeline(Execution):
                 if kind[0] == self.own:
                     self._copies_out.append((Outbox(self.rank_of(k), group, self.window), kind))
         # A checkpoint holds what is pending on all ranks.
-        self.copied = {kind: numbers for kind, numbers in self.copied.items() if kind in self._copies_in}
+        self.copied = {kind: copy for kind, copy in self.copied.items() if kind in self._copies_in}
         self.replies = {(k, n): reply for (k, n), reply in self.replies.items() if k == self.own}
         for k, stage in enumerate(self.stages):
             if k != self.own:
@@ -163,11 +163,12 @@ class Pipeline(Execution):
         return output if self.own == len(self.stages) - 1 else None
 
     def _forward(self, n: int, x: Tensor, y: Tensor, ahead: int) -> Tensor:
-        stage = self.stages[self.own]
-        travels = self.stages[-1].front is None
+        stage, travels = self.stages[self.own], self.stages[-1].front is None
         rows, asked = self._rooms.take(n, len(x)), False
         if not travels:
-            self.stopping = self._ending and self.method.copies is not None and self.method.copies.taken(n)
+            # Copies may be rare, and behind an epoch all wait for each other anyway.
+            due = self._ending and self.copies is not None and self.copies.taken(n)
+            self.stopping = due or (not ahead and any_rank(self._ending or self.asked, x.device))
         elif self.own == 0:
             # The mark travels with the states.
             asked = any_rank(self.asked, x.device, self.peers)
@@ -191,8 +192,7 @@ class Pipeline(Execution):
 
     def _state(self, n: int, x: Tensor, rows: int) -> tuple[Tensor, bool]:
         """What the stage in front has made of the samples, which has come with so many rows, and its mark."""
-        inlet = self.stages[self.own].inlet
-        state = x.new_empty(rows, *inlet)
+        state = x.new_empty(rows, *self.stages[self.own].inlet)
         if not self._states_in:
             self._states_in.expect(self.coding.pack(state))
         with self.clock.span("wait for state", n):
