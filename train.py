@@ -94,6 +94,7 @@ def train(cfg: DictConfig, folder: RunFolder) -> None:
 
     if trainer.is_global_zero:
         folder.begin(cfg, composed)
+        trained.describe(data.samples(), folder.path)
         if cfg.summary:
             screen.outline(model)
     with interruption.listener:

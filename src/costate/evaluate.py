@@ -24,7 +24,7 @@ from torch import Tensor
 
 from costate.config.composing import composed
 from costate.config.words import suggestion
-from costate.core.tasks import Classification, Task
+from costate.core.tasks import AtEnd, Classification, Task
 from costate.data.memory import InMemory
 from costate.reports.table import comma_separated
 from costate.runs import trained
@@ -109,13 +109,16 @@ def predict(folder: Path, overrides: Sequence[str], split: str) -> Predictions:
     own = instantiate(cfg["data"], _convert_="all")
     if not isinstance(own, InMemory):
         raise ValueError(f"{folder}: sequences that are drawn or streamed have no rows to look at; see summary.json.")
-    network = trained.plain(trained.network(folder, cfg, own))
+    network = trained.plain(trained.network(folder, cfg, own.shape, own.task.outputs))
     own.setup()
     data = _other(cfg, overrides, own) if overrides else own
     batches = list(data.in_order(split))
     output, y = torch.cat([network(x) for x, _ in batches]), torch.cat([y for _, y in batches])
-    names = data.class_names or [str(c) for c in range(data.task.outputs)]
-    return Predictions(data.task, output, y, names if isinstance(data.task, Classification) else [])
+    task: Task = data.task
+    if isinstance(task, AtEnd):
+        task, output = task.task, output[:, -1]
+    names = data.class_names or [str(c) for c in range(task.outputs)]
+    return Predictions(task, output, y, names if isinstance(task, Classification) else [])
 
 
 def _other(cfg: dict[str, Any], overrides: Sequence[str], own: InMemory) -> InMemory:
@@ -131,6 +134,11 @@ def _other(cfg: dict[str, Any], overrides: Sequence[str], own: InMemory) -> InMe
         raise ValueError(
             f"The network takes samples {own.shape} and gives {own.task.outputs} outputs; this data has {data.shape} "
             f"and asks for {data.task.outputs}."
+        )
+    if own.class_names and data.class_names and own.class_names != data.class_names:
+        raise ValueError(
+            f"The network tells {', '.join(own.class_names)} apart; this data has {', '.join(data.class_names)}: give "
+            "its classes those names, in that order."
         )
     data.setup()
     data.prepare = own.prepare

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 import torch
+from hydra.utils import instantiate
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 import costate
 from costate.evaluate import main
-from costate.runs import RunFolder
+from costate.runs import RunFolder, trained
 from own_network import layers
 from running import QUIET, fit
 
@@ -120,6 +123,41 @@ def test_other_rows_are_prepared_as_the_training_rows_were(own, tmp_path):
 def test_data_of_another_kind_is_refused(own, words, sentence, capsys):
     assert main([str(own.path), *words]) == 2
     assert capsys.readouterr().err == sentence + "\n"
+
+
+def test_pictures_of_ones_own_are_prepared_by_what_the_run_has_kept(tmp_path):
+    """Mean and deviation were kept nowhere: a network of bytes was given them as they are, or as shares of 255."""
+    run = fit(tmp_path, "data=digits", "arch=mlp", "stages=1", "method=backprop", "epochs=1", *QUIET)
+    known = json.loads((tmp_path / "samples.json").read_text())
+    assert (known["shape"], known["outputs"]) == ([1, 8, 8], 10)
+    data = instantiate(trained.settings(tmp_path)["data"], _convert_="all")
+    data.setup()
+    x, y = data.parts.test
+    own = (x.float() - torch.tensor(known["mean"])) / torch.tensor(known["deviation"])
+    right = costate.load(tmp_path)(own).argmax(1) == y
+    assert right.float().mean().item() == pytest.approx(run.results()["test/accuracy"])
+
+
+def test_a_network_is_there_without_its_data_and_its_classes_have_names(tmp_path, capsys):
+    for name, colour in {"cat": 40, "dog": 200, "ant": 40, "bee": 200}.items():
+        for i in range(8):
+            path = tmp_path / ("one" if name in ("cat", "dog") else "two") / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (4, 4), colour + i).save(path)
+    words = ("data=folder", "data.size=4", "data.augment=none", "data.batch_size=4", f"data.cache={tmp_path / 'cache'}")
+    run = fit(tmp_path / "run", *words, f"data.root={tmp_path / 'one'}", *OWN, "epochs=1", *QUIET)
+    assert main([str(run.path), f"data.root={tmp_path / 'two'}"]) == 2
+    assert capsys.readouterr().err.startswith("The network tells cat, dog apart; this data has ant, bee: ")
+    shutil.rmtree(tmp_path / "one")
+    assert costate.load(run.path)(torch.randn(2, 3, 4, 4)).shape == (2, 2)
+
+
+def test_sequences_with_an_answer_at_their_end_have_rows_to_look_at(tmp_path):
+    small = ("data.length=6", "data.train=40", "data.validation=20", "data.test=20", "data.batch_size=10", "epochs=1")
+    run = fit(tmp_path, "arch=rnn", "arch.width=4", "method=none", "span=3", "data=adding", *small, *QUIET)
+    assert main([str(tmp_path)]) == 0
+    scores = json.loads((tmp_path / "evaluation" / "test" / "scores.json").read_text())
+    assert scores["loss"] == pytest.approx(run.results()["test/loss"], rel=1e-5)
 
 
 def test_what_is_no_run_is_said(tmp_path, capsys):

@@ -12,7 +12,7 @@ from running import QUIET, SMALL, fit
 def test_the_run_folder(tmp_path, capfd):
     folder = fit(tmp_path, *SMALL, "stages=3", "trainer.progress=lines", "log_every=2")
     files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    kept = {"config.yaml", "origin.json", "metrics.csv", "summary.json", "network.safetensors"}
+    kept = {"config.yaml", "origin.json", "metrics.csv", "summary.json", "network.safetensors", "samples.json"}
     assert files == kept | {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
 
     results = json.loads(folder.summary.read_text())

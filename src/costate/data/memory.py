@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class Parts(NamedTuple):
 class Standardise:
     """To floats of mean 0 and variance 1 per channel: x ← (x − μ) / σ, with μ, σ of the rows it is made from.
 
+    `mean` and `deviation` are these numbers, channel by channel.
+
     Args:
         x: (rows, channels, ...) bytes, in memory or in a file; or floats, of a table (rows, columns).
         shape: of a row, if it is to be another one.
@@ -45,6 +47,7 @@ class Standardise:
         else:
             deviation, mean = torch.std_mean(x.double(), [0, *range(2, x.ndim)], correction=0)
         deviation[deviation <= 1e-12 * mean.abs()] = 1  # a channel that never changes, but for rounding
+        self.mean, self.deviation = mean.tolist(), deviation.tolist()
         column = (len(mean), *(1 for _ in x[:1].shape[2:]))
         self.scale = (1 / deviation).float().view(column).numpy()
         self.shift = (-mean / deviation).float().view(column).numpy()
@@ -124,6 +127,10 @@ class Data(LightningDataModule, ABC):
         self.shape, self.task = shape, task
         self.rows: Callable[[int, int], int] = lambda batch_size, most: batch_size
 
+    def samples(self) -> dict[str, Any]:
+        """What has to be known of the samples to use a network that is trained on them, when they have been read."""
+        return {"shape": list(self.shape), "outputs": self.task.outputs}
+
     def val_dataloader(self) -> Loader:
         return self.in_order("validation")
 
@@ -154,6 +161,12 @@ class InMemory(Data):
         self.class_names: list[str] = []
         self.parts: Parts | None = None
         self.prepare: Callable[[Tensor], Tensor] = lambda x: x
+
+    def samples(self) -> dict[str, Any]:
+        found = super().samples() | {"classes": self.class_names}
+        if isinstance(self.prepare, Standardise):
+            found |= {"mean": self.prepare.mean, "deviation": self.prepare.deviation}
+        return found
 
     @abstractmethod
     def read(self) -> Parts:

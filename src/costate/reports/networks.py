@@ -78,7 +78,7 @@ def load(folder: Path | str, title: str | None = None) -> Trained:
     cfg = trained.settings(folder)
     data = instantiate(cfg["data"], _convert_="all")
     data.setup()
-    block = trained.network(folder, cfg, data)
+    block = trained.network(folder, cfg, data.shape, data.task.outputs)
     depth = block.layers
     arch, method = cfg["labels"]["arch"], cfg["labels"]["method"]
     h = cfg["arch"]["T"] / depth if "T" in cfg["arch"] else 1.0

@@ -1,5 +1,6 @@
 """What a run has trained: its network out of the run's folder, and its weights for those who do without Costate."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 from costate.architectures.chain import Chain
 from costate.config.composing import todays
 from costate.core.block import Block
+from costate.core.types import Shape
+from costate.runs.writing import write
 
 WEIGHTS = "network.safetensors"
+SAMPLES = "samples.json"
+"""What the network takes and gives: shape, outputs, names of classes, mean and deviation of each channel."""
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -29,8 +34,8 @@ def settings(folder: Path) -> dict[str, Any]:
     return todays(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
 
 
-def network(folder: Path, cfg: dict[str, Any], data: Any) -> Block:
-    """The network of a run with the weights of its best epoch, in evaluation mode; data need not be read.
+def network(folder: Path, cfg: dict[str, Any], shape: Shape, outputs: int) -> Block:
+    """The network of a run with the weights of its best epoch, in evaluation mode.
 
     In float32, whatever it was trained in, and uncut, so that nobody asks where it was cut.
 
@@ -38,7 +43,7 @@ def network(folder: Path, cfg: dict[str, Any], data: Any) -> Block:
         ValueError: the checkpoint is of another network.
     """
     saved = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True, map_location="cpu")["state_dict"]
-    (block,) = instantiate(cfg["arch"], data.shape, data.task.outputs, _convert_="all").cut(1)
+    (block,) = instantiate(cfg["arch"], shape, outputs, _convert_="all").cut(1)
     prefixes = [f"stages.{k}.block." for k in range(cfg["stages"])]
     parts = [{name.removeprefix(p): θ for name, θ in saved.items() if name.startswith(p)} for p in prefixes]
     try:
@@ -51,6 +56,7 @@ def network(folder: Path, cfg: dict[str, Any], data: Any) -> Block:
 def load(run: Path | str) -> nn.Module:
     """The network of a run, by its folder: uncut, with the weights of its best epoch, in evaluation mode.
 
+    It takes samples as training did, x ← (x − mean) / deviation, channel by channel, with the numbers of samples.json.
     A network of modules, such as one of arch=sequential, is the plain nn.Sequential that its function returns. The
     weights are in float32; those of trainer.precision=64-true have all of their digits in network.safetensors.
 
@@ -58,8 +64,12 @@ def load(run: Path | str) -> nn.Module:
         ValueError: there is no such run, or its network cannot be made.
     """
     folder = Path(run)
-    cfg = settings(folder)
-    return plain(network(folder, cfg, instantiate(cfg["data"], _convert_="all")))
+    cfg, known = settings(folder), folder / SAMPLES
+    if known.exists():
+        samples = json.loads(known.read_text(encoding="utf-8"))
+        return plain(network(folder, cfg, tuple(samples["shape"]), samples["outputs"]))
+    data = instantiate(cfg["data"], _convert_="all")
+    return plain(network(folder, cfg, data.shape, data.task.outputs))
 
 
 def plain(block: Block) -> nn.Sequential:
@@ -83,6 +93,11 @@ def weights(blocks: Iterable[Block]) -> dict[str, Tensor]:
     """Those of the uncut network, plain modules under the names that they have."""
     whole = uncut(block.state_dict() for block in blocks)
     return {name.removeprefix("chain."): tensor for name, tensor in whole.items()}
+
+
+def describe(samples: Mapping[str, Any], folder: Path) -> None:
+    """`samples.json`, without which nobody could give the network pictures of their own."""
+    write(folder / SAMPLES, json.dumps(samples) + "\n")
 
 
 def save(blocks: Iterable[Block], folder: Path) -> None:
