@@ -19,6 +19,14 @@ def build(shape, classes, width=16):
         nn.Linear(width, classes),
     )
 """
+FROZEN = """
+
+def frozen(shape, classes):
+    net = build(shape, classes, 8)
+    net[1].running_mean.fill_(0.3)
+    net[1].eval()
+    return net
+"""
 OWN = ("arch=sequential", "arch.module=nets_of_mine:build", "arch.settings={width: 8}")
 DATA = ("data=ellipse", "data.train=96", "data.batch_size=16")
 RUN = (*OWN, *DATA, *QUIET, "method=delayed", "stages=3", "seed=0")
@@ -27,7 +35,7 @@ RUN = (*OWN, *DATA, *QUIET, "method=delayed", "stages=3", "seed=0")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     assert len(NETWORK.strip().splitlines()) <= 15, "what a user writes"
-    (tmp_path / "nets_of_mine.py").write_text(NETWORK)
+    (tmp_path / "nets_of_mine.py").write_text(NETWORK + FROZEN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path != str(tmp_path)])
     return tmp_path
@@ -45,3 +53,24 @@ def test_a_pipeline_and_a_resumed_run_end_where_one_process_ends(here):
     for found, expected in ((RunFolder(here / "pipeline"), whole), (resumed, straight)):
         assert [key for key in differences(last(found), last(expected)) if not key.startswith(skip)] == []
         assert found.results()["test/accuracy"] == expected.results()["test/accuracy"]
+
+
+def still(folder: RunFolder) -> bool:
+    return bool((last(folder)["state_dict"]["stages.0.block.chain.1.running_mean"] == 0.3).all())
+
+
+def test_a_norm_that_its_user_has_frozen_stays_so(here):
+    """Behind stages that are measured, probed and validated, and in a run that goes on: it had been thawed."""
+    words = ("arch=sequential", "arch.module=nets_of_mine:frozen", *DATA, "log_every=4", "stages=3", "seed=0")
+    probed = ("callbacks=[default,stability_probe]", "callbacks.stability_probe.every=1", "trainer.progress=lines")
+    once = fit(here / "frozen", *words, *probed, "epochs=2")
+    assert still(once)
+    assert still(fit(here / "frozen", f"resume={here / 'frozen'}", "epochs=3"))
+
+
+@pytest.mark.thorough
+def test_it_stays_so_in_a_pipeline(here):
+    words = ("arch=sequential", "arch.module=nets_of_mine:frozen", *DATA, *QUIET, "stages=3", "seed=0", "epochs=2")
+    done = command(*words, "execution=pipeline", f"hydra.run.dir={here / 'pipeline'}", cwd=here)
+    assert done.returncode == 0
+    assert still(RunFolder(here / "pipeline"))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from costate.architectures.integrators import one_way
 from costate.architectures.reversal import Found, Run, rebuilt
 from costate.config import lookup
-from costate.core.block import Block, Coarsening, Network, State
+from costate.core.block import Block, Coarsening, Network, State, evaluating
 from costate.core.types import Shape
 
 UNTIMED = "layers that are modules of their own have no time step, and cannot be prolonged"
@@ -180,7 +180,8 @@ class Own(Network):
     def __init__(self, shape: Shape, outputs: int, *, module: str | None, settings: dict[str, Any] | None):
         given = {"shape": shape, "outputs": outputs, "classes": outputs}
         layers = _sequential(f"arch.module={module}", lookup.call("arch", module, settings or {}, given))
-        _examine(f"arch.module={module}", layers, shape, outputs)
+        with evaluating(layers):
+            _examine(f"arch.module={module}", layers, shape, outputs)
         super().__init__(Chain(layers), "have arch.module return more modules")
 
 
@@ -203,13 +204,12 @@ def _sequential(told: str, found: Any) -> nn.Sequential:
 @torch.no_grad()
 def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> None:
     """Sends two samples of zeros through; modules that take their sizes from the first input get them here."""
-    modes = {module: module.training for module in layers.modules()}
-    for module in modes:
+    for module in layers.modules():
         if getattr(module, "inplace", False) is True:
             # Written on a boundary, it would write on what the stage before has kept.
             module.inplace = False  # type: ignore[assignment]
     h: Any = torch.zeros(2, *shape)
-    for name, layer in layers.eval()._modules.items():
+    for name, layer in layers._modules.items():
         assert layer is not None, "modules alone"
         place, before, version = f"{told}: module {name} ({type(layer).__name__})", h, h._version
         try:
@@ -232,8 +232,6 @@ def _examine(told: str, layers: nn.Sequential, shape: Shape, outputs: int) -> No
             f"{told} gives {math.prod(h.shape[1:])} numbers a sample, as {tuple(h.shape)}, and the data asks for "
             f"{outputs}, as (batch, {outputs})."
         )
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def _undo(place: str, layer: Any, x: Tensor) -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from costate.callbacks.measurement import Measurement, watch
 from costate.config.settings import Count
+from costate.core.block import evaluating
 from costate.core.measures import amplification
 from costate.data.planar import Surface, surface
 
@@ -53,12 +54,9 @@ class StabilityProbe(Measurement):
 
     def _of(self, block: Any, x: Tensor) -> Tensor:
         # In evaluation mode batch norm neither mixes the samples nor moves its statistics.
-        training = block.training
-        block.eval()
-        Y = block.open(x[: self.samples].detach()).detach()
-        found = amplification(lambda h: block.propagate(h)[-1], Y, self.rounds)
-        block.train(training)
-        return found
+        with evaluating(block):
+            Y = block.open(x[: self.samples].detach()).detach()
+            return amplification(lambda h: block.propagate(h)[-1], Y, self.rounds)
 
 
 RIDGE = 1e-3

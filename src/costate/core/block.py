@@ -15,8 +15,8 @@ corrects locally (Parpas & Muir, 1902.02542; multigrid's restriction: Günther e
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -211,6 +211,18 @@ class Network(nn.Module, ABC):
         if sum(p.numel() for b in blocks for p in b.parameters()) > sum(p.numel() for p in self.block.parameters()):
             raise ValueError(f"stages={stages} parts layers that share parameters: lower stages, or choose a balance.")
         return blocks
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode; behind it each module inside is in the mode that it was in: users freeze norms by theirs."""
+    modes = {each: each.training for each in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
 
 
 def linear(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from costate.architectures.recurrent import recurrence
 from costate.architectures.stable import StableBlock
-from costate.core.block import Block, stacked
+from costate.core.block import Block, evaluating, stacked
 from costate.core.interface import EachSpan, Loss
 from costate.core.method import Method
 from costate.core.stage import Stage
@@ -203,10 +203,8 @@ def stages(blocks: Sequence[Block], shape: Shape, task: Task, method: Method) ->
 
 @torch.no_grad()
 def _shape_behind(block: Block, shape: Shape) -> Shape:
-    training = block.training
-    h = block.eval()(torch.zeros(1, *shape))
-    block.train(training)
-    return tuple(h.shape[1:])
+    with evaluating(block):
+        return tuple(block(torch.zeros(1, *shape)).shape[1:])
 
 
 def compile_blocks(blocks: Sequence[Block], deepens: bool = False) -> None:

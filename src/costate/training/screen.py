@@ -7,7 +7,7 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from costate.core.block import evaluating
 from costate.training.module import Training
 
 PACKAGES = ("costate", "torch", "lightning", "hydra-core")
@@ -51,13 +52,13 @@ def operations(model: Training) -> list[tuple[Tensor, int]]:
     those of matrix products, convolutions and attention.
     """
     dtype = next(model.parameters()).dtype
-    training, x = model.training, torch.zeros(1, *model.shape, device=model.device, dtype=dtype)
-    found = []
-    for stage in model.eval().stages:
-        with FlopCounterMode(display=False) as counter:
-            x = stage(x)
-        found.append((x, counter.get_total_flops()))
-    model.train(training)
+    x = torch.zeros(1, *model.shape, device=model.device, dtype=dtype)
+    found, stages = [], cast(Any, model.stages)
+    with evaluating(model):
+        for stage in stages:
+            with FlopCounterMode(display=False) as counter:
+                x = stage(x)
+            found.append((x, counter.get_total_flops()))
     return found
 
 
