@@ -1,6 +1,7 @@
 """Models of others, cut in stages, with synthesizers or with copies of what is behind; the loop of the docs."""
 
 import copy
+import io
 import re
 from pathlib import Path
 
@@ -212,3 +213,91 @@ def test_what_cannot_be_is_a_sentence():
         costate.decouple(layers(), at=[2], copies=0, classes=3)
     with pytest.raises(ValueError, match="needs the labels"):
         costate.decouple(layers(), at=[2], copies=1)(X)
+
+
+def same_as_whole(model: nn.Sequential, net: nn.Module, x: Tensor, context: Tensor, loss) -> None:
+    """The gradients of a model that is cut, with fresh copies, are its own."""
+    found = []
+    for output in (lambda: net(x, context), lambda: model(x)):
+        model.zero_grad()
+        loss(output()).backward()
+        found.append(gradients(model))
+    for p, q in zip(*found, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def test_a_norm_that_is_frozen_is_frozen_in_a_copy_too():
+    """A copy had taken the statistics of the batch."""
+    model = layers()
+    model[3].running_mean.fill_(0.5)
+    net = costate.decouple(model, at=[2], copies=1, classes=3).train()
+    model[3].eval()
+    same_as_whole(model, net, X, Y, lambda output: F.cross_entropy(output, Y))
+
+
+class Turned(nn.Module):
+    """What a head gives, laid out as a user's loss wants it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.how(x)
+
+
+@pytest.mark.parametrize(
+    ("turn", "loss"),
+    [
+        (lambda h: h, lambda output, y: F.cross_entropy(output.mT, y)),
+        (lambda h: h.mT, F.cross_entropy),
+        (lambda h: h.flatten(0, 1), lambda output, y: F.cross_entropy(output, y.flatten())),
+    ],
+    ids=["last", "second", "in a row"],
+)
+def test_a_copy_finds_the_classes_of_each_token(turn, loss):
+    """The wrong axis was taken for them."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3), Turned(turn))
+    net = costate.decouple(model, at=[2], classes=3, copies=1)
+    x, y = torch.randn(6, 4, 5), torch.randint(3, (6, 4))
+    same_as_whole(model, net, x, y, lambda output: loss(output, y))
+
+
+def test_a_single_target_may_be_without_an_axis():
+    """Every output had been compared with every target."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0))
+    net = costate.decouple(model, at=[2], targets=1, copies=1)
+    same_as_whole(model, net, X, TARGETS[:, :1], lambda output: F.mse_loss(output, TARGETS[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "told", "sentence"),
+    [
+        (torch.randn(6, 3, 6), torch.zeros(6, 3, dtype=torch.long), "classes", "gives (6, 3, 3), of which the second"),
+        (
+            torch.randn(6, 4, 6),
+            torch.zeros(6, dtype=torch.long),
+            "classes",
+            "gives (6, 4, 3) for labels that are (6, 3)",
+        ),
+        (torch.randn(6, 6, 6), torch.zeros(6, 3), "targets", "gives (6, 6, 3) for labels that are (6, 3) as numbers"),
+    ],
+)
+def test_what_a_copy_cannot_tell_is_refused(x, y, told, sentence):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    net = costate.decouple(model, at=[2], copies=1, **{told: 3})
+    found = refusal(lambda: net(x, y))
+    assert found.startswith(f"A copy of what is behind {sentence}")
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize("told", ["classes", "targets"])
+def test_a_model_with_copies_can_be_saved_whole(told):
+    file = io.BytesIO()
+    net = costate.decouple(layers(), at=[2], copies=1, **{told: 3})
+    torch.save(net, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert again.boundaries[0].synthesizer.live[0][0] is again.stages[1][0], "the layers that are trained"

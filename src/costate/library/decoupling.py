@@ -60,7 +60,7 @@ def decouple(
     elif synthesizer is not None:
         raise ValueError("A boundary asks a copy or a synthesizer: give copies=... or synthesizer=..., not both.")
     else:
-        loss = None if targets is None else F.mse_loss
+        loss = None if targets is None else _square
         made = [Behind(layers[cut:], refresh=copies, loss=loss) for cut in cuts]
     boundaries = [Boundary(s, classes=classes, targets=targets, synthesizer=m) for s, m in zip(each, made, strict=True)]
     return Decoupled([layers[a:b] for a, b in pairwise([0, *cuts, len(layers)])], boundaries)
@@ -107,7 +107,8 @@ class Behind(nn.Module):
     Args:
         layers: those behind the boundary, in their order; they are copied, and stay the model's own.
         refresh: calls from one copy to the next.
-        loss: mean over the rows, of the output and of the context as numbers; None: cross-entropy over classes.
+        loss: mean over the rows, of the output and of the context as numbers; None: cross-entropy over classes, which
+            are the output's last axis or, as torch has it, its second one.
 
     Raises:
         ValueError: refresh is below 1.
@@ -122,7 +123,7 @@ class Behind(nn.Module):
         # In a tuple, so that they are not this module's too.
         self.live = (nn.Sequential(*layers),)
         self.copies = copy.deepcopy(self.live[0]).requires_grad_(False)
-        self.refresh, self.loss = refresh, loss or (lambda output, c: F.cross_entropy(output, c.argmax(dim=1)))
+        self.refresh, self.loss = refresh, loss or _entropy
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def forward(self, h: State, c: Tensor | None) -> State:
@@ -135,8 +136,40 @@ class Behind(nn.Module):
             raise ValueError("A copy of what is behind needs the labels: give classes=... or targets=...")
         if self.calls % self.refresh == 0:
             self.copies.load_state_dict(self.live[0].state_dict())
+        for live, copied in zip(self.live[0].modules(), self.copies.modules(), strict=True):
+            # A norm may be frozen.
+            copied.training = live.training
         self.calls += 1
         with torch.enable_grad():
             end = h.detach().requires_grad_()
             (g,) = torch.autograd.grad(self.loss(self.copies(end), c), end)
         return g * len(h)
+
+
+def _entropy(output: Tensor, c: Tensor) -> Tensor:
+    """Of all labels alike, of a sample one or one a token."""
+    rows, second = c.flatten(0, -2), c.movedim(-1, 1).shape
+    if c.ndim > 2 and output.shape == c.shape == second:
+        raise ValueError(
+            f"A copy of what is behind gives {tuple(output.shape)}, of which the second axis or the last one may be "
+            "the classes: say which, Boundary(classes=..., synthesizer=Behind(layers, refresh=..., loss=...))."
+        )
+    if output.shape in (c.shape, rows.shape):
+        return F.cross_entropy(output.reshape(rows.shape), rows.argmax(dim=-1))
+    if output.shape != second:
+        raise _misfit(output, c)
+    return F.cross_entropy(output, c.argmax(dim=-1))
+
+
+def _square(output: Tensor, c: Tensor) -> Tensor:
+    """A single target may be without an axis of its own."""
+    if output.shape not in (c.shape, c.flatten(0, -2).shape) and (c.shape[-1] != 1 or output.shape != c.shape[:-1]):
+        raise _misfit(output, c)
+    return F.mse_loss(output, c.reshape(output.shape))
+
+
+def _misfit(output: Tensor, c: Tensor) -> ValueError:
+    return ValueError(
+        f"A copy of what is behind gives {tuple(output.shape)} for labels that are {tuple(c.shape)} as numbers: give "
+        "the loss yourself, Boundary(..., synthesizer=Behind(layers, refresh=..., loss=...))."
+    )
