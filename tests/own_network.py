@@ -92,6 +92,23 @@ def couplings(shape, classes):
     return nn.Sequential(*start, nn.Linear(8, 12), coupling(6), coupling(6), coupling(6), nn.Linear(12, classes))
 
 
+def bare(shape, classes):
+    """Two of its modules, which become stages of their own, have no weights."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 8), nn.Tanh(), nn.Linear(8, classes))
+
+
+def half_frozen(shape, classes):
+    """A coupling that is not trained, between what is."""
+    still = Coupling(nn.Linear(4, 4)).requires_grad_(False)
+    middle = Coupling(nn.Linear(4, 4)), still, Coupling(nn.Linear(4, 4))
+    return nn.Sequential(nn.Linear(math.prod(shape), 8), *middle, nn.Linear(8, classes))
+
+
+def random_couplings(shape, classes, p=0.5):
+    middle = [Coupling(nn.Sequential(nn.Linear(4, 4), nn.Dropout(p))) for _ in range(2)]
+    return nn.Sequential(nn.Linear(math.prod(shape), 8), *middle, nn.Linear(8, classes))
+
+
 def random(shape, classes):
     return nn.Sequential(nn.Linear(*shape, 8), nn.Dropout(0.5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, classes))
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import composing
 from composing import method, network, options
 from costate.architectures.integrators import one_way
 from costate.core.block import RULES, prolong
@@ -49,6 +50,34 @@ def test_every_method_trains_as_it_does_with_stored_states(rule, arch, deeper):
     for a, b in zip(stored, rebuilt, strict=True):
         for (name, tensor), other in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
             assert torch.allclose(tensor, other, rtol=1e-10, atol=1e-10), name
+
+
+def gradients(module: str, rule: str, *words: str) -> list[torch.Tensor | None]:
+    """Of one batch, of a user's network in three stages."""
+    torch.manual_seed(0)
+    net, each = network(SHAPE, 4, "arch=sequential", f"arch.module=own_network:{module}", *words), method(*rule.split())
+    parts = make_stages(net.cut(3), SHAPE, Classification(4), each)
+    Serial(parts, each, lag=0).step(0, torch.randn(8, *SHAPE), torch.arange(8) % 4)
+    return [p.grad for part in parts for p in part.block.parameters()]
+
+
+def test_layers_that_are_frozen_are_run_backwards_as_well():
+    """They had been asked for the gradients that they do not have."""
+    found, expected = (gradients("half_frozen", rule) for rule in ("method=petra method.delay=0", "method=backprop"))
+    assert [g is None for g in found] == [g is None for g in expected]
+    assert sum(g is None for g in found) == 2
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_which_would_leave_out_others_on_the_way_back_is_refused():
+    """Gradients were wrong, without a word; without dropout they are right."""
+    rule = "method=petra method.delay=0"
+    told = composing.refusal(lambda: gradients("random_couplings", rule))
+    assert told.startswith("method=petra runs layers once more on its way back, and dropout would leave out others")
+    none = [gradients("random_couplings", each, "arch.settings={p: 0}") for each in (rule, "method=backprop")]
+    for a, b in zip(*none, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_says_how_much_it_held(tmp_path):

@@ -172,3 +172,30 @@ def test_running_statistics_of_any_batch_norm_become_those_of_the_batch(momentum
         f.settle()
         torch.testing.assert_close(norm.running_mean, X.mean(0))
         torch.testing.assert_close(norm.running_var, X.var(0))
+
+
+def test_a_network_with_dropout_is_refused():
+    """f of a batch would be another one at each call."""
+    rule, shape = method("method=pvd"), (6,)
+    blocks = network(shape, CLASSES, "arch=sequential", "arch.module=own_network:random").cut(2)
+    serial = Serial(make_stages(blocks, shape, TASK, rule), rule, lag=0)
+    with pytest.raises(ValueError, match="method=pvd asks for the loss of a batch again and again, and dropout"):
+        rule.iteration(serial)
+    serial.stages[0].block.eval()
+    serial.stages[1].block.eval()
+    rule.iteration(serial)
+
+
+def test_the_loss_that_is_logged_is_that_of_the_task():
+    """As of every method: the penalty on weights that change fast is part of f alone."""
+    rule = method("method=pvd")
+    (block,) = network(SHAPE, CLASSES, "arch=resnet", "arch.depth=4", "arch.width=4", "arch.smoothness=1").cut(1)
+    block.field.K.data += torch.randn_like(block.field.K)
+    outer: Any = rule.iteration(Serial(make_stages([block], SHAPE, TASK, rule), rule, lag=0))
+    x, y = batch()
+    expected, penalty = TASK.loss(block(x), y), block.penalty()
+    outer.gradient(0, x, y, ahead=0)
+    assert penalty > 0.1
+    torch.testing.assert_close(outer.loss.value, expected.detach())
+    outer.advance(torch.optim.SGD(block.parameters(), lr=0.1))
+    assert outer.report()["pvd/f/start"] == pytest.approx((expected + penalty).item(), rel=1e-5)

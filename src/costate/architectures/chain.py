@@ -158,7 +158,10 @@ class _Modules(Run):
                 source = layer.inverse(S[0]).detach().requires_grad_()
                 with torch.enable_grad():
                     h = layer(source)
-            λ[0], *g[end - len(own) : end] = torch.autograd.grad(h, [source, *own], λ[0], allow_unused=True)
+            learnt = [p for p in own if p.requires_grad]
+            λ[0], *found = torch.autograd.grad(h, [source, *learnt], λ[0], allow_unused=True)
+            each = iter(found)
+            g[end - len(own) : end] = [next(each) if p.requires_grad else None for p in own]
             end, S[0] = end - len(own), source.detach()
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 State = Float[Tensor, "batch ..."]
 Rule = Callable[[Tensor], Tensor]
@@ -223,6 +224,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for each, mode in modes.items():
             each.training = mode
+
+
+def draws(module: nn.Module) -> bool:
+    """Whether dropout makes a second pass another one: that of torch's modules, or of those with a rate `dropout`."""
+    active = (each for each in module.modules() if each.training)
+    rates = (each.p if isinstance(each, _DropoutNd) else getattr(each, "dropout", 0) for each in active)
+    return any(isinstance(rate, float | int) and rate > 0 for rate in rates)
 
 
 def linear(θ: Float[Tensor, "n ..."]) -> Float[Tensor, "2*n ..."]:

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from costate.architectures.chain import still
 from costate.architectures.integrators import one_way
-from costate.core.block import Block
+from costate.core.block import Block, draws
 from costate.core.stage import Flight, Kept, Memory, leaf
 from costate.core.types import Input, Labels, State
 
@@ -104,12 +104,17 @@ class Rebuild(Memory):
     and the network's first one, keep x; the block is run once more as far as that goes.
 
     Raises:
-        ValueError: the block cannot run backwards.
+        ValueError: the block cannot run backwards, or would draw other random numbers on its way back.
     """
 
     def __init__(self, block: Block):
         if not block.reversible:
             raise ValueError(f"method=petra rebuilds a stage's input from its output, and {one_way()}")
+        if draws(block):
+            raise ValueError(
+                "method=petra runs layers once more on its way back, and dropout would leave out others then: set "
+                "dropout to 0, or choose method=delayed."
+            )
 
     @torch.no_grad()
     def keep(self, block: Block, x: Input, y: Labels, first: bool, previous: Flight | None = None) -> Kept:

@@ -129,9 +129,14 @@ class NetworkLoss(Objective):
                 b.data.copy_(r)
             outputs.append(output.detach())
             yield self.task.loss(output, y) * share
+        penalty = self.penalty()
+        if penalty is not None:
+            yield penalty
+
+    def penalty(self) -> Float[Tensor, ""] | None:
+        """What regularisation adds to f."""
         penalties = [penalty for block in self.blocks if (penalty := block.penalty()) is not None]
-        if penalties:
-            yield torch.stack(penalties).sum()
+        return torch.stack(penalties).sum() if penalties else None
 
 
 def _momentum(norm: Any) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from costate.config.settings import Amount, Count
-from costate.core.block import Block, Network
+from costate.core.block import Block, Network, draws
 from costate.core.interface import Loss
 from costate.core.method import Iteration, Method, Player
 from costate.core.schedules import Event, locked
@@ -96,7 +96,7 @@ class VariableDistribution(Method):
         """An outer iteration.
 
         Raises:
-            ValueError: the execution has no workers.
+            ValueError: the execution has no workers, or the network draws random numbers.
         """
         return Outer(player, self)
 
@@ -112,6 +112,11 @@ class Outer(Iteration):
         self.networks = [stage.block for stage in player.stages]
         self.loss = player.stages[-1].interface
         assert isinstance(self.loss, Loss), "a network ends with its loss"
+        if any(map(draws, self.networks)):
+            raise ValueError(
+                "method=pvd asks for the loss of a batch again and again, and dropout would have it another one each "
+                "time: set dropout to 0, or choose another method."
+            )
         self.method, self.own_head = method, method.head == "own"
         self._report: dict[str, float] = {}
 
@@ -121,7 +126,10 @@ class Outer(Iteration):
         parameters, self.blocks = variables(self.networks, self.own_head)
         piece, minibatch = self.method.piece, self.method.minibatch
         self.f = NetworkLoss(self.networks, parameters, self.loss.task, x, y, piece, self.team.mean, minibatch)
-        self.loss.value, output = self.f.backward()
+        self._value, output = self.f.backward()
+        penalty = self.f.penalty()
+        # Losses are logged without penalties, whatever the method.
+        self.loss.value = self._value if penalty is None else self._value - penalty.detach()
         self._start = time.perf_counter() - self._since
         return output
 
@@ -129,7 +137,7 @@ class Outer(Iteration):
         since = time.perf_counter()
         f = self.f
         x, g = f.read(), f.gradients()
-        value = f.mean(self.loss.value[None]).item()
+        value = f.mean(self._value[None]).item()
         optimizer.step()
         # The gradient may have been clipped by now, and directions are made of what is left.
         d = -f.gradients() if self.method.directions == "steepest" else f.read() - x
