@@ -41,6 +41,26 @@ def test_a_fresh_copy_of_every_layer_is_backprop(name, inputs):
     assert_same(bodies(copies), bodies(exact))
 
 
+@pytest.mark.parametrize("inputs", ["received", "coarse"])
+def test_stages_without_weights_are_copied_as_well(inputs):
+    """There was nothing to put together, and that ended the run."""
+
+    def gradients(*words: str) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net, rule = network(SHAPE, CLASSES, "arch=sequential", "arch.module=own_network:bare"), method(*words)
+        parts = make_stages(net.cut(4), SHAPE, Classification(CLASSES), rule)
+        serial = Serial(parts, rule, lag=0)
+        for n in range(2):
+            for part in parts:
+                part.zero_grad()
+            serial.step(n, torch.ones(6, *SHAPE).tril(), torch.arange(6) % CLASSES)
+            serial.stepped()
+        return [p.grad for part in parts for p in part.block.parameters()]
+
+    found = gradients("method=coarse", "method.factor=1", "method.refresh=1", f"method.inputs={inputs}")
+    torch.testing.assert_close(found, gradients("method=backprop"))
+
+
 @pytest.mark.parametrize("arch", STABLE)
 def test_a_copy_of_what_is_near_hands_on_the_gradient_of_what_is_far(arch):
     """Exactly: what is wrong with it is what is wrong one stage behind. With all stages near it is backpropagation."""

@@ -73,8 +73,12 @@ class CopiedBlocks(nn.Module):
         ValueError: their layers are no time steps, and the factor is not 1.
     """
 
+    nothing: Tensor
+
     def __init__(self, blocks: Sequence[Block], rule: Coarsening, near: int = 0):
         super().__init__()
+        # On the device where its neighbours are: the weights of a copy that has none.
+        self.register_buffer("nothing", torch.empty(0), persistent=False)
         self.rules = [EXACT if i < near else rule for i in range(len(blocks))]
         copies = (block.coarse(each) for block, each in zip(blocks, self.rules, strict=True))
         self.blocks = nn.ModuleList(copies).requires_grad_(False)
@@ -104,7 +108,7 @@ class CopiedBlocks(nn.Module):
 
     def room(self, i: int) -> Float[Tensor, " numbers"]:
         """A place for what `take` is to be given."""
-        parameters = list(self.blocks[i].parameters())
+        parameters: list[Tensor] = [*self.blocks[i].parameters()] or [self.nothing]
         dtype = parameters[0].dtype if self.exact(i) else torch.bfloat16
         return parameters[0].new_empty(sum(p.numel() for p in parameters), dtype=dtype)
 
@@ -123,10 +127,12 @@ class Likeness(nn.Module):
     """
 
     gather: Gather | None = None
+    nothing: Tensor
 
     def __init__(self, block: Block, rule: Coarsening):
         super().__init__()
         self.rule = rule
+        self.register_buffer("nothing", torch.empty(0), persistent=False)
         self.delta = block.coarse(rule)
         tuned = {id(stack) for stack in self.delta.stacks()} if rule.factor > 1 else set()
         for p in self.delta.parameters():
@@ -150,7 +156,7 @@ class Likeness(nn.Module):
     def numbers(self, block: Block, exact: bool) -> Float[Tensor, " numbers"]:
         """The block's exact weights in one vector, or those of its copy, an approximation anyway, in half the bytes."""
         weights = block.parameters() if exact else self.weights(block).values()
-        row = torch.cat([weight.reshape(-1) for weight in weights])
+        row = torch.cat([weight.reshape(-1) for weight in weights] or [self.nothing])
         return row if exact else row.to(torch.bfloat16)
 
     def fit(self, block: Block, x: Input, h: State) -> Float[Tensor, ""]:
