@@ -9,15 +9,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from composing import refusal
 from costate.architectures.norm import Norm
 from costate.execution.replicas import average_gradients, join_batch_norms, joint_rows, own_rows, share_module
 from ranks import on_ranks
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+def unbiased(norm: nn.Module) -> nn.Module:
+    """As torch makes it of bias=False, where it knows that."""
+    norm.register_parameter("bias", None)
+    return norm
+
+
 NORMS: dict[str, Callable[[], nn.Module]] = {
     "1d": lambda: nn.BatchNorm1d(6),
     "1d, batch statistics only": lambda: nn.BatchNorm1d(6, track_running_stats=False),
     "1d, no parameters": lambda: nn.BatchNorm1d(6, affine=False, momentum=None),
+    "1d, no bias": lambda: unbiased(nn.BatchNorm1d(6)),
     "2d": lambda: nn.Sequential(nn.Unflatten(1, (2, 3, 1)), nn.BatchNorm2d(2), nn.Flatten()),
     "ours": lambda: Norm(1, 6),
 }
@@ -160,3 +170,17 @@ def test_a_batch_in_bfloat16_has_its_moments_in_float32(norm: str, weights: torc
     close = 1e-5 if weights is torch.float32 else 4e-3
     for name, value in plain.named_buffers():
         torch.testing.assert_close(dict(joint.named_buffers())[name], value, rtol=close, atol=close)
+
+
+class Ghosts(nn.BatchNorm1d):
+    """Each half of the rows by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([super(Ghosts, self).forward(half) for half in x.chunk(2)])
+
+
+def test_a_batch_norm_with_a_forward_of_its_own_is_refused() -> None:
+    """It had become a plain one, without a word."""
+    told = refusal(lambda: join_batch_norms(nn.Sequential(Ghosts(3))))
+    assert told.startswith("Ghosts is a batch norm with a forward of its own, and replicas share the statistics of")
+    assert "\n" not in told

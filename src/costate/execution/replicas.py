@@ -125,7 +125,7 @@ class JointBatchNorm(nn.Module):
     """
 
     weight: Tensor | None
-    bias: Tensor
+    bias: Tensor | None
     running_mean: Tensor | None
     running_var: Tensor
     num_batches_tracked: Tensor
@@ -152,7 +152,9 @@ class JointBatchNorm(nn.Module):
         axes = (-1, *[1] * (Y.dim() - 2))
         X = (Y - m.view(axes)) * (v + self.eps).rsqrt().view(axes)
         if self.weight is not None:
-            X = X * self.weight.view(axes) + self.bias.view(axes)
+            X = X * self.weight.view(axes)
+        if self.bias is not None:
+            X = X + self.bias.view(axes)
         return X.to(Y.dtype)
 
 
@@ -161,8 +163,16 @@ def join_batch_norms(module: nn.Module, group: Group = None) -> nn.Module:
     the joint batch.
 
     Parameters, buffers and their names stay.
+
+    Raises:
+        ValueError: a batch norm has a forward of its own, which would get lost.
     """
     if isinstance(module, _BatchNorm):
+        if type(module).forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+            raise ValueError(
+                f"{type(module).__name__} is a batch norm with a forward of its own, and replicas share the statistics "
+                "of torch's own alone: train it in one replica, or have it be no subclass of torch's."
+            )
         return JointBatchNorm(module, group)
     if isinstance(module, Norm | LocalLoss | Likeness):
         module.gather = partial(joint_gather, group=group)
