@@ -125,6 +125,16 @@ def test_fewer_bytes_cost_a_known_error(precision, error, size):
         assert (read[1] == 0).all()
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_row_too_small_for_a_scale_is_nothing(precision):
+    """One over it is infinite: the row came out as numbers that are none. Those that are none stay so."""
+    g = torch.tensor([[2e-39, -1e-39, 0.0], [1.0, 0.5, -1.0], [torch.nan, 1.0, 0.0]])
+    read = coding(precision).round_trip(g)
+    assert read[0].tolist() == [0, 0, 0]
+    torch.testing.assert_close(read[1], g[1], rtol=0, atol=0.01)
+    assert read[2].isnan().all()
+
+
 def test_what_is_whole_or_single_travels_as_it_is():
     letter = Coded(Sign(), coding("int8")).write(passage((16,)))
     assert all(map(torch.equal, letter, Sign().write(passage((16,)))))

@@ -63,7 +63,10 @@ class Scaled(Coding):
 
     def pack(self, t: Tensor) -> Letter:
         s = t.flatten(1).abs().amax(dim=1).float()
-        parts = t * (self.steps / torch.where(s > 0, s, 1)).to(t.dtype).view(-1, *[1] * (t.dim() - 1))
+        scale = (self.steps / s).to(t.dtype)
+        # A row so small that its scale is none is nothing.
+        s, scale = torch.where(scale.isinf(), 0, s), torch.where(scale.isinf(), 1, scale)
+        parts = t * scale.view(-1, *[1] * (t.dim() - 1))
         return s, (parts if self.dtype.is_floating_point else parts.round()).to(self.dtype)
 
     def unpack(self, parts: Letter, like: Tensor) -> Tensor:
