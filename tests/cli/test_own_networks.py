@@ -2,6 +2,7 @@
 
 import pytest
 
+import costate
 from costate.runs import RunFolder
 from running import QUIET, command, differences, fit, last
 
@@ -19,13 +20,38 @@ def build(shape, classes, width=16):
         nn.Linear(width, classes),
     )
 """
-FROZEN = """
+MORE = """
+import math
+
+import torch
 
 def frozen(shape, classes):
     net = build(shape, classes, 8)
     net[1].running_mean.fill_(0.3)
     net[1].eval()
     return net
+
+
+class Masked(nn.Identity):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.full((2,), -math.inf))
+
+
+class Told(nn.Identity):
+    def get_extra_state(self):
+        return {"scale": 1.0}
+
+    def set_extra_state(self, state):
+        self.scale = state["scale"]
+
+
+def masked(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), Masked(), nn.Linear(8, classes))
+
+
+def told(shape, classes):
+    return nn.Sequential(nn.Linear(*shape, 8), Told(), nn.Linear(8, classes))
 """
 OWN = ("arch=sequential", "arch.module=nets_of_mine:build", "arch.settings={width: 8}")
 DATA = ("data=ellipse", "data.train=96", "data.batch_size=16")
@@ -35,7 +61,7 @@ RUN = (*OWN, *DATA, *QUIET, "method=delayed", "stages=3", "seed=0")
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     assert len(NETWORK.strip().splitlines()) <= 15, "what a user writes"
-    (tmp_path / "nets_of_mine.py").write_text(NETWORK + FROZEN)
+    (tmp_path / "nets_of_mine.py").write_text(NETWORK + MORE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path != str(tmp_path)])
     return tmp_path
@@ -74,3 +100,14 @@ def test_it_stays_so_in_a_pipeline(here):
     done = command(*words, "execution=pipeline", f"hydra.run.dir={here / 'pipeline'}", cwd=here)
     assert done.returncode == 0
     assert still(RunFolder(here / "pipeline"))
+
+
+@pytest.mark.parametrize("build", ["masked", "told"])
+def test_a_mask_of_infinities_and_a_state_that_is_no_tensor_are_no_divergence(here, build):
+    """The one had ended the run behind its first epoch as diverged, the other with an AttributeError."""
+    words = ("arch=sequential", f"arch.module=nets_of_mine:{build}", *DATA, *QUIET, "stages=2", "seed=0")
+    run = fit(here / "run", *words, "epochs=1")
+    assert run.results()["epochs"] == 1
+    net = costate.load(here / "run")
+    assert net[1].scale == 1.0 if build == "told" else net[1].mask.isinf().all()
+    assert (here / "run" / "network.safetensors").exists()

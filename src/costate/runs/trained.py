@@ -78,21 +78,21 @@ def plain(block: Block) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules)).eval()
 
 
-def uncut(parts: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def uncut(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Parameters and buffers of a network, from those of its stages: of plain modules by their own names, of layers
-    that are steps in time stacked, a row a layer.
+    that are steps in time stacked, a row a layer; and whatever else a module keeps as its state.
     """
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, list[Any]] = {}
     for part in parts:
-        for name, tensor in part.items():
-            found.setdefault(name, []).append(tensor.detach().cpu())
-    return {name: torch.cat(rows) if len(rows) > 1 else rows[0].clone() for name, rows in found.items()}
+        for name, kept in part.items():
+            found.setdefault(name, []).append(kept.detach().cpu().clone() if isinstance(kept, Tensor) else kept)
+    return {name: torch.cat(rows) if len(rows) > 1 else rows[0] for name, rows in found.items()}
 
 
 def weights(blocks: Iterable[Block]) -> dict[str, Tensor]:
     """Those of the uncut network, plain modules under the names that they have."""
     whole = uncut(block.state_dict() for block in blocks)
-    return {name.removeprefix("chain."): tensor for name, tensor in whole.items()}
+    return {name.removeprefix("chain."): kept for name, kept in whole.items() if isinstance(kept, Tensor)}
 
 
 def describe(samples: Mapping[str, Any], folder: Path) -> None:

@@ -61,6 +61,8 @@ class Training(lightning.LightningModule):
         self.clip, self.shape = clip, shape
         parts = stages(blocks, shape, task, method)
         self.stages = nn.ModuleList(parts)
+        # Such as a mask of −∞.
+        self.endless = {name for name, buffer in self.named_buffers() if not buffer.isfinite().all()}
         self.execution = execution(parts, method)
         self.iteration = method.iteration(self.execution)
         self.seen: Batch | None = None
@@ -138,7 +140,8 @@ class Training(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The checkpoint that is there is better than one of such weights.
-        bad = [name for name, tensor in checkpoint["state_dict"].items() if not tensor.isfinite().all()]
+        tensors = {name: θ for name, θ in checkpoint["state_dict"].items() if isinstance(θ, Tensor)}
+        bad = [name for name, θ in tensors.items() if name not in self.endless and not θ.isfinite().all()]
         if bad:
             raise _diverged(f"{bad[0]} is not finite", self.current_epoch)
         checkpoint["execution"] = self.execution.state_dict()
