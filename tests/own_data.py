@@ -1,11 +1,23 @@
 """Data as users would bring it: Datasets of torch, a LightningDataModule."""
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    random_split,
+)
 
 ROWS = 120
 
@@ -36,6 +48,61 @@ class Numbers(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(TensorDataset(self.rows[:6] + 1, self.rows[:6, :2]), batch_size=4)
+
+
+class Sampled(LightningDataModule):
+    """Three loaders of one Dataset, each with a sampler for its rows."""
+
+    def __init__(self, batched: bool = False):
+        super().__init__()
+        self.batched = batched
+
+    def loader(self, *rows: int) -> DataLoader:
+        data, sampler = numbered(40), SubsetRandomSampler(range(*rows))
+        if self.batched:
+            return DataLoader(data, batch_sampler=BatchSampler(sampler, 4, False))
+        return DataLoader(data, batch_size=4, sampler=sampler)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(30)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader(30, 34)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.loader(34, 40)
+
+
+def numbered(rows: int) -> Dataset:
+    return TensorDataset(torch.arange(rows)[:, None].float(), torch.arange(rows) % 3)
+
+
+def whole() -> list[DataLoader]:
+    """Samplers that draw out of all rows, out of the first five, or for one process of two."""
+    data = numbered(12)
+    drawn = RandomSampler(data, replacement=True, num_samples=50), RandomSampler(range(5))
+    return [DataLoader(data, sampler=each) for each in (*drawn, DistributedSampler(data, 2, 0))]
+
+
+def weighted() -> list[DataLoader]:
+    return [DataLoader(numbered(12), sampler=WeightedRandomSampler([1.0, 2.0] * 6, 12))] * 2
+
+
+def endless() -> list[DataLoader]:
+    class Endless(Sampler[int]):
+        def __iter__(self) -> Iterator[int]:
+            while True:
+                yield from range(12)
+
+    return [DataLoader(numbered(12), sampler=Endless())] * 2
+
+
+def batches() -> list[DataLoader]:
+    class Batches(BatchSampler):
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter([[0, 1], [0, 2]])
+
+    return [DataLoader(numbered(12), batch_sampler=Batches(range(12), 2, False))] * 2
 
 
 def texts() -> tuple[list, list]:

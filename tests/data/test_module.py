@@ -63,11 +63,24 @@ def test_what_the_function_draws_is_the_same_in_every_process():
         assert not torch.equal(one.x, elsewhere.x)
 
 
-def test_reading_draws_nothing_that_training_would_draw():
-    # Not of Python's own generator, from which the checks of types draw, too.
+@pytest.mark.parametrize("batched", [False, True])
+def test_loaders_of_one_dataset_have_the_rows_that_their_samplers_give(batched):
+    """Else test rows would be training rows."""
+    parts = read("Sampled", f"data.settings={{batched: {batched}}}").parts
+    ids = [sorted(part.x[:, 0].int().tolist()) for part in parts]
+    assert ids == [list(range(30)), list(range(30, 34)), list(range(34, 40))]
+
+
+def test_samplers_that_pass_over_all_rows_give_all():
+    data = read("whole")
+    assert [len(part.y) for part in data.parts] == [12, 5, 12]
+
+
+@pytest.mark.parametrize("module", ["pictures", "Sampled", "divided"])
+def test_reading_draws_nothing_that_training_would_draw(module):
+    # Of Python's own generator the checks of types draw, too.
     states = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    read("pictures")
-    read("divided")
+    read(module)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert np.random.get_state()[1].tolist() == states[1]
 
@@ -83,6 +96,15 @@ def test_reading_draws_nothing_that_training_would_draw():
         ("texts", [], "data.module=own_data:texts returns tuple, and not a LightningDataModule"),
         ("strings", [], "data.module=own_data:strings: samples have to be pairs (x, y) of tensors of one shape: "),
         ("negative", [], "data.module=own_data:negative: labels (4,) are neither classes from 0 on nor floats."),
+        *(
+            (
+                name,
+                [],
+                f"data.module=own_data:{name}: {kind} draws rows as it goes, and here data.shuffle_seed deals "
+                f"them out: return Datasets, of the rows of each part.",
+            )
+            for name, kind in (("weighted", "WeightedRandomSampler"), ("endless", "Endless"), ("batches", "Batches"))
+        ),
         (
             "pictures",
             ["data.classes=2"],

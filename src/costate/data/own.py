@@ -2,10 +2,12 @@
 
 import hashlib
 import math
+import operator
 import random
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -14,7 +16,16 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
 
 from costate.config import lookup
 from costate.config.settings import Count, Share
@@ -176,7 +187,7 @@ def parts(told: str, found: Any) -> tuple[Rows, Rows | None, Rows | None]:
 
 def _read(told: str, source: Dataset[Any] | DataLoader[Any]) -> Rows:
     """All samples, in the order of their Dataset."""
-    data, collate = (source.dataset, source.collate_fn) if isinstance(source, DataLoader) else (source, None)
+    data, collate = (_given(told, source), source.collate_fn) if isinstance(source, DataLoader) else (source, None)
     try:
         # The global generator is the training's.
         loader = DataLoader(data, batch_size=PIECE, collate_fn=collate, generator=torch.Generator())
@@ -187,6 +198,43 @@ def _read(told: str, source: Dataset[Any] | DataLoader[Any]) -> Rows:
         raise ValueError(f"{told}: samples have to be pairs (x, y) of tensors of one shape: {reason}.") from error
     y = y.float().view(len(y), -1) if y.is_floating_point() else y.long()
     return Rows(x if x.dtype == torch.uint8 else x.float(), y)
+
+
+def _given(told: str, loader: DataLoader[Any]) -> Dataset[Any]:
+    """The rows that a DataLoader's sampler gives, which may be one part of three of its Dataset.
+
+    Raises:
+        ValueError: they are other ones each time, or are there several times.
+    """
+    data, batches, sampler = loader.dataset, loader.batch_sampler, loader.sampler
+    if isinstance(data, IterableDataset):
+        return data
+    if isinstance(batches, BatchSampler):
+        sampler = batches.sampler  # the loader's own one is another where batch_sampler was given
+    if isinstance(sampler, DistributedSampler):
+        return data  # all processes' rows together
+    own = type(batches) in (BatchSampler, type(None))
+    if own and isinstance(sampler, SequentialSampler | RandomSampler):
+        return Subset(data, range(len(sampler.data_source)))
+    rows = _drawn(sampler, len(data)) if own else None  # type: ignore[arg-type]
+    if rows is None:
+        strange = sampler if own else batches
+        raise ValueError(
+            f"{told}: {type(strange).__name__} draws rows as it goes, and here data.shuffle_seed deals them out: "
+            f"return Datasets, of the rows of each part."
+        )
+    return Subset(data, rows)
+
+
+def _drawn(sampler: Iterable[Any], most: int) -> list[int] | None:
+    """The rows of a sampler that gives the same ones each time, each once."""
+    with torch.random.fork_rng(devices=[]):  # the global generator is the training's
+        try:
+            # Some never end.
+            once, again = (sorted(map(operator.index, islice(sampler, most + 1))) for _ in range(2))
+        except TypeError:  # batches, or names
+            return None
+    return once if once == again and len(set(once)) == len(once) else None
 
 
 def _task(told: str, rows: Rows, classes: int | None) -> Task:
