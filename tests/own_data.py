@@ -120,6 +120,30 @@ def strings() -> tuple[Dataset, Dataset]:
     return Strings(), Strings()
 
 
+def _pairs(rows: int, columns: int, first: int = 0) -> Dataset:
+    return TensorDataset(torch.zeros(rows, columns), torch.arange(rows) % 3 + first)
+
+
+def more() -> tuple[Dataset, Dataset]:
+    return _pairs(12, 2), _pairs(6, 2, 1)
+
+
+def shapes() -> tuple[Dataset, Dataset]:
+    return _pairs(12, 2), _pairs(6, 1)
+
+
+def kinds() -> tuple[Dataset, Dataset]:
+    return _pairs(12, 2), TensorDataset(torch.zeros(6, 2), torch.zeros(6))
+
+
+def bytes_and_floats() -> tuple[Dataset, Dataset, Dataset]:
+    return TensorDataset(torch.zeros(12, 2).byte(), torch.arange(12)), _pairs(6, 2), _pairs(6, 2)
+
+
+def negative_test() -> tuple[Dataset, Dataset]:
+    return _pairs(12, 2), _pairs(4, 2, -1)
+
+
 def negative() -> tuple[Dataset, Dataset]:
     part = TensorDataset(torch.zeros(4, 2), torch.arange(4) - 1)
     return part, part

@@ -71,6 +71,10 @@ def test_loaders_of_one_dataset_have_the_rows_that_their_samplers_give(batched):
     assert ids == [list(range(30)), list(range(30, 34)), list(range(34, 40))]
 
 
+def test_classes_that_the_test_part_alone_has_are_counted():
+    assert read("more").task.outputs == 4
+
+
 def test_samplers_that_pass_over_all_rows_give_all():
     data = read("whole")
     assert [len(part.y) for part in data.parts] == [12, 5, 12]
@@ -95,6 +99,27 @@ def test_reading_draws_nothing_that_training_would_draw(module):
         ),
         ("texts", [], "data.module=own_data:texts returns tuple, and not a LightningDataModule"),
         ("strings", [], "data.module=own_data:strings: samples have to be pairs (x, y) of tensors of one shape: "),
+        (
+            "shapes",
+            [],
+            "data.module=own_data:shapes: test samples are (1,) of torch.float32, and training samples (2,) ",
+        ),
+        (
+            "kinds",
+            [],
+            "data.module=own_data:kinds: test labels are (1,) of torch.float32, and training labels () of ",
+        ),
+        (
+            "bytes_and_floats",
+            [],
+            "data.module=own_data:bytes_and_floats: validation samples are (2,) of torch.float32, and training ",
+        ),
+        (
+            "negative_test",
+            [],
+            "data.module=own_data:negative_test: labels (4,) are neither classes from 0 on nor floats.",
+        ),
+        ("more", ["data.classes=3"], "data.classes=3 is too few: data.module=own_data:more has labels up to 3."),
         ("negative", [], "data.module=own_data:negative: labels (4,) are neither classes from 0 on nor floats."),
         *(
             (

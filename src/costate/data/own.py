@@ -127,7 +127,7 @@ class Module(Own):
     Args:
         module: package.module:function.
         settings: its arguments.
-        classes: how many there are; null: one more than the highest label of the training samples.
+        classes: how many there are; null: one more than the highest label.
 
     Raises:
         ValueError: there is no such function, it returns something else, or what is no picture is to be changed.
@@ -146,7 +146,10 @@ class Module(Own):
                 seed(self.seed)
             rows, *others = parts(told, lookup.call("data", self.module, self.settings or {}, {}))
         self.own = self.split(rows, *others)
-        self.describe(tuple(rows.x[:1].shape[1:]), _task(told, rows, self.classes))
+        self.describe(
+            tuple(rows.x[:1].shape[1:]),
+            _task(told, [rows, *(part for part in others if part is not None)], self.classes),
+        )
         if self.augment != "none" and len(self.shape) != 3:
             raise ValueError(
                 f"data.augment={self.augment} is for pictures, and samples are {self.shape}: use data.augment=none."
@@ -161,7 +164,7 @@ def parts(told: str, found: Any) -> tuple[Rows, Rows | None, Rows | None]:
     """Rows for training, validation and test, of which the last two may not be there.
 
     Raises:
-        ValueError: what was found is no data, or its samples are no pairs of tensors of one shape.
+        ValueError: what was found is no data, or its samples are no pairs of tensors of one shape and kind.
     """
     if isinstance(found, LightningDataModule):
         found.prepare_data()
@@ -182,6 +185,9 @@ def parts(told: str, found: Any) -> tuple[Rows, Rows | None, Rows | None]:
         )
     train, validation, test = (None if part is None else _read(told, part) for part in loaders)
     assert train is not None, "looked at above"
+    for name, part in (("validation", validation), ("test", test)):
+        if part is not None:
+            _compare(told, train, name, part)
     return train, validation, test
 
 
@@ -237,12 +243,22 @@ def _drawn(sampler: Iterable[Any], most: int) -> list[int] | None:
     return once if once == again and len(set(once)) == len(once) else None
 
 
-def _task(told: str, rows: Rows, classes: int | None) -> Task:
-    if rows.y.is_floating_point():
-        return Regression(rows.y.shape[1])
-    if rows.y.ndim != 1 or rows.y.min() < 0:
-        raise ValueError(f"{told}: labels {tuple(rows.y.shape)} are neither classes from 0 on nor floats.")
-    there = int(rows.y.max()) + 1
+def _compare(told: str, train: Rows, name: str, part: Rows) -> None:
+    """What the network and the standardisation are made for is the training part."""
+    for what, *pair in (("samples", train.x, part.x), ("labels", train.y, part.y)):
+        ours, theirs = (f"{tuple(tensor[:1].shape[1:])} of {tensor.dtype}" for tensor in pair)
+        if ours != theirs:
+            raise ValueError(f"{told}: {name} {what} are {theirs}, and training {what} {ours}: make them alike.")
+
+
+def _task(told: str, parts: Sequence[Rows], classes: int | None) -> Task:
+    y = parts[0].y
+    if y.is_floating_point():
+        return Regression(y.shape[1])
+    for part in parts:
+        if part.y.ndim != 1 or part.y.min() < 0:
+            raise ValueError(f"{told}: labels {tuple(part.y.shape)} are neither classes from 0 on nor floats.")
+    there = 1 + max(int(part.y.max()) for part in parts)
     if classes is not None and classes < there:
         raise ValueError(f"data.classes={classes} is too few: {told} has labels up to {there - 1}.")
     return Classification(classes or there)
