@@ -128,6 +128,36 @@ def test_pictures_become_squares_of_the_size_with_the_channels_that_are_asked_fo
     assert np.array_equal(pictures.decode(turned.read_bytes(), 6, "RGB"), upright.transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm", "big endian"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_sixteen_bits_become_the_upper_eight(kind, mode, tmp_path):
+    """PIL would make all that is above 255 white."""
+    shades, path = np.arange(36, dtype=np.uint16).reshape(6, 6) * 1800, tmp_path / "deep"
+    if kind == "pgm":
+        path.write_bytes(b"P5\n6 6\n65535\n" + shades.astype(">u2").tobytes())
+    else:
+        big = kind == "big endian"
+        Image.fromarray(shades.astype(">u2") if big else shades).save(path, "PNG" if kind == "png" else "TIFF")
+    assert (pictures.decode(path.read_bytes(), 6, mode) == shades >> 8).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_without_a_white_are_no_picture(kind, tmp_path):
+    write_gallery(tmp_path / "own", 12)
+    Image.fromarray(np.ones((6, 6), kind)).save(tmp_path / "own" / "a" / "zz.tif")
+    told = refusal(lambda: read(tmp_path / "own", tmp_path))
+    assert "1 of 13 pictures cannot be read: a/zz.tif (32 bits a pixel, of which none says what is white" in told
+
+
+def test_what_another_version_decoded_is_decoded_anew(tmp_path, monkeypatch):
+    arrays = {"all": write_gallery(tmp_path / "own", 9)}
+    with monkeypatch.context() as before:
+        before.setattr(pictures, "DECODER", "1")
+        before.setattr(pictures, "decode", lambda content, size, mode: np.zeros((3, 6, 6), np.uint8))
+        read(tmp_path / "own", tmp_path)
+    assert rows(*read(tmp_path / "own", tmp_path).parts) == expected(arrays, "all")
+
+
 def test_what_holds_no_classes_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     write_gallery(tmp_path / "strange" / "train", 6)

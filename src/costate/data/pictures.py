@@ -28,6 +28,7 @@ from tqdm import tqdm
 from costate.data.store import Arrays
 
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+DECODER = "2"  # enters the signature: what another version decoded is decoded anew
 log = logging.getLogger(__name__)
 
 FEW = 2000  # pictures that one process decodes alone
@@ -84,13 +85,13 @@ class Gallery:
         return sorted({f.parts[self._depth] for f in self.parts.get("train" if self._divided else "all", [])})
 
     def signature(self) -> str:
-        """Changes when a file is exchanged."""
+        """Changes when a file is exchanged, or what is made of it."""
         if self.root.is_dir():
             facts = ((file, (self.root / file).stat()) for file in self.files)
-            lines = "\n".join(f"{file}:{fact.st_size}:{fact.st_mtime_ns}" for file, fact in facts)
+            lines = "\n".join((DECODER, *(f"{file}:{fact.st_size}:{fact.st_mtime_ns}" for file, fact in facts)))
             return hashlib.sha256(lines.encode()).hexdigest()
         fact = self.root.stat()
-        return f"{fact.st_size}:{fact.st_mtime_ns}"
+        return f"{DECODER}:{fact.st_size}:{fact.st_mtime_ns}"
 
     def arrays(self, size: int, colour: bool, skip: bool, spare: Path | None = None) -> Arrays:
         """Bytes PART_x (rows, channels, size, size), labels PART_y, and the classes' names; several processes decode.
@@ -199,7 +200,21 @@ def decode(content: bytes, size: int, mode: str) -> np.ndarray:
     """Bytes (channels, size, size): turned as the camera was held, the largest square in the middle, made as small."""
     with Image.open(io.BytesIO(content)) as file:
         file.draft(mode, (size, size))  # of a JPEG no more is decoded than that takes
-        image = ImageOps.exif_transpose(file).convert(mode)
+        image = _eight_bits(ImageOps.exif_transpose(file), file.format).convert(mode)
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(size, size, -1).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image, written: str | None) -> Image.Image:
+    """PIL would clip what is deeper: of 16 bits the upper eight, as PIL takes them of colours.
+
+    Raises:
+        ValueError: there are 32 bits a pixel.
+    """
+    # 16 bits of a .pgm, and with early versions of a .png, come as 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and written in ("PNG", "PPM")):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel, of which none says what is white: save it with 8 or 16")
+    return image
