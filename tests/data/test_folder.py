@@ -57,6 +57,31 @@ def test_parts_that_are_there_are_read_exactly_from_a_folder_and_from_a_zip(pack
             assert rows(part) == expected(arrays, name)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Training", "Validation", "Testing"),
+        ("training_set", "validation_set", "test_set"),
+        ("train", "dev", "test"),
+        ("train", "eval", "test"),
+    ],
+)
+def test_parts_have_the_names_that_people_give_them(names, tmp_path):
+    arrays = [write_gallery(tmp_path / "own" / name, n, seed=n) for name, n in zip(names, PARTS.values(), strict=True)]
+    data = read(tmp_path / "own", tmp_path)
+    for part, own in zip(data.parts, arrays, strict=True):
+        assert rows(part) == expected({"own": own}, "own")
+
+
+def test_pictures_of_no_part_are_said(tmp_path, caplog):
+    for part, n in {**PARTS, "figures": 3}.items():
+        write_gallery(tmp_path / "own" / part, n)
+    shutil.copy(tmp_path / "own" / "val" / "a" / "0.png", tmp_path / "own" / "test" / "alone.png")
+    read(tmp_path / "own", tmp_path)
+    assert "4 of 25 pictures are in no class folder of a part: figures/a/0.png, " in caplog.text
+    assert "test/alone.png; they are left out." in caplog.text
+
+
 def test_one_folder_is_divided_by_the_seed(tmp_path):
     arrays = {"all": write_gallery(tmp_path / "own", 40)}
     parts = [read(tmp_path / "own", tmp_path, f"data.seed={seed}").parts for seed in (0, 0, 1)]

@@ -27,13 +27,17 @@ from tqdm import tqdm
 
 from costate.data.store import Arrays
 
-PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PARTS = {
+    **dict.fromkeys(("train", "training", "train_set", "training_set"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "val_set", "validation_set"), "val"),
+    **dict.fromkeys(("test", "testing", "test_set"), "test"),
+}
 DECODER = "2"  # enters the signature: what another version decoded is decoded anew
 log = logging.getLogger(__name__)
 
 FEW = 2000  # pictures that one process decodes alone
 PIECE = 4 << 20  # bytes that a process hands over at once
-LISTED = 10  # unreadable files that a message names
+LISTED = 10  # files that a message names
 
 
 @final
@@ -120,12 +124,13 @@ class Gallery:
             found[f"{part}_y"] = np.array(y, dtype=kind)
         if refused:
             self._complain(refused, skip)
+        if spared := sorted(set(self.files).difference(*self.parts.values())):
+            told = f"{self.told}: {len(spared)} of {len(self.files)} pictures are in no class folder of a part"
+            log.warning("%s: %s; they are left out.", told, _listed(spared))
         return found
 
     def _complain(self, refused: Sequence[str], skip: bool) -> None:
-        listed = ", ".join(refused[:LISTED])
-        more = f" and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
-        told = f"{self.told}: {len(refused)} of {len(self.files)} pictures cannot be read: {listed}{more}"
+        told = f"{self.told}: {len(refused)} of {len(self.files)} pictures cannot be read: {_listed(refused)}"
         if not skip:
             raise ValueError(f"{told}; remove them, or leave them out by data.unreadable=skip.")
         log.warning("%s; they are left out.", told)
@@ -161,6 +166,11 @@ class Gallery:
             for piece in pieces:
                 bar.update(len(piece))
                 yield from piece
+
+
+def _listed(files: Sequence[str | PurePosixPath]) -> str:
+    more = f" and {len(files) - LISTED} more" if len(files) > LISTED else ""
+    return ", ".join(map(str, files[:LISTED])) + more
 
 
 def _room(shape: tuple[int, ...], spare: Path | None) -> np.ndarray:
