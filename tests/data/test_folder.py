@@ -39,13 +39,16 @@ def expected(arrays, *parts: str) -> list[tuple[bytes, int]]:
     return sorted((x.tobytes(), y) for part in parts for x, y in arrays[part])
 
 
-@pytest.mark.parametrize("packed", [None, ".", "around"])
+@pytest.mark.parametrize("packed", [None, "parent", ".", "around"])
 def test_parts_that_are_there_are_read_exactly_from_a_folder_and_from_a_zip(packed, tmp_path):
     root = tmp_path / "pictures"
     arrays = {name: write_gallery(root / name, n, seed=n) for name, n in PARTS.items()}
     (root / "train" / "b" / ".hidden.png").write_bytes(b"")
     (root / "train" / "notes.txt").write_text("no picture")
-    if packed is not None:
+    if packed == "parent":
+        root = tmp_path / "above"
+        shutil.move(tmp_path / "pictures", root / "pictures")
+    elif packed is not None:
         base = tmp_path if packed == "around" else root
         root = Path(
             shutil.make_archive(str(tmp_path / "packed"), "zip", base, "pictures" if packed == "around" else ".")
@@ -187,11 +190,18 @@ def test_what_holds_no_classes_is_said(tmp_path):
     (tmp_path / "empty").mkdir()
     write_gallery(tmp_path / "strange" / "train", 6)
     write_gallery(tmp_path / "strange" / "test" / "deep", 6)
+    shutil.copytree(tmp_path / "strange" / "train" / "a", tmp_path / "alone" / "a")
+    write_gallery(tmp_path / "high" / "x" / "y" / "train", 6)
+    write_gallery(tmp_path / "high" / "x" / "y" / "test", 6)
     cases = {
         None: "data=folder needs data.root, a folder or a .zip that holds the class folders.",
         tmp_path / "nowhere": f"data.root={tmp_path / 'nowhere'} is neither a folder nor a .zip",
         tmp_path / "empty": f"data.root={tmp_path / 'empty'} holds no pictures in class folders",
         tmp_path / "strange": f"data.root={tmp_path / 'strange'}: test has classes that train has not: deep.",
+        tmp_path
+        / "alone": f"data.root={tmp_path / 'alone'} holds one class alone, a: name the folder of two classes or more.",
+        tmp_path / "high": f"data.root={tmp_path / 'high'} holds one class alone, x: name the folder of two classes or "
+        f"more, such as {tmp_path / 'high' / 'x' / 'y'}.",
     }
     for root, sentence in cases.items():
         told = refusal(lambda root=root: made(root, tmp_path))

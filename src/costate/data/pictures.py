@@ -4,7 +4,7 @@
     CLASS/*                                        one part that holds all
 
 A class is a folder, with whatever lies below it (torchvision's ImageFolder layout); one folder around all of this is
-passed over in a .zip. Classes are numbered by their names in alphabetical order.
+passed over. Classes are numbered by their names in alphabetical order.
 """
 
 import hashlib
@@ -56,6 +56,9 @@ class Gallery:
             raise ValueError(
                 f"{self.told} holds no pictures in class folders: train/CLASS/*, test/CLASS/*, or CLASS/*."
             )
+        if len(self.classes) < 2:
+            told = f"{self.told} holds one class alone, {self.classes[0]}"
+            raise ValueError(f"{told}: name the folder of two classes or more{self._below()}.")
         for part, files in self.parts.items():
             strange = sorted({file.parts[self._depth] for file in files} - set(self.classes))
             if strange:
@@ -135,12 +138,20 @@ class Gallery:
             raise ValueError(f"{told}; remove them, or leave them out by data.unreadable=skip.")
         log.warning("%s; they are left out.", told)
 
+    def _below(self) -> str:
+        """Where parts are further down."""
+        for file in self.files:
+            for part in file.parents:
+                if PARTS.get(part.name.lower()) == "train" and part.parent.name and self.root.is_dir():
+                    return f", such as {self.root / part.parent}"
+        return ""
+
     @cached_property
     def _around(self) -> int:
-        """Folders around everything: one, or none, in a .zip."""
+        """Folders around everything: one, or none."""
         tops = {file.parts[0] for file in self.files}
         inside = {file.parts[1].lower() for file in self.files if len(file.parts) > 2}
-        alone = len(tops) == 1 and not self.root.is_dir() and all(len(file.parts) > 2 for file in self.files)
+        alone = len(tops) == 1 and all(len(file.parts) > 2 for file in self.files)
         return 1 if alone and (inside & PARTS.keys() or len(inside) > 1) else 0
 
     @cached_property
