@@ -9,9 +9,10 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from composing import config
 from costate.config.schema import SettingError
 from costate.reports.sweep import SweepTable, read
-from costate.runs import RunFolder, fresh
+from costate.runs import RunFolder, TakenError, fresh
 from costate.runs.folder import note
 from running import command
 
@@ -90,7 +91,7 @@ def begun(path, **settings):
 def test_the_command_of_a_run_goes_on_with_it_and_another_one_is_refused(tmp_path):
     folder = RunFolder(tmp_path)
     assert not folder.goes_on(OmegaConf.create({"seed": 1}))
-    folder, cfg = begun(tmp_path, data={"root": "here", "rows": 3})
+    folder, cfg = begun(tmp_path, data={"root": "here", "download": True, "rows": 3})
     moved = OmegaConf.merge(cfg, {"data": {"root": "there"}})
     assert folder.goes_on(cfg)
     assert folder.goes_on(moved)
@@ -197,14 +198,30 @@ def test_of_a_sweep_it_is_said_how_to_go_on(tmp_path):
 
 def test_data_may_have_moved_when_a_run_is_resumed(tmp_path, monkeypatch):
     """`data.root cannot change when a run is resumed`, after advice to change it."""
-    _, cfg = begun(tmp_path, data={"root": "old", "cache": "old"})
+    old = {"root": "old", "cache": "old", "download": True}
+    _, cfg = begun(tmp_path, data=old)
     now = OmegaConf.create({"data": {"root": "new"}})
-    assert RunFolder(tmp_path, ["++data.root=new"]).saved(now).data == {"root": "new", "cache": "old"}
+    assert RunFolder(tmp_path, ["++data.root=new"]).saved(now).data == old | {"root": "new"}
     monkeypatch.setenv("COSTATE_DATA", "told")
-    assert RunFolder(tmp_path).saved(now).data == {"root": "told", "cache": "old"}
+    assert RunFolder(tmp_path).saved(now).data == old | {"root": "told"}
     named = RunFolder(tmp_path / "named", ["data.root=old"])
     named.begin(cfg, cfg)
     assert RunFolder(named.path).saved(now).data.root == "old", "by its own command line"
+
+
+def test_a_folder_of_pictures_is_the_data_and_no_place_of_them(tmp_path, monkeypatch):
+    """data.root=flowers in the folder of a run on cats: `has finished its 3 epochs`, with the numbers of the cats."""
+    cats = config("data=folder", "data.root=cats")
+    folder = RunFolder(tmp_path)
+    folder.begin(cats, cats)
+    folder.end({"epochs": cats.epochs})
+    assert folder.goes_on(config("data=folder", "data.root=cats", "data.cache=elsewhere"))
+    with pytest.raises(TakenError, match="holds a run"):
+        folder.goes_on(config("data=folder", "data.root=flowers"))
+    monkeypatch.setenv("COSTATE_DATA", "mnist")
+    now = OmegaConf.create({"data": {"root": "moved"}})
+    assert RunFolder(tmp_path).saved(now).data.root == "cats", "the variable is of data that can be downloaded"
+    assert RunFolder(tmp_path, ["++data.root=moved"]).saved(now).data.root == "moved"
 
 
 def sweep(folder, overrides, number=0):

@@ -484,3 +484,21 @@ def test_a_run_without_a_trace_takes_none_from_another_network(tmp_path, traced)
     spans = [Span("update", n, float(n), 1.0) for n in range(16)]
     (folders[traced] / "trace.json").write_text(json.dumps({"traceEvents": events([("rank 0, stage 0", spans)])}))
     assert [name for name, _, _ in timeline.draw(grouped(find([tmp_path])[0]))] == ["timeline_digits"]
+
+
+def edited(folder: Path, **settings: dict) -> None:
+    """Gives a run these settings more, part by part."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for part, own in settings.items():
+        config[part] = config.get(part, {}) | own
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize(("published", "rows"), [({"download": True}, 1), ({}, 2)])
+def test_two_folders_of_pictures_are_two_data_sets(tmp_path, published, rows):
+    """One row had the mean of cats and flowers: a root was where the data lie, whatever the data."""
+    for root in ("cats", "flowers"):
+        edited(run(tmp_path / root, "cnn", "sg", 0, 0.9), data={"root": root, "cache": root, **published})
+    groups = grouped(find([tmp_path])[0])
+    assert len(groups) == rows
+    assert [group.network for group in groups] == (["cnn, root=cats", "cnn, root=flowers"] if rows == 2 else ["cnn"])

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 
 from costate.config import CONF
 from costate.config.composing import composed, todays
-from costate.runs import RunFolder, program
+from costate.runs import RunFolder, places, program
 from costate.runs.writing import write
 
 COMMAND, ANSWERS, PACKAGE = "# python train.py ", "# Answers to ", "# @package _global_"
@@ -235,7 +235,8 @@ def known_seeds(row: Row, folder: Path) -> list[int]:
 def settings(*overrides: str) -> dict[str, Any]:
     """What train.py would make of these overrides, without the place of the data."""
     cfg: Any = OmegaConf.to_container(composed(*overrides), resolve=True)
-    cfg["data"] = {name: value for name, value in cfg["data"].items() if name not in ("root", "cache")}
+    aside = {"data.root", "data.cache"} & places(cfg["data"]).keys()
+    cfg["data"] = {name: value for name, value in cfg["data"].items() if f"data.{name}" not in aside}
     return cfg
 
 

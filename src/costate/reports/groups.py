@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import yaml
 
 from costate.config.schema import completed
-from costate.runs import JOB
+from costate.runs import JOB, places
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 AXES = ("arch", "method", "data")
 ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer"}
 """Settings in which runs of one group may differ, besides those below the next."""
-ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress", "data.root", "data.cache")
+ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress")
 HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
 OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
@@ -78,7 +78,8 @@ class Run:
         # costate.execution.pipeline.Pipeline -> pipeline
         kinds = {k: str(v).rpartition(".")[2].lower() for k, v in flat.items() if k.endswith("._target_")}
         named = ((k.removesuffix("._target_"), v) for k, v in (flat | kinds).items())
-        return {k: v for k, v in named if k not in ALIKE and not k.startswith(ASIDE) and not k.endswith("._partial_")}
+        alike = ALIKE | places(self.config.get("data")).keys()
+        return {k: v for k, v in named if k not in alike and not k.startswith(ASIDE) and not k.endswith("._partial_")}
 
     @property
     def rows(self) -> int | None:

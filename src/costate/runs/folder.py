@@ -21,10 +21,8 @@ from costate.config.schema import SettingError, completed
 from costate.config.words import pasted
 from costate.execution.launching import meeting
 from costate.execution.launching.supervisor import is_supervised
+from costate.runs.places import PLACES, places
 from costate.runs.writing import write
-
-PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
-"""Settings that say where data lie, and variables of the environment that do: they change no number."""
 
 REPLACEABLE = {"trainer", "execution", "workers", "compile", "channels_last"}
 REPLACEABLE |= {"epochs", "callbacks", "logger", "labels", "summary"}
@@ -253,7 +251,7 @@ class RunFolder:
     def kept(self, cfg: DictConfig) -> DictConfig:
         """The settings that the run was started with by this very command, but for the places of its data."""
         saved = self._load()
-        for key in PLACES:
+        for key in places(cfg.get("data")):
             if (place := OmegaConf.select(cfg, key)) is not None:
                 OmegaConf.update(saved, key, place)
         return saved
@@ -269,7 +267,7 @@ class RunFolder:
             raise SettingError(f"{self}: {fault}") from None
         assert isinstance(saved, DictConfig)
         origin = _read(self.origin)
-        for key, variable in PLACES.items():
+        for key, variable in places(saved.get("data")).items():
             # A folder that the command line has named counts more than the environment, as in a new run.
             named = any(word.lstrip("+").startswith(f"{key}=") for word in origin.get("overrides", ()))
             if origin and variable in os.environ and not named and OmegaConf.select(saved, key) is not None:
@@ -294,7 +292,7 @@ def _with(saved: Any, now: Any, *names: str) -> Any:
 def _compared(cfg: DictConfig) -> Any:
     """What makes a run the same as another: all but the places of its data."""
     settings = cfg.copy()
-    for key in PLACES:
+    for key in places(settings.get("data")):
         if OmegaConf.select(settings, key) is not None:
             OmegaConf.update(settings, key, None)
     return completed(json.loads(json.dumps(OmegaConf.to_container(settings))))
