@@ -502,3 +502,34 @@ def test_two_folders_of_pictures_are_two_data_sets(tmp_path, published, rows):
     groups = grouped(find([tmp_path])[0])
     assert len(groups) == rows
     assert [group.network for group in groups] == (["cnn, root=cats", "cnn, root=flowers"] if rows == 2 else ["cnn"])
+
+
+MEASURED = {"gradient_cosine": {"_target_": "costate.callbacks.gradients.GradientCosine", "every": 100}}
+STOPPED = {"early_stopping": {"_target_": "costate.callbacks.course.Stopping", "monitor": "val/loss", "patience": 1}}
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "ways"),
+    [
+        (MEASURED | {"traffic": None}, ["sg"]),
+        (STOPPED, ["sg", "sg, early_stopping=stopping"]),
+        ({"mine": {"_target_": "mine.Weights", "share": 0.5}}, ["sg", "sg, mine=weights"]),
+    ],
+)
+def test_what_measures_makes_no_other_row_and_what_changes_the_training_does(tmp_path, callbacks, ways):
+    """All callbacks were left aside: runs that were ended early and others had one mean."""
+    edited(run(tmp_path / "without", "verlet", "sg", 0, 0.9), callbacks={})
+    edited(run(tmp_path / "with", "verlet", "sg", 0, 0.5), callbacks=callbacks)
+    groups = grouped(find([tmp_path])[0])
+    assert [group.way for group in groups] == ways
+    assert {group.network for group in groups} == {"verlet"}
+
+
+def test_what_a_callback_is_set_to_tells_runs_apart_that_have_it(tmp_path):
+    """Sequences that became longer at another threshold were the same data."""
+    for threshold in (0.15, 0.01):
+        curriculum = {"_target_": "costate.callbacks.course.Curriculum", "threshold": threshold}
+        edited(run(tmp_path / str(threshold), "lstm", "sg", 0, 0.9), callbacks={"curriculum": curriculum})
+    groups = grouped(find([tmp_path])[0])
+    assert [group.way for group in groups] == ["sg, threshold=0.01", "sg, threshold=0.15"]
+    assert build(groups)[0] == [*AXES, "callbacks.curriculum.threshold", *NUMBERS]

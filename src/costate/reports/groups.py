@@ -26,7 +26,9 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 AXES = ("arch", "method", "data")
 ALIKE = {"seed", "data.shuffle_seed", "resume", "log_every", "summary", "trainer"}
 """Settings in which runs of one group may differ, besides those below the next."""
-ASIDE = ("labels.", "callbacks.", "logger.", "trainer.progress")
+ASIDE = ("labels.", "logger.", "trainer.progress")
+MEASURING = re.compile(r"costate\.callbacks\.(?!course\.)")
+"""Callbacks that change nothing of the training; the user's own may."""
 HOW = ("method", "execution", "trainer.", "workers", "stages", "levels.coarse_method")
 """Settings of how a network is trained, not of which one and on what."""
 OF_EXECUTION = ("execution.", "trainer.", "workers", "levels.coarse_method")
@@ -75,6 +77,9 @@ class Run:
         if "method.blocks" in flat:
             # Its groups of layers follow from its blocks.
             flat.pop("stages", None)
+        callbacks = self.config.get("callbacks") or {}
+        aside = {k for k, node in callbacks.items() if not node or MEASURING.match(str(node.get("_target_")))}
+        flat = {k: v for k, v in flat.items() if not (k.startswith("callbacks.") and k.split(".")[1] in aside)}
         # costate.execution.pipeline.Pipeline -> pipeline
         kinds = {k: str(v).rpartition(".")[2].lower() for k, v in flat.items() if k.endswith("._target_")}
         named = ((k.removesuffix("._target_"), v) for k, v in (flat | kinds).items())
@@ -188,8 +193,8 @@ class Group:
         return ", ".join([self.label("method"), *self._words(how=True)])
 
     def _words(self, how: bool) -> list[str]:
-        # Runs of different lengths are lines of one panel; yet a baseline has the same length.
-        of_way = (*HOW, "epochs")
+        # Runs of different lengths are lines of one panel; yet a baseline has the same length, and is ended alike.
+        of_way = (*HOW, "epochs", "callbacks.")
         own = {k: v for k, v in self.extras.items() if k.startswith(of_way) == how and v is not None}
         execution = own.pop("execution", "serial")
         texts = {k: f"[{','.join(map(str, v))}]" if isinstance(v, tuple) else str(v) for k, v in own.items()}
@@ -265,7 +270,10 @@ def _owner(name: str, run: Run) -> Any:
     """The option that a setting comes with, in a run."""
     if name.startswith(OF_EXECUTION):
         return run.settings.get("execution"), run.label("method") if name.startswith("levels.") else None
-    axis = name.partition(".")[0]
+    axis, *inner = name.split(".")
+    if axis == "callbacks":
+        # A data set may bring one, and what one is set to is told where another run has it otherwise.
+        return run.label("data"), run.settings.get(f"callbacks.{inner[0]}") if inner[1:] else None
     return run.label(axis) if axis in AXES else run.settings.get(axis) if axis != name else None
 
 
