@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -168,6 +168,23 @@ def test_a_new_sweep_into_an_old_folder_forgets_the_old_jobs(sweep: Path) -> Non
         table.on_job_start(config(sweep, number, ("arch=mlp", f"seed={number}")))
     table.on_job_end(config(sweep), JobReturn())
     assert [run["job"] for run in rows(sweep / "runs.csv")] == ["0", "1"]
+
+
+def test_a_sweep_that_is_given_again_in_other_words_has_its_table(tmp_path: Path) -> None:
+    """Its jobs had all ended and were none of its own: the table was written over by one without rows."""
+    for seed in (0, 1):
+        job(tmp_path, seed, f"data=ellipse method=none seed={seed}", **measured(0.9 + seed / 100))
+        (tmp_path / str(seed) / "config.yaml").touch()
+    (full,) = rows(tmp_path / "summary.csv")
+    table = SweepTable()
+    table.on_multirun_start(config(tmp_path))
+    for status in (JobStatus.UNKNOWN, JobStatus.COMPLETED):  # one that is stopped, and one that finds its run
+        for seed in (0, 1):
+            again = config(tmp_path, seed, ("method=none", "data=ellipse", "data.cache=there", f"seed={seed}"))
+            table.on_job_start(again)
+            table.on_job_end(again, JobReturn(status=status))
+        assert rows(tmp_path / "summary.csv") == [full]
+    assert [found.settings["data.cache"] for found in read(tmp_path, table.sweep)] == ["there"] * 2
 
 
 def test_a_single_run_is_left_alone(tmp_path: Path) -> None:

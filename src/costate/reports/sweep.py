@@ -9,7 +9,7 @@ from itertools import accumulate, chain, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -47,17 +47,24 @@ class SweepTable(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             path = Path(config.hydra.runtime.output_dir) / JOB
-            job = {"number": config.hydra.job.num, "overrides": OmegaConf.to_container(config.hydra.overrides.task)}
-            if config.get("resume") is not None:
-                job["run"] = str(Path(config.resume).absolute())
             known, taken = _job(path), (path.parent / "config.yaml").exists()
             # A run of another sweep, or somebody else's file, stays as it is.
-            if not (path.exists() or taken) or (known and (known["overrides"] == job["overrides"] or not taken)):
-                write_text(path, json.dumps(job | {"sweep": self.sweep}))
+            if not (path.exists() or taken) or (known and (known["overrides"] == _overrides(config) or not taken)):
+                self._mark(path, config)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
+            path = Path(config.hydra.runtime.output_dir) / JOB
+            # A job that has not been refused is the run that is there, whatever words it was first asked for with.
+            if job_return.status == JobStatus.COMPLETED and (_job(path) or not path.exists()):
+                self._mark(path, config)
             write(Path(config.hydra.sweep.dir), self.sweep)
+
+    def _mark(self, path: Path, config: DictConfig) -> None:
+        job = {"number": config.hydra.job.num, "overrides": _overrides(config), "sweep": self.sweep}
+        if config.get("resume") is not None:
+            job["run"] = str(Path(config.resume).absolute())
+        write_text(path, json.dumps(job))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         # Jobs that ran side by side may each have missed the other's end.
@@ -90,6 +97,10 @@ def read(folder: Path, sweep: str | None = None) -> list[Job]:
         results: dict[str, Any] = next((found for run in runs if (found := run.results())), {})
         jobs.append(Job(job["number"], {k: v for k, _, v in pairs}, results or {"error": "it did not come to its end"}))
     return sorted(jobs, key=lambda job: job.number)
+
+
+def _overrides(config: DictConfig) -> Any:
+    return OmegaConf.to_container(config.hydra.overrides.task)
 
 
 def _job(path: Path) -> Any:
@@ -144,8 +155,13 @@ def failures(jobs: Sequence[Job]) -> list[str]:
 
 
 def write(folder: Path, sweep: str | None = None) -> None:
-    """summary.csv: a row a group; summary.md: the same to read; runs.csv: a row a job, with all its numbers."""
+    """summary.csv: a row a group; summary.md: the same to read; runs.csv: a row a job, with all its numbers. Nothing,
+    where there are no jobs.
+    """
     jobs = read(folder, sweep)
+    if not jobs:
+        # Tables of an earlier sweep are worth more than empty ones.
+        return
     keys, names, rows = summary(jobs)
     header = [*keys, "n", "failed", *(column for name in names for column in (name, f"{name} std"))]
     lines = [[*settings, done, failed, *chain(*numbers)] for settings, done, failed, numbers in rows]
