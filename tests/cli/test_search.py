@@ -14,7 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 
 from composing import CONF
-from costate.runs import JOB
+from costate.runs import JOB, RunFolder
 
 optuna = pytest.importorskip("optuna")
 
@@ -58,6 +58,12 @@ def test_a_space_is_given_in_the_words_of_a_sweep(word, wanted):
         (["data=ellipse"], "nothing to search"),
         (["x=glob(*)"], "x: x=glob(.*) cannot be searched"),
         (["x=tag(steep,interval(1,2))"], "tag steep is not known"),
+        (
+            ["x=range(0.5,2,0.5)"],
+            r"^x: range\(0.5, 2, 0.5\) has to go up in integers: give numbers between as interval",
+        ),
+        (["x=range(0.5,4)"], r"^x: range\(0.5, 4, 1\) has to go up in integers"),
+        (["x=range(4,1,-1)"], r"^x: range\(4, 1, -1\) has to go up in integers"),
         (["x=interval(2,1)"], "x: "),
         (["x"], "x"),
     ],
@@ -191,6 +197,34 @@ def test_a_folder_holds_one_study(search):
         search("x=interval(0,9)")
     with pytest.raises(ValueError, match="holds no study"):
         Search(Path("nowhere"), [], metric="val/loss", direction="minimize", prune=True, seed=0)
+
+
+def test_a_first_command_that_cannot_be_leaves_no_study(search, tmp_path):
+    """The next one, which could, was told that the folder holds another study."""
+    with pytest.raises(ValueError, match="nothing to search"):
+        search("data=ellipse")
+    assert not (tmp_path / "s").exists()
+    search("x=interval(0,8)")
+
+
+def test_a_metric_that_no_run_has_ends_the_search_with_those_that_there_are(tmp_path, monkeypatch):
+    """Every trial ran to its end, and had failed for the last line that it said."""
+    told = "print('To look at it: ...')"
+    results = {"val/loss": 0.5, "val/accuracy": 0.9, "epochs": 3}
+    begun = []
+
+    def start(words, log):
+        begun.append(words)
+        RunFolder(log.parent).end(results)
+        return subprocess.Popen([sys.executable, "-c", told])
+
+    monkeypatch.setattr(studies, "start", start)
+    sentence = "summary.json has no accuracy; there are val/accuracy, val/loss: search in another --folder"
+    for words in (["x=interval(0,8)"], []):
+        wanted = Search(tmp_path, words, metric="accuracy", direction="maximize", prune=True, seed=0)
+        with pytest.raises(ValueError, match=sentence):
+            wanted.run(3)
+    assert len(begun) == 1, "and what goes on with it says the same at once"
 
 
 @pytest.mark.thorough

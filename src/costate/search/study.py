@@ -80,12 +80,20 @@ def distribution(override: Override) -> BaseDistribution:
         if isinstance(sweep, IntervalSweep):
             return FloatDistribution(float(sweep.start or 0), float(sweep.end or 0), log=log)
         if isinstance(sweep, RangeSweep):
-            start, stop, step = (int(number or 0) for number in (sweep.start, sweep.stop, sweep.step))
+            start, stop, step = _integers(sweep)
             last = start + (stop - 1 - start) // step * step
             return IntDistribution(start, last, log=log, step=1 if log else step)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
     raise ValueError(f"{key}: {override.input_line} cannot be searched; there are choice, interval and range.")
+
+
+def _integers(sweep: RangeSweep) -> tuple[int, int, int]:
+    start, stop, step = (number or 0 for number in (sweep.start, sweep.stop, sweep.step))
+    if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int) and step > 0:
+        return start, stop, step
+    told = ", ".join(map(str, (start, stop, step)))
+    raise ValueError(f"range({told}) has to go up in integers: give numbers between as interval(a,b) or as a,b,c.")
 
 
 class TrialError(Exception):
@@ -104,6 +112,7 @@ class TrialRun:
 
         Raises:
             TrialError: the run did not come to its end.
+            ValueError: it did, and its results have no such metric: nor would those of any other trial.
         """
         if (result := self._result()) is not None:
             return result
@@ -146,7 +155,14 @@ class TrialRun:
         return [*self.overrides, override("hydra.run.dir", self.folder), "trainer.progress=none"]
 
     def _result(self) -> float | None:
-        return RunFolder(self.folder).results().get(self.metric)
+        results = RunFolder(self.folder).results()
+        if results and "error" not in results and self.metric not in results:
+            known = ", ".join(sorted(name for name in results if name.startswith(("val/", "test/"))))
+            raise ValueError(
+                f"{self.folder}/summary.json has no {self.metric}; there are {known}: "
+                "search in another --folder for one of these, by --minimize or --maximize."
+            )
+        return results.get(self.metric)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGTERM)
@@ -176,6 +192,9 @@ class Search:
         self.folder = folder.absolute()
         if not words and not (self.folder / "study.db").exists():
             raise ValueError(f"{folder} holds no study: say what to search.")
+        if words:
+            # A folder with a study of what cannot be searched would be of no use.
+            Space(words)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.study = optuna.create_study(
