@@ -60,7 +60,7 @@ def test_a_space_is_given_in_the_words_of_a_sweep(word, wanted):
         (["x=tag(steep,interval(1,2))"], "tag steep is not known"),
         (
             ["x=range(0.5,2,0.5)"],
-            r"^x: range\(0.5, 2, 0.5\) has to go up in integers: give numbers between as interval",
+            r"^x: range\(0.5, 2, 0.5\) has to go up in integers: give interval",
         ),
         (["x=range(0.5,4)"], r"^x: range\(0.5, 4, 1\) has to go up in integers"),
         (["x=range(4,1,-1)"], r"^x: range\(4, 1, -1\) has to go up in integers"),
@@ -197,6 +197,28 @@ def test_a_folder_holds_one_study(search):
         search("x=interval(0,9)")
     with pytest.raises(ValueError, match="holds no study"):
         Search(Path("nowhere"), [], metric="val/loss", direction="minimize", prune=True, seed=0)
+
+
+def test_a_search_goes_on_as_it_was_begun(tmp_path, monkeypatch):
+    """--folder alone, which an interruption advises, pruned what --no-pruning had begun, and made 20 trials of 4."""
+    monkeypatch.setattr(studies, "TrialRun", Stub)
+    monkeypatch.setattr(Stub, "stop_at", 2)
+    made = []
+    begin = Search.__init__
+    monkeypatch.setattr(Search, "__init__", lambda own, *a, **options: (begin(own, *a, **options), made.append(own))[0])
+
+    def command(*words: str) -> int:
+        monkeypatch.setattr("sys.argv", ["search", *words, "--folder", str(tmp_path / "s")])
+        return search_main()
+
+    assert command("x=interval(0,8)", "--trials", "4", "--no-pruning", "--seed", "7") == 130
+    assert command() == 0
+    assert len(made[-1].study.trials) == 4
+    assert command("--trials", "5", "--pruning") == 0
+    assert [type(search.study.pruner).__name__ for search in made] == ["NopPruner", "NopPruner", "MedianPruner"]
+    assert [search.study.user_attrs["seed"] for search in made] == [7, 7, 7]
+    assert [search.trials for search in made] == [4, 4, 5]
+    assert len(made[-1].study.trials) == 5
 
 
 def test_a_first_command_that_cannot_be_leaves_no_study(search, tmp_path):

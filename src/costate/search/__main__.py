@@ -1,8 +1,8 @@
 """python -m costate.search SETTINGS...: searches settings of train.py with Optuna; each trial is a run folder.
 
 Settings are given as to train.py. What is searched is given as choice(a,b), a,b,c, interval(a,b), range(a,b) or, evenly
-in the logarithm, tag(log,interval(a,b)). The same command, or --folder alone, goes on with a search; started several
-times at once, it searches in parallel.
+in the logarithm, tag(log,interval(a,b)). The same command, or --folder alone, goes on with a search, as it was begun
+but for --trials, --pruning and --seed that are given; started several times at once, it searches in parallel.
 """
 
 import argparse
@@ -21,12 +21,13 @@ def main() -> int:
     )
     parser.add_argument("settings", nargs="*", help="as to train.py, with what is searched among them")
     parser.add_argument("--folder", type=Path, default=Path("runs/search"), help="of the study (runs/search)")
-    parser.add_argument("--trials", type=int, default=20, help="in all, those that are there already included (20)")
+    parser.add_argument("--trials", type=int, help="in all, those that are there already included (20)")
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument("--minimize", default="val/loss", metavar="METRIC", help="what counts (val/loss)")
     goal.add_argument("--maximize", metavar="METRIC", help="the other way round, as val/accuracy")
-    parser.add_argument("--no-pruning", action="store_true", help="run every trial to its end")
-    parser.add_argument("--seed", type=int, default=0, help="of what is proposed (0)")
+    pruning = argparse.BooleanOptionalAction
+    parser.add_argument("--pruning", action=pruning, help="end trials that are worse than others, or run all of each")
+    parser.add_argument("--seed", type=int, help="of what is proposed (0)")
     options = parser.parse_args()
     if find_spec("optuna") is None:
         print("optuna is not installed: pip install -e '.[search]'.", file=sys.stderr)
@@ -40,15 +41,16 @@ def main() -> int:
             options.settings,
             metric=options.maximize or options.minimize,
             direction="maximize" if options.maximize else "minimize",
-            prune=not options.no_pruning,
+            prune=options.pruning,
             seed=options.seed,
+            trials=options.trials,
         )
-        search.run(options.trials)
+        search.run()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: python -m costate.search --folder {place} --trials {options.trials}")
+        print(f"Interrupted. To go on: python -m costate.search --folder {place}")
         return 130
     best = search.best()
     if best is None:

@@ -92,8 +92,9 @@ def _integers(sweep: RangeSweep) -> tuple[int, int, int]:
     start, stop, step = (number or 0 for number in (sweep.start, sweep.stop, sweep.step))
     if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int) and step > 0:
         return start, stop, step
-    told = ", ".join(map(str, (start, stop, step)))
-    raise ValueError(f"range({told}) has to go up in integers: give numbers between as interval(a,b) or as a,b,c.")
+    raise ValueError(
+        f"range({start}, {stop}, {step}) has to go up in integers: give interval(a,b), or numbers as a,b,c."
+    )
 
 
 class TrialError(Exception):
@@ -112,7 +113,7 @@ class TrialRun:
 
         Raises:
             TrialError: the run did not come to its end.
-            ValueError: it did, and its results have no such metric: nor would those of any other trial.
+            ValueError: it did, and has no such metric.
         """
         if (result := self._result()) is not None:
             return result
@@ -158,10 +159,8 @@ class TrialRun:
         results = RunFolder(self.folder).results()
         if results and "error" not in results and self.metric not in results:
             known = ", ".join(sorted(name for name in results if name.startswith(("val/", "test/"))))
-            raise ValueError(
-                f"{self.folder}/summary.json has no {self.metric}; there are {known}: "
-                "search in another --folder for one of these, by --minimize or --maximize."
-            )
+            there = f"{self.folder}/summary.json has no {self.metric}; there are {known}"
+            raise ValueError(f"{there}: search in another --folder for one of these, by --minimize or --maximize.")
         return results.get(self.metric)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -181,20 +180,30 @@ class Search:
         words: what is searched and what stays; none for a study that is there.
         metric: number of a run's results that counts, logged once an epoch.
         direction: whether a good one is low or high.
-        prune: whether trials whose metric is worse than the median of the others at the same epoch are stopped.
-        seed: of what is proposed.
+        prune: whether trials whose metric is worse than the median of the others at the same epoch are stopped (True).
+        seed: of what is proposed (0).
+        trials: in all, those that are there already included (20). None, of these three: as the study has it.
 
     Raises:
         ValueError: the study is there and searches something else, or is not there and has nothing to search.
     """
 
-    def __init__(self, folder: Path, words: list[str], *, metric: str, direction: Direction, prune: bool, seed: int):
+    def __init__(
+        self,
+        folder: Path,
+        words: list[str],
+        *,
+        metric: str,
+        direction: Direction,
+        prune: bool | None = None,
+        seed: int | None = None,
+        trials: int | None = None,
+    ):
         self.folder = folder.absolute()
-        if not words and not (self.folder / "study.db").exists():
-            raise ValueError(f"{folder} holds no study: say what to search.")
         if words:
-            # A folder with a study of what cannot be searched would be of no use.
-            Space(words)
+            Space(words)  # no study is begun of what cannot be searched
+        elif not (self.folder / "study.db").exists():
+            raise ValueError(f"{folder} holds no study: say what to search.")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.study = optuna.create_study(
@@ -203,8 +212,6 @@ class Search:
             study_name="costate",
             load_if_exists=True,
             direction=direction,
-            pruner=MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1) if prune else NopPruner(),
-            sampler=TPESampler(seed=seed, constant_liar=True),
         )
         wanted: dict[str, Any] = {"words": words, "metric": metric, "direction": direction}
         kept: dict[str, Any] = self.study.user_attrs or wanted
@@ -213,11 +220,21 @@ class Search:
                 raise ValueError(f"{folder} holds a study of {kept.get(name)}: choose another folder for {value}.")
             self.study.set_user_attr(name, kept[name])
         self.space, self.metric = Space(kept["words"]), kept["metric"]
+        pruner = MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=1)
+        self.study.pruner = pruner if self._option("prune", prune, default=True) else NopPruner()
+        self.study.sampler = TPESampler(seed=self._option("seed", seed, default=0), constant_liar=True)
+        self.trials: int = self._option("trials", trials, default=20)
 
-    def run(self, trials: int) -> None:
+    def _option(self, name: str, told: Any, default: Any) -> Any:
+        """What may be told anew when a search goes on, and else is as it was told before."""
+        if told is not None:
+            self.study.set_user_attr(name, told)
+        return self.study.user_attrs.get(name, default)
+
+    def run(self, trials: int | None = None) -> None:
         """Takes up what was left, and goes on to so many trials in all, those of other processes included."""
         while True:
-            with self._next(trials) as trial:
+            with self._next(self.trials if trials is None else trials) as trial:
                 if trial is None:
                     return
                 self._try(trial)
