@@ -140,6 +140,34 @@ def test_files_that_are_no_pictures_are_listed(unreadable, tmp_path, caplog):
         assert told in caplog.text
 
 
+@pytest.mark.parametrize("unreadable", ["refuse", "skip"])
+def test_links_to_nothing_are_listed(unreadable, tmp_path, caplog):
+    arrays = {"all": write_gallery(tmp_path / "own", 12)}
+    (tmp_path / "own" / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    told = f"data.root={tmp_path / 'own'}: 1 of 13 pictures cannot be read: a/gone.png ("
+    if unreadable == "refuse":
+        assert refusal(lambda: read(tmp_path / "own", tmp_path)).startswith(told)
+    else:
+        data = read(tmp_path / "own", tmp_path, "data.unreadable=skip")
+        assert rows(*data.parts) == expected(arrays, "all")
+        assert told in caplog.text
+        shutil.copy(tmp_path / "own" / "b" / "1.png", tmp_path / "nowhere.png")
+        assert sum(len(part.y) for part in read(tmp_path / "own", tmp_path, "data.unreadable=skip").parts) == 13
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path):
+    """Two links to one folder are two: only what one is in already leads nowhere."""
+    write_gallery(tmp_path / "pool", 12)
+    for part in ("train", "test"):
+        (tmp_path / "own" / part).mkdir(parents=True)
+        for name in "abc":
+            (tmp_path / "own" / part / name).symlink_to(tmp_path / "pool" / name)
+    own = pictures.Gallery(tmp_path / "own", "root")
+    assert {part: len(files) for part, files in own.parts.items()} == {"train": 12, "test": 12}
+    (tmp_path / "pool" / "a" / "up").symlink_to("..")
+    assert len(pictures.Gallery(tmp_path / "pool", "root").files) == 12
+
+
 def test_pictures_become_squares_of_the_size_with_the_channels_that_are_asked_for(tmp_path):
     """The middle of a wide one, made smaller; upright, as the camera says; grey where it is asked for."""
     wide = np.zeros((24, 72, 3), dtype=np.uint8)

@@ -68,8 +68,7 @@ class Gallery:
     def files(self) -> list[PurePosixPath]:
         """Of all pictures, by their names, relative to the root."""
         if self.root.is_dir():
-            walk = ((Path(at).relative_to(self.root), names) for at, _, names in os.walk(self.root, followlinks=True))
-            found = [PurePosixPath(at / name) for at, names in walk for name in names]
+            found = [PurePosixPath(file) for file in _within(self.root)]
         else:
             with zipfile.ZipFile(self.root) as archive:
                 found = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
@@ -94,11 +93,9 @@ class Gallery:
     def signature(self) -> str:
         """Changes when a file is exchanged, or what is made of it."""
         if self.root.is_dir():
-            facts = ((file, (self.root / file).stat()) for file in self.files)
-            lines = "\n".join((DECODER, *(f"{file}:{fact.st_size}:{fact.st_mtime_ns}" for file, fact in facts)))
+            lines = "\n".join((DECODER, *(f"{file}:{_state(self.root / file)}" for file in self.files)))
             return hashlib.sha256(lines.encode()).hexdigest()
-        fact = self.root.stat()
-        return f"{DECODER}:{fact.st_size}:{fact.st_mtime_ns}"
+        return f"{DECODER}:{_state(self.root)}"
 
     def arrays(self, size: int, colour: bool, skip: bool, spare: Path | None = None) -> Arrays:
         """Bytes PART_x (rows, channels, size, size), labels PART_y, and the classes' names; several processes decode.
@@ -177,6 +174,26 @@ class Gallery:
             for piece in pieces:
                 bar.update(len(piece))
                 yield from piece
+
+
+def _within(root: Path) -> Iterator[Path]:
+    """All files, relative to the root; a link to a folder that it lies in is not followed, where there is no end."""
+    above: dict[str, frozenset[str]] = {str(root): frozenset()}
+    for at, folders, names in os.walk(root, followlinks=True):
+        real, around = os.path.realpath(at), above.pop(at)
+        if real in around:
+            folders.clear()
+            continue
+        above.update({os.path.join(at, folder): around | {real} for folder in folders})
+        yield from (Path(at, name).relative_to(root) for name in names)
+
+
+def _state(file: Path) -> str:
+    try:
+        fact = file.stat()
+    except OSError:  # a link to nothing, which decoding reports
+        return "not there"
+    return f"{fact.st_size}:{fact.st_mtime_ns}"
 
 
 def _listed(files: Sequence[str | PurePosixPath]) -> str:
