@@ -198,6 +198,9 @@ def test_a_report_replaces_a_report_and_nothing_else(runs, tmp_path):
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(ValueError, match="choose another folder"):
         write([runs], tmp_path / "mine")
+    for file in (tmp_path / "mine" / "thesis.tex", tmp_path / "mine" / "thesis.tex" / "report"):
+        with pytest.raises(ValueError, match=r"thesis.tex.*: a file is there: choose a folder"):
+            write([runs], file)
     with pytest.raises(ValueError, match="no run"):
         write([tmp_path / "mine"], tmp_path / "other")
     with pytest.raises(ValueError, match="no such folder"):
@@ -533,3 +536,38 @@ def test_what_a_callback_is_set_to_tells_runs_apart_that_have_it(tmp_path):
     groups = grouped(find([tmp_path])[0])
     assert [group.way for group in groups] == ["sg, threshold=0.01", "sg, threshold=0.15"]
     assert build(groups)[0] == [*AXES, "callbacks.curriculum.threshold", *NUMBERS]
+
+
+@pytest.mark.parametrize(
+    ("train", "outer", "batches", "rows"),
+    [(1000, 5000, 1, 1000), (9000, 5000, 2, 5000), (None, 5000, 2, 5000), (None, 5000, 1, None), (1000, None, 1, 1000)],
+)
+def test_an_outer_iteration_has_no_more_rows_than_there_are(tmp_path, train, outer, batches, rows):
+    """Of 1000 training rows a batch was 5000, and its milliseconds five times too many."""
+    folder = run(tmp_path / "run", "mlp", "pvd", 0, 0.9, outer_batch=outer)
+    edited(folder, data={"train": train, "batch_size": 32})
+    lines = [f"{batches * (epoch + 1) - 1},{epoch}" for epoch in range(3)]
+    (folder / "metrics.csv").write_text("\n".join(["step,epoch", *lines]) + "\n")
+    (found,), _ = find([tmp_path])
+    assert found.rows == rows
+
+
+def test_zero_bytes_of_a_crash_and_files_of_wandb_are_no_runs_and_break_none(tmp_path, monkeypatch):
+    """Python 3.10 read `line contains NUL` and there was no report; and each run was there twice."""
+    reader = csv.DictReader
+
+    def strict(lines):
+        lines = list(lines)
+        assert not any("\0" in line for line in lines), "as that of Python 3.10"
+        return reader(lines)
+
+    folder = run(tmp_path / "run", "verlet", "sg", 0, 0.9)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("\0" * 100)
+    (folder / "wandb" / "run-1" / "files").mkdir(parents=True)
+    (folder / "wandb" / "run-1" / "files" / "config.yaml").write_text("wandb_version: 1\n")
+    run(tmp_path / "wandb" / "run", "verlet", "sg", 1, 0.9)
+    monkeypatch.setattr("csv.DictReader", strict)
+    found, broken = find([tmp_path])
+    assert [each.columns["val/loss"].steps for each in found] == [[4, 8, 12]] * 2
+    assert broken == []

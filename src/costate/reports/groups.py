@@ -4,12 +4,10 @@ A run is what was set, what came out, and how it went on the way; a group stands
 the same network and data.
 """
 
-import csv
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from costate.config.schema import completed
+from costate.reports.columns import Column, columns
 from costate.runs import JOB, places
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -40,13 +39,6 @@ class Broken(NamedTuple):
 
     folder: Path
     reason: str
-
-
-class Column(NamedTuple):
-    """One metric over a run: batches that were done, and values."""
-
-    steps: list[int]
-    values: list[float]
 
 
 @dataclass(frozen=True)
@@ -89,24 +81,17 @@ class Run:
     @property
     def rows(self) -> int | None:
         """Of a batch; None where that is all of them, as many as these may be."""
-        found = self.settings.get("method.outer_batch", self.settings.get("data.batch_size"))
-        return found if isinstance(found, int) else None
+        size, own, most = map(self.settings.get, ("data.batch_size", "method.outer_batch", "data.train"))
+        if "method.outer_batch" in self.settings:
+            steps, epochs = self.columns.get("epoch", ([0], [0]))
+            # No more than there are, and where that is not said, an epoch of several batches has enough for them.
+            size = min(own, most) if own and most else own if steps[-1] > epochs[-1] + 1 else most
+        return size if isinstance(size, int) else None
 
     @cached_property
     def columns(self) -> dict[str, Column]:
         """metrics.csv by columns; lines that make no sense are left out."""
-        found: dict[str, Column] = {}
-        file = self.folder / "metrics.csv"
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else ()
-        for row in csv.DictReader(lines):
-            # A line that is being written is too short yet, and its last number as well.
-            with suppress(KeyError, TypeError, ValueError):
-                step = int(row.pop("step"))
-                for name, value in [(name, float(value)) for name, value in row.items() if value != ""]:
-                    column = found.setdefault(name, Column([], []))
-                    column.steps.append(step + 1)
-                    column.values.append(value)
-        return found
+        return columns(self.folder / "metrics.csv")
 
     def timed(self, metric: str) -> list[tuple[float, float]]:
         """Seconds of the fit, and the metric, where both were logged."""
@@ -134,6 +119,8 @@ def find(paths: Sequence[Path]) -> tuple[list[Run], list[Broken]]:
             raise ValueError(f"{path}: no such folder.")
     names = ("config.yaml", "summary.json", JOB)
     folders = {file.parent for path in paths for name in names for file in path.rglob(name)}
+    # W&B has a config.yaml of its own in RUN/wandb/run-.../files.
+    folders = {f for f in folders if (f.name, f.parent.parent.name) != ("files", "wandb")}
     found = [read(folder) for folder in sorted(folders, key=lambda f: [(len(part), part) for part in f.parts])]
     if not found:
         raise ValueError(f"There is no run in {', '.join(map(str, paths))} (a run's folder has a config.yaml).")

@@ -33,6 +33,8 @@ def write(
     Raises:
         ValueError: there is no run, or the folder for the report holds something else.
     """
+    if any(place.is_file() for place in (out, *out.parents)):
+        raise ValueError(f"--out {out}: a file is there: choose a folder, as --out report.")
     if out.exists() and any(out.iterdir()) and not (out / "table.md").exists():
         raise ValueError(f"{out} holds something that is no report: choose another folder with --out.")
     runs, broken = find(paths)
