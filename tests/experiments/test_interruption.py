@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 
 from costate.experiments.__main__ import main
 from costate.experiments.rows import Result, Row, Run
@@ -66,3 +67,19 @@ def test_after_ctrl_c_the_same_command_repeats_what_was_stopped_and_keeps_the_re
     assert not (folder / "config.yaml").exists(), "it began again, in an empty folder"
     ending("sys.exit(1)")
     assert main(words) == 0, "it has ended, and is not run again"
+
+
+def test_a_run_that_another_process_trains_stays(ending, tmp_path):
+    """Two `make experiments` at once removed each other's checkpoints under way."""
+    run = Run(ROW, 0, tmp_path / "runs")
+    ending("sys.exit(130)")
+    with pytest.raises(KeyboardInterrupt):
+        run.perform()
+    checkpoint = run.folder / "last.ckpt"
+    checkpoint.touch()
+    with FileLock(run.folder / "run.lock"), pytest.raises(ValueError, match="is being trained by another process"):
+        run.perform()
+    assert checkpoint.exists()
+    with pytest.raises(KeyboardInterrupt):
+        run.perform()
+    assert not checkpoint.exists(), "what nobody trains begins again"

@@ -205,13 +205,14 @@ class Run:
         """Runs it, in place of what an earlier version, or one that was stopped, has left in the folder.
 
         Raises:
-            ValueError: something else lies there.
+            ValueError: something else lies there, or another process is training it.
             KeyboardInterrupt: the run was stopped; it has neither ended nor failed.
         """
         if self.folder.exists():
             if not (self.folder / ORDER).exists() and any(self.folder.iterdir()):
                 raise ValueError(f"{self.folder} holds something that is no run of an experiment: choose other --runs.")
-            shutil.rmtree(self.folder)
+            with RunFolder(self.folder).lock():
+                shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
         # The commit is no part of the order: a result is not done again for every commit.
         order = self.order | {"commit": commit()}
