@@ -23,8 +23,18 @@ NAMED = ("arch", "method", "data", "seed", "resume", "trainer.progress")
 ASIDE = ("hydra", "labels", "logger", "callbacks", "summary", "log_every")
 """Settings that are in a run's name already, or change nothing about it."""
 
+PLACES = {"data.root": "COSTATE_DATA", "data.cache": "COSTATE_CACHE", "data.download": ""}
+"""Settings that say where data lie, which changes no number; by them the variables of the environment that do so."""
+
 OWN = ("coarse", "critic", "feedback", "backprop", "delayed", "replay", "petra")
 """Methods that do on coarse levels what they do on the last one: gradients are true, or need no true ones."""
+
+
+def places(data: Any) -> dict[str, str]:
+    """Those of a data set. The root of one that nobody can download, as that of data=folder, is no place of the data:
+    it is the data.
+    """
+    return {key: variable for key, variable in PLACES.items() if key != "data.root" or "download" in (data or ())}
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -28,8 +28,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from costate.config import CONF
-from costate.config.composing import composed, todays
-from costate.runs import RunFolder, places, program
+from costate.config.composing import composed, places, todays
+from costate.runs import RunFolder, program
 from costate.runs.writing import write
 
 COMMAND, ANSWERS, PACKAGE = "# python train.py ", "# Answers to ", "# @package _global_"

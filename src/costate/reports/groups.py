@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from costate.config.composing import places
 from costate.config.schema import completed
-from costate.reports.columns import Column, columns
-from costate.runs import JOB, places
+from costate.runs import JOB
+from costate.runs.writing import Column, columns
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -2,13 +2,12 @@
 
     folder    settings, numbers and checkpoints of a run, and whether it may go on     program   train.py as a process,
     writing   files that are there whole or not at all                                           and how it ends
-    places    settings that say where data lie         trained   the network of a run, out of its folder
+    trained   the network of a run, out of its folder
 
 Called by train.py and by all that starts or reads runs. Imports config and, of execution, who is who among processes;
 torch in `trained` only.
 """
 
 from costate.runs.folder import JOB, RunFolder, TakenError, fresh, sweep_of
-from costate.runs.places import places
 
-__all__ = ["JOB", "RunFolder", "TakenError", "fresh", "places", "sweep_of"]
+__all__ = ["JOB", "RunFolder", "TakenError", "fresh", "sweep_of"]

@@ -16,12 +16,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from costate.config.composing import todays
+from costate.config.composing import PLACES, places, todays
 from costate.config.schema import SettingError, completed
 from costate.config.words import pasted
 from costate.execution.launching import meeting
 from costate.execution.launching.supervisor import is_supervised
-from costate.runs.places import PLACES, places
 from costate.runs.writing import write
 
 REPLACEABLE = {"trainer", "execution", "workers", "compile", "channels_last"}
