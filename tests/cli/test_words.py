@@ -151,7 +151,7 @@ def test_no_line_is_wider_than_a_terminal_and_no_sentence_is_cut(told):
 
 def test_settings_of_what_is_chosen_have_their_values_and_comments(told):
     for line in (
-        r"seed=0 +weights, shuffling and generated data; 0 is a seed",
+        r"seed=0 +weights and the order of batches; data.seed divides or draws the data; 0 is a seed",
         r"method.blocks=2 +p",
         r"method.solver.history=20 +steps that the curvature",
         r"trainer.precision=32-true +bf16-mixed: ",
