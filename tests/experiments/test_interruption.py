@@ -72,14 +72,12 @@ def test_after_ctrl_c_the_same_command_repeats_what_was_stopped_and_keeps_the_re
 def test_a_run_that_another_process_trains_stays(ending, tmp_path):
     """Two `make experiments` at once removed each other's checkpoints under way."""
     run = Run(ROW, 0, tmp_path / "runs")
-    ending("sys.exit(130)")
-    with pytest.raises(KeyboardInterrupt):
-        run.perform()
+    ending("sys.exit('too large')")
+    run.perform()
     checkpoint = run.folder / "last.ckpt"
     checkpoint.touch()
     with FileLock(run.folder / "run.lock"), pytest.raises(ValueError, match="is being trained by another process"):
         run.perform()
     assert checkpoint.exists()
-    with pytest.raises(KeyboardInterrupt):
-        run.perform()
+    run.perform()
     assert not checkpoint.exists(), "what nobody trains begins again"
