@@ -143,6 +143,15 @@ def test_every_option_has_its_line(told, axis):
         assert f" {path.stem} {' '.join(line.split())} " in f"{block} ", path
 
 
+def test_all_measurements_are_all_but_for_those_that_its_comment_names():
+    left = {path.stem for path in (CONF / "callbacks").glob("*.yaml")} - {"all", "default", "none"}
+    for name in ("default", "all"):
+        left -= set(OmegaConf.load(CONF / "callbacks" / f"{name}.yaml").defaults)
+    # One ends the run, one is for one data set.
+    assert left - {"early_stopping", "surface_pictures"} == {"peak_memory"}
+    assert "peak_memory" in guide.comment(CONF / "callbacks" / "all.yaml")
+
+
 def test_no_line_is_wider_than_a_terminal_and_no_sentence_is_cut(told):
     assert [line for line in told.splitlines() if len(line) > 80] == []
     assert "of stable networks' layers step along" in told, "the first of two lines of a comment"
