@@ -264,11 +264,9 @@ class Supervisor:
 
     def _conclude(self) -> None:
         late = [rank.number for rank in self._ranks if rank.code and rank not in self._failed]
-        # The first to fail; of those that have said why the first to say so, even if others have ended before it.
         spoken = sorted((rank for rank in self._ranks if rank.told), key=lambda rank: rank.told["time"])
-        rank = (spoken or self._failed or self._ranks)[0]
-        said = rank.told.get("traceback", "").rstrip()
         if self._signum or self._listener.signum:
+            said = spoken[0].told["traceback"].rstrip() if spoken else ""
             if late and not self._hurried.is_set():
                 said += f"\nRanks {late} had not ended {self.patience:g} s after the interruption and were killed."
             if said and not self._hurried.is_set():
@@ -278,12 +276,15 @@ class Supervisor:
             raise SystemExit((self._failed or self._ranks)[0].status)
         if not self._failed:
             return
-        if rank.code == 2 and said:
-            raise ValueError(rank.told["sentence"])
-        if said:
-            print(said, file=sys.stderr, flush=True)
+        # The first to fail; of those that have said why the first to say so, even if others have ended before it.
+        rank = spoken[0] if self._failed[0].told else self._failed[0]
+        told = rank.told
+        if rank.code == 2 and told:
+            raise ValueError(told["sentence"])
+        if told:
+            print(told["traceback"].rstrip(), file=sys.stderr, flush=True)
         sentence = f"Rank {rank.number} of {len(self._ranks)} {rank.end}, and the others were ended with it"
-        raise RankError(f"{sentence}: {advice(self.folder)}", 1 if said else rank.status)
+        raise RankError(f"{sentence}: {advice(self.folder)}", 1 if told else rank.status)
 
 
 def advice(folder: Path | None) -> str:
