@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from costate.architectures.integrators import one_way
-from running import ROOT, SMALL, command, refusal
+from running import QUIET, ROOT, SMALL, command, refusal
 
 
 @pytest.mark.parametrize(
@@ -188,3 +188,14 @@ def test_a_job_that_fails_in_a_process_of_the_launcher_is_not_forgotten(tmp_path
     assert done.returncode == 2
     assert "failed: " in done.stdout
     assert "stages=99 is more than" in done.stdout
+
+
+def test_what_is_refused_in_the_folder_of_a_sweep_that_has_ended_leaves_its_results(tmp_path):
+    """A slip in the second command wrote its sentence over the results of every job of the first."""
+    words = ("-m", *SMALL, *QUIET, "debug=fast", "hydra.sweep.dir=sweep")
+    assert command(*words, cwd=tmp_path).returncode == 0
+    kept = {path: path.read_text() for path in tmp_path.glob("sweep/**/summary.*")}
+    assert tmp_path / "sweep" / "0" / "summary.json" in kept
+    done = command(*words, "arch.depth=-1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "arch.depth must be an integer at least 1, not -1.\n")
+    assert {path: path.read_text() for path in kept} == kept

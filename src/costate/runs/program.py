@@ -101,8 +101,10 @@ class CommandLine:
             print(error, file=sys.stderr)
         hydra = HydraConfig.get()
         folder = RunFolder(hydra.runtime.output_dir, hydra.overrides.task)
-        # A sweep that was sent into the folder of another one ends here: what is there is not its own to write on.
-        if hydra.mode != RunMode.MULTIRUN or isinstance(error, TakenError):
+        # A sweep that was sent into the folder of another one ends here: what is there is not its own to write on. One
+        # that begins takes the results of an earlier end away.
+        ended = "epochs" in folder.results()
+        if hydra.mode != RunMode.MULTIRUN or isinstance(error, TakenError) or ended:
             folder.discard()
             raise SystemExit(code)
         folder.end({"error": str(error) if told else f"{type(error).__name__}: {error}", "exit_code": code})
