@@ -86,7 +86,8 @@ class Predictions:
     def show(self, title: str) -> None:
         """Scores, and a line a class."""
         console = Console()
-        console.print(", ".join(f"{name} {value:.4g}" for name, value in self.scores().items()))
+        told = {name: f"{value:,}" if name == "rows" else f"{value:.4g}" for name, value in self.scores().items()}
+        console.print(", ".join(f"{name} {value}" for name, value in told.items()))
         if self.classes:
             table = Table(*COLUMNS)
             for name, *numbers, rows in self.by_class():

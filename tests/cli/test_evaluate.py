@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import costate
-from costate.evaluate import main
+from costate.core.tasks import Classification
+from costate.evaluate import Predictions, main
 from costate.runs import RunFolder, trained
 from own_network import layers
 from running import QUIET, fit
@@ -158,6 +159,12 @@ def test_sequences_with_an_answer_at_their_end_have_rows_to_look_at(tmp_path):
     assert main([str(tmp_path)]) == 0
     scores = json.loads((tmp_path / "evaluation" / "test" / "scores.json").read_text())
     assert scores["loss"] == pytest.approx(run.results()["test/loss"], rel=1e-5)
+
+
+def test_rows_are_counted_and_not_rounded(capsys):
+    """The test of MNIST had `rows 1e+04`."""
+    Predictions(Classification(2), torch.zeros(12_345, 2), torch.zeros(12_345, dtype=torch.long), []).show("there")
+    assert "rows 12,345" in capsys.readouterr().out
 
 
 def test_what_is_no_run_is_said(tmp_path, capsys):
