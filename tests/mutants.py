@@ -182,7 +182,7 @@ MUTANTS = [
     Mutant("reports/networks.py", "flatten() - 1) / network.h", "flatten() - 1)", "reports/test_report.py notebooks"),
     # Runs
     Mutant("training/loggers.py", "[*before, *self._waiting]", "self._waiting", "cli/test_kept_files.py"),
-    Mutant("runs/writing.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
+    Mutant("runs/files.py", "path.unlink(missing_ok=True)", "pass", "cli/test_kept_files.py"),
 ]
 
 

@@ -11,7 +11,7 @@ import torch
 
 from costate.callbacks import checkpoints
 from costate.runs import RunFolder
-from costate.runs.writing import beside, write
+from costate.runs.files import beside, write
 from costate.training.loggers import MetricsFile, read
 from running import QUIET, SMALL, fit, last, refusal
 

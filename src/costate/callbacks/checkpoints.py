@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from costate.execution.base import Execution
 from costate.execution.launching.supervisor import Listener, is_supervised, tell
-from costate.runs.writing import beside, replace, writing
+from costate.runs.files import beside, replace, writing
 
 
 @final

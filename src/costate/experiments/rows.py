@@ -30,7 +30,7 @@ from omegaconf import OmegaConf
 from costate.config import CONF
 from costate.config.composing import composed, places, todays
 from costate.runs import RunFolder, program
-from costate.runs.writing import write
+from costate.runs.files import write
 
 COMMAND, ANSWERS, PACKAGE = "# python train.py ", "# Answers to ", "# @package _global_"
 EXPECTS = re.compile(

@@ -19,7 +19,7 @@ import yaml
 from costate.config.composing import places
 from costate.config.schema import completed
 from costate.runs import JOB
-from costate.runs.writing import Column, columns
+from costate.runs.files import Column, columns
 
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

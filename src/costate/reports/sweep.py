@@ -19,7 +19,7 @@ from rich.table import Table
 from costate.reports.groups import statistics
 from costate.reports.table import comma_separated, markdown, plus_minus
 from costate.runs import JOB, RunFolder
-from costate.runs.writing import write as write_text
+from costate.runs.files import write as write_text
 
 COSTS = ("best_epoch", "fit_seconds", "samples_per_second")
 """Behind the scores: the epoch that was tested, and what the training cost."""

@@ -21,13 +21,13 @@ from costate.config.schema import SettingError, completed
 from costate.config.words import pasted
 from costate.execution.launching import meeting
 from costate.execution.launching.supervisor import is_supervised
-from costate.runs.writing import write
+from costate.runs.files import write
 
 REPLACEABLE = {"trainer", "execution", "workers", "compile", "channels_last"}
 REPLACEABLE |= {"epochs", "callbacks", "logger", "labels", "summary"}
 """Settings that may change when a run is resumed: they are no part of what is trained, but for some of an execution."""
 
-OF_THE_TRAINING = ("execution.lag", "execution.wire", "execution.later")
+OF_THE_TRAINING = ("lag", "wire", "later")
 OF_THE_STEPS = ("precision", "train_batches", "eval_batches")
 """Settings of an execution that do change numbers, and those of a trainer, which change where they are named alone."""
 
@@ -231,17 +231,18 @@ class RunFolder:
         for override in OverridesParser.create().parse_overrides(self.overrides):
             # conf/method/synthesizer is chosen as method/synthesizer and lies at method.synthesizer.
             key = override.key_or_group.replace("/", ".")
+            axis, _, name = key.partition(".")
             before, now = OmegaConf.select(saved, key, default="nowhere"), OmegaConf.select(cfg, key)
             if key == "execution":
                 # Another execution brings its trainer's processes.
-                saved.execution = _with(saved.execution, cfg.execution, "lag", "wire", "later")
+                saved.execution = _with(saved.execution, cfg.execution, *OF_THE_TRAINING)
                 saved.trainer = _with(saved.trainer, cfg.trainer, *OF_THE_STEPS)
                 if "workers" in cfg:
                     # As it is written: the number follows from the saved settings.
                     saved.workers = OmegaConf.to_container(cfg)["workers"]  # type: ignore[index, call-overload]
             elif key == "trainer":
                 saved.trainer = _with(saved.trainer, now, *OF_THE_STEPS)
-            elif key in PLACES or (key.split(".")[0] in REPLACEABLE and key not in OF_THE_TRAINING):
+            elif key in PLACES or (axis in REPLACEABLE and not (axis == "execution" and name in OF_THE_TRAINING)):
                 OmegaConf.update(saved, key, now, merge=False, force_add=True)
             elif key != "resume" and before != now:
                 raise SettingError(f"{key} cannot change when a run is resumed: start a new run, without resume=.")

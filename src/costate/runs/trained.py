@@ -15,7 +15,7 @@ from costate.architectures.chain import Chain
 from costate.config.composing import todays
 from costate.core.block import Block
 from costate.core.types import Shape
-from costate.runs.writing import write
+from costate.runs.files import write
 
 WEIGHTS = "network.safetensors"
 SAMPLES = "samples.json"

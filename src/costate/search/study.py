@@ -28,8 +28,8 @@ from costate.config.words import override
 from costate.reports import sweep
 from costate.reports.groups import Run
 from costate.runs import JOB, RunFolder
+from costate.runs.files import write
 from costate.runs.program import reason, start
-from costate.runs.writing import write
 
 Direction = Literal["minimize", "maximize"]
 STARTUP = 5

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from PIL import Image
 
-from costate.runs.writing import write
+from costate.runs.files import write
 
 
 def csv(folder: Path, done: int, config: dict[str, Any]) -> Logger:

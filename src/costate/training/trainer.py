@@ -20,7 +20,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from costate.config.settings import Count
-from costate.runs.writing import writing
+from costate.runs.files import writing
 from costate.training.screen import Bar, Lines, RichBar
 
 UNHELPFUL = (

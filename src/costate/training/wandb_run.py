@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from costate.execution.launching import meeting
 from costate.runs import RunFolder, sweep_of
-from costate.runs.writing import write
+from costate.runs.files import write
 from costate.training.loggers import Tolerant, needs
 
 PATIENCE = 20
